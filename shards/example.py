@@ -1,0 +1,56 @@
+"""One example: the sound of a clip beside what the teachers saw in it. This is what travels between the stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class ClipMeta:
+    """Where a clip comes from, as kept in `key.json`. No absolute path, time or host, so that reruns are byte-identical.
+
+    Times are seconds on the media's own timeline; `frame_asked` and `frame_got` have one entry per sampled frame.
+    """
+
+    video: str  # the video's key
+    path: str  # relative to the input folder
+    video_bytes: int
+    video_sha256: str
+    clip: int  # position of the clip in its video
+    start: float
+    seconds: float
+    frame_asked: list[float]
+    frame_got: list[float]
+    still: bool = False  # all its frames are one and the same picture
+    tail_seconds_cut: float = 0.0  # of the whole video, the same in each of its clips
+    decode_errors: int = 0  # of the whole video
+
+
+@dataclass(frozen=True)
+class Example:
+    """key, waveform int16 (samples,), posteriors {head: float16 (windows, classes)}, JPEG frames to look at, origin."""
+
+    key: str
+    waveform: NDArray[np.int16]
+    posteriors: dict[str, NDArray[np.float16]]
+    meta: ClipMeta
+    frames: list[bytes] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.key or "." in self.key or "/" in self.key:
+            raise ValueError(f"a key holds no dot and no slash and is not empty: {self.key!r}")
+        if self.waveform.dtype != np.int16 or self.waveform.ndim != 1 or not len(self.waveform):
+            raise ValueError(f"{self.key}: waveform must be int16 (samples,), not {_shape(self.waveform)}")
+        for head, posterior in self.posteriors.items():
+            if posterior.dtype != np.float16 or posterior.ndim != 2:
+                raise ValueError(f"{self.key}: {head} must be float16 (windows, classes), not {_shape(posterior)}")
+        windows = {head: len(posterior) for head, posterior in self.posteriors.items()}
+        if len(set(windows.values())) > 1 or 0 in windows.values():
+            raise ValueError(f"{self.key}: the heads disagree on the number of windows: {windows}")
+
+
+def _shape(array: NDArray[np.generic]) -> str:
+    return f"{array.dtype} {array.shape}"

@@ -1,0 +1,67 @@
+"""Writing one shard: a plain tar under a temporary name, flushed, renamed, and then its side file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from webdataset.writer import TarWriter
+
+from shards.codec import encode
+from shards.example import Example
+from shards.sidefile import Reject, SideFile, index_members, sha256_of
+
+
+class ShardWriter:
+    """Collects the examples of one shard; `finish` puts tar and side file in place, `abandon` leaves nothing."""
+
+    def __init__(self, folder: Path, shard: str, *, sample_rate: int, audio: str = "wav") -> None:
+        self.folder, self.shard, self.sample_rate, self.audio = folder, shard, sample_rate, audio
+        self._partial = folder / f"{shard}.tar.partial"
+        self._stream = open(self._partial, "wb")  # noqa: SIM115 - closed by finish or abandon
+        # Fixed times, owner and order: the same examples give the same bytes.
+        self._tar = TarWriter(self._stream, mtime=0, user="", group="", encoder=False)
+        self._keys: list[str] = []
+        self._samples: list[int] = []
+        self._windows: list[int] = []
+        self._sums: dict[str, NDArray[np.float64]] = {}
+
+    def write(self, example: Example) -> None:
+        self._tar.write(encode(example, self.sample_rate, self.audio))
+        self._keys.append(example.key)
+        self._samples.append(len(example.waveform))
+        self._windows.append(len(next(iter(example.posteriors.values()))))
+        for head, posterior in example.posteriors.items():
+            self._sums[head] = self._sums.get(head, 0.0) + posterior.astype(np.float64).sum(axis=0)
+
+    def finish(self, rejects: Sequence[Reject], video_hashes: dict[str, str], libraries: dict[str, str]) -> SideFile:
+        """Rename the tar into place, then its side file: a shard with a side file is whole."""
+        self._tar.close()
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        self._stream.close()
+        index = index_members(self._partial)
+        extensions = sorted({extension for members in index.values() for extension in members})
+        side = SideFile(
+            shard=self.shard,
+            tar_bytes=self._partial.stat().st_size,
+            tar_sha256=sha256_of(self._partial),
+            keys=self._keys,
+            samples=self._samples,
+            windows=self._windows,
+            members={extension: [index[key].get(extension) for key in self._keys] for extension in extensions},
+            posterior_sums={head: total.tolist() for head, total in self._sums.items()},
+            rejects=list(rejects),
+            video_hashes=video_hashes,
+            libraries=libraries,
+        )
+        os.replace(self._partial, self.folder / f"{self.shard}.tar")
+        side.save(self.folder)
+        return side
+
+    def abandon(self) -> None:
+        self._stream.close()
+        self._partial.unlink(missing_ok=True)
