@@ -29,12 +29,16 @@ def encode(example: Example, sample_rate: int, audio: str = "wav") -> dict[str, 
     """The example as a webdataset sample, `__key__` included. `audio` is `wav` (16-bit PCM) or `flac`."""
     sample: dict[str, str | bytes] = {"__key__": example.key}
     sample[audio] = _encode_waveform(example.waveform, sample_rate, audio)
-    for head, posterior in example.posteriors.items():
-        sample[f"{head}.npy"] = _encode_array(posterior)
+    sample |= encode_labels(example.key, example.posteriors)
     for index, frame in enumerate(example.frames):
         sample[f"frame{index}.jpg"] = frame
     sample["json"] = json.dumps(asdict(example.meta), sort_keys=True).encode()
     return sample
+
+
+def encode_labels(key: str, posteriors: Mapping[str, NDArray[np.float16]]) -> dict[str, str | bytes]:
+    """The posteriors alone, as a webdataset sample: all that another teacher set adds to a clip."""
+    return {"__key__": key} | {f"{head}.npy": _encode_array(posterior) for head, posterior in posteriors.items()}
 
 
 def decode(key: str, members: Mapping[str, bytes], sample_rate: int) -> Example:

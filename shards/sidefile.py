@@ -39,6 +39,7 @@ class SideFile:
     members: dict[str, list[tuple[int, int] | None]]  # extension -> (offset, bytes) of the payload, clip by clip
     posterior_sums: dict[str, list[float]]  # head -> sum over all windows of all clips, (classes,)
     rejects: list[Reject]
+    dropped: list[Reject]  # clips given up in videos that gave others
     video_hashes: dict[str, str]  # video key -> sha256 of the file, rejects included where it could be read
     libraries: dict[str, str]
     format: int = FORMAT
@@ -58,6 +59,7 @@ class SideFile:
             if fields.get("format") != FORMAT:
                 raise ValueError(f"format {fields.get('format')}, this program reads {FORMAT}")
             fields["rejects"] = [Reject(**reject) for reject in fields["rejects"]]
+            fields["dropped"] = [Reject(**reject) for reject in fields["dropped"]]
             fields["members"] = {
                 extension: [None if place is None else (int(place[0]), int(place[1])) for place in places]
                 for extension, places in fields["members"].items()

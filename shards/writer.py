@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from webdataset.writer import TarWriter
 
-from shards.codec import encode
+from shards.codec import encode, encode_labels
 from shards.example import Example
 from shards.sidefile import Reject, SideFile, index_members, sha256_of
 
+# The libraries whose versions decide the bytes of a shard.
+LIBRARIES = ("av", "numpy", "pillow", "soundfile", "torch", "torchvision", "webdataset")
+
 
 class ShardWriter:
-    """Collects the examples of one shard; `finish` puts tar and side file in place, `abandon` leaves nothing."""
+    """Collects the examples of one shard; `finish` puts tar and side file in place, `close` without it leaves nothing."""
 
     def __init__(self, folder: Path, shard: str, *, sample_rate: int, audio: str = "wav") -> None:
         self.folder, self.shard, self.sample_rate, self.audio = folder, shard, sample_rate, audio
         self._partial = folder / f"{shard}.tar.partial"
-        self._stream = open(self._partial, "wb")  # noqa: SIM115 - closed by finish or abandon
+        self._stream = open(self._partial, "wb")  # noqa: SIM115 - closed by finish or close
         # Fixed times, owner and order: the same examples give the same bytes.
         self._tar = TarWriter(self._stream, mtime=0, user="", group="", encoder=False)
         self._keys: list[str] = []
@@ -31,13 +35,27 @@ class ShardWriter:
 
     def write(self, example: Example) -> None:
         self._tar.write(encode(example, self.sample_rate, self.audio))
-        self._keys.append(example.key)
-        self._samples.append(len(example.waveform))
-        self._windows.append(len(next(iter(example.posteriors.values()))))
-        for head, posterior in example.posteriors.items():
+        self._count(example.key, len(example.waveform), example.posteriors)
+
+    def write_labels(self, key: str, samples: int, posteriors: dict[str, NDArray[np.float16]]) -> None:
+        """Another teacher set's labels of a clip that has its sound elsewhere."""
+        self._tar.write(encode_labels(key, posteriors))
+        self._count(key, samples, posteriors)
+
+    def _count(self, key: str, samples: int, posteriors: dict[str, NDArray[np.float16]]) -> None:
+        self._keys.append(key)
+        self._samples.append(samples)
+        self._windows.append(len(next(iter(posteriors.values()))))
+        for head, posterior in posteriors.items():
             self._sums[head] = self._sums.get(head, 0.0) + posterior.astype(np.float64).sum(axis=0)
 
-    def finish(self, rejects: Sequence[Reject], video_hashes: dict[str, str], libraries: dict[str, str]) -> SideFile:
+    def finish(
+        self,
+        *,
+        rejects: Sequence[Reject] = (),
+        dropped: Sequence[Reject] = (),
+        video_hashes: dict[str, str] | None = None,
+    ) -> SideFile:
         """Rename the tar into place, then its side file: a shard with a side file is whole."""
         self._tar.close()
         self._stream.flush()
@@ -55,13 +73,15 @@ class ShardWriter:
             members={extension: [index[key].get(extension) for key in self._keys] for extension in extensions},
             posterior_sums={head: total.tolist() for head, total in self._sums.items()},
             rejects=list(rejects),
-            video_hashes=video_hashes,
-            libraries=libraries,
+            dropped=list(dropped),
+            video_hashes=video_hashes or {},
+            libraries={name: version(name) for name in LIBRARIES},
         )
         os.replace(self._partial, self.folder / f"{self.shard}.tar")
         side.save(self.folder)
         return side
 
-    def abandon(self) -> None:
+    def close(self) -> None:
+        """Give the shard up, if it is not finished."""
         self._stream.close()
         self._partial.unlink(missing_ok=True)

@@ -1,0 +1,7 @@
+"""`python -m pipeline videos=... shards=... teachers=...`: stage one, from videos to teacher shards."""
+
+from pipeline.run import PipelineSettings, run
+from shards.command import command
+
+if __name__ == "__main__":
+    command(PipelineSettings, "pipeline", run)

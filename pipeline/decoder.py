@@ -1,0 +1,214 @@
+"""A decode worker: its own process, so that a decoder that hangs, bloats or crashes costs one video and nothing else.
+
+It imports no torch. It talks to the executor over one pipe, and touches a clock for each packet that it reads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import resource
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from ctypes import c_double
+from dataclasses import dataclass, field
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.frames import RawClip, Reading, VideoReader, View, frames_at
+from pipeline.slots import Slots
+from shards.clip import ClipSpec
+from shards.waveform import UnreadableMedia
+
+JPEG_QUALITY = 80
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What a worker needs to know once, for all videos."""
+
+    root: Path
+    spool: Path  # sound waits here, not in memory
+    spec: ClipSpec
+    views: list[View]
+    reading: Reading
+    keep_frames: bool
+    memory_gigabytes: float
+
+
+@dataclass(frozen=True)
+class Task:
+    """One video to decode. For relabelling, `times` holds the frames' times of each of its clips: no sound then."""
+
+    shard: str
+    path: str
+    key: str
+    number: int  # position in the plan's order
+    times: list[list[float]] | None = None
+    sha256: str | None = None  # what the file must still be
+
+
+@dataclass(frozen=True)
+class ClipHead:
+    """One decoded clip without its pictures (in a slot) and its sound (in the spool)."""
+
+    index: int
+    frames: int
+    windows: int
+    start: float
+    seconds: float
+    samples: int
+    asked: list[float]
+    got: list[float]
+    still: bool
+    jpegs: list[bytes]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The end of a video: good, or rejected with a reason."""
+
+    reason: str | None = None
+    detail: str = ""
+    bytes: int = -1
+    sha256: str = ""
+    media_seconds: float = 0.0
+    tail_seconds_cut: float = 0.0
+    decode_errors: int = 0
+    dropped: list[str] = field(default_factory=list)
+
+
+def run_decoder(pipe: Connection, decoding: Decoding, slots_name: str, count: int, clock: c_double) -> None:
+    """Loop of the process: a Task in, then for each clip `want` out, a slot in, the ClipHead out; a Summary at the end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the executor decides when to stop
+    _die_with_parent()
+    # Anonymous memory only: an allocation beyond the limit fails in this process, as an error with a name.
+    limit = int(decoding.memory_gigabytes * 1e9)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    slots = Slots.attach(slots_name, decoding.views, decoding.spec.frames, count)
+
+    def touch() -> None:
+        clock.value = time.monotonic()
+
+    try:
+        while True:
+            task: Task = pipe.recv()
+            touch()
+            pipe.send(_decode(task, decoding, pipe, slots, touch))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass  # the executor is gone, or has closed us
+    finally:
+        slots.close()
+
+
+def spool_path(spool: Path, task: Task) -> Path:
+    return spool / f"{task.number:09d}.pcm"
+
+
+def _decode(task: Task, decoding: Decoding, pipe: Connection, slots: Slots, touch: Callable[[], None]) -> Summary:
+    path = decoding.root / task.path
+    size, digest = -1, ""
+    try:
+        if path.is_file():
+            size, digest = path.stat().st_size, _sha256(path, touch)
+        if task.sha256 is not None and digest != task.sha256:
+            return Summary("changed", f"sha256 is {digest or 'unknown'}, was {task.sha256}", size, digest)
+        if task.times is not None:
+            _relabel(task, path, decoding, pipe, slots, touch)
+            return Summary(bytes=size, sha256=digest)
+        reader = VideoReader(path, decoding.spec, decoding.views, decoding.reading, touch)
+        with open(spool_path(decoding.spool, task), "wb") as spool:
+            for clip in reader.clips():
+                spool.write(clip.waveform.tobytes())
+                spool.flush()
+                _hand_over(clip, decoding, pipe, slots)
+        return Summary(
+            bytes=size,
+            sha256=digest,
+            media_seconds=reader.media_seconds,
+            tail_seconds_cut=reader.tail_seconds_cut,
+            decode_errors=reader.decode_errors,
+            dropped=list(reader.dropped),
+        )
+    except UnreadableMedia as error:
+        return Summary(error.reason, error.detail, size, digest)
+    except MemoryError:
+        return Summary("out_of_memory", f"needs more than {decoding.memory_gigabytes:g} GB", size, digest)
+    except PermissionError as error:
+        return Summary("not_a_file", f"{error.strerror}", size, digest)
+
+
+def _relabel(
+    task: Task, path: Path, decoding: Decoding, pipe: Connection, slots: Slots, touch: Callable[[], None]
+) -> None:
+    """Decode the frames that the stored times name, clip by clip."""
+    assert task.times is not None
+    times = [time_ for clip in task.times for time_ in clip]
+    frames = frames_at(path, times, decoding.views, decoding.reading, touch)
+    for index, asked in enumerate(task.times):
+        got, pictures = [], []
+        for _ in asked:
+            time_got, views = next(frames)
+            got.append(time_got)
+            pictures.append(views)
+        stacked = [np.stack([views[number] for views in pictures]) for number in range(len(decoding.views))]
+        empty = np.zeros(0, np.int16)
+        _hand_over(RawClip(index, asked[0], 0.0, empty, stacked, asked, got), decoding, pipe, slots)
+
+
+def _hand_over(clip: RawClip, decoding: Decoding, pipe: Connection, slots: Slots) -> None:
+    """Ask for a slot, wait until it is this clip's turn, fill it."""
+    frames = len(clip.got)
+    pipe.send("want")
+    slot = pipe.recv()
+    for target, pictures in zip(slots.pictures(slot, frames), clip.pictures, strict=True):
+        target[:] = pictures
+    head = ClipHead(
+        index=clip.index,
+        frames=frames,
+        windows=frames // decoding.spec.frames_per_window,
+        start=clip.start,
+        seconds=clip.seconds,
+        samples=len(clip.waveform),
+        asked=clip.asked,
+        got=clip.got,
+        still=bool((clip.pictures[0] == clip.pictures[0][:1]).all()),
+        jpegs=list(_jpegs(clip.pictures[0])) if decoding.keep_frames else [],
+    )
+    pipe.send(head)
+
+
+def _jpegs(pictures: NDArray[np.uint8]) -> Iterator[bytes]:
+    for picture in pictures:
+        stream = io.BytesIO()
+        Image.fromarray(picture).save(stream, "JPEG", quality=JPEG_QUALITY)
+        yield stream.getvalue()
+
+
+def _sha256(path: Path, touch: Callable[[], None]) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+            touch()
+    return digest.hexdigest()
+
+
+def _die_with_parent() -> None:
+    """A worker stuck in a decoder must not outlive a killed executor."""
+
+    def watch() -> None:
+        parent = parent_process()
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,87 @@
+"""A shard folder under work: one run at a time, its scraps, and an account of all inputs."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pipeline.plan import Plan
+from shards.manifest import ContractError, write_whole
+from shards.sidefile import Reject, SideFile
+
+SPOOL = ".spool"
+LOCK = ".lock"
+REJECTS = "rejects.jsonl"
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock. The kernel drops it with the process, so a killed run leaves none behind."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / LOCK, "w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ContractError(f"another run is writing into {folder}: wait for it, or give shards=another/folder")
+        yield
+
+
+@contextmanager
+def spool(folder: Path) -> Iterator[Path]:
+    """A place for decoded sound; cleared before and after, like the half-written files of a killed run."""
+    place = folder / SPOOL
+    shutil.rmtree(place, ignore_errors=True)
+    for partial in folder.rglob("*.partial"):
+        partial.unlink()
+    place.mkdir()
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Account:
+    """Where every input went: inputs = accepted + rejected + duplicates + waiting (in shards not finished yet)."""
+
+    inputs: int
+    accepted: int
+    rejects: list[Reject]
+    duplicates: int
+    waiting: int
+    clips: int
+    seconds: float
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.inputs} inputs = {self.accepted} accepted + {len(self.rejects)} rejected "
+            f"+ {self.duplicates} duplicates"
+        )
+        text += f" + {self.waiting} waiting" if self.waiting else ""
+        return f"{text}; {self.clips} clips, {self.seconds / 3600:.2f} h of sound"
+
+
+def account_for(plan: Plan, sides: list[SideFile], sample_rate: int) -> Account:
+    """Count each input once: a video that a retry recovered is accepted, whatever an earlier shard said."""
+    accepted = {key.rsplit("-", 1)[0] for side in sides for key in side.keys}
+    rejects = {reject.key: reject for side in sides for reject in side.rejects if reject.key not in accepted}
+    planned = {video.key for video in plan.videos}
+    return Account(
+        inputs=len(planned) + len(plan.duplicates),
+        accepted=len(accepted),
+        rejects=list(rejects.values()),
+        duplicates=len(plan.duplicates),
+        waiting=len(planned - accepted - rejects.keys()),
+        clips=sum(len(side.keys) for side in sides),
+        seconds=sum(sum(side.samples) for side in sides) / sample_rate,
+    )
+
+
+def write_rejects(folder: Path, rejects: list[Reject]) -> None:
+    """`rejects.jsonl`, for reading; derived from the side files and never read back."""
+    write_whole(folder / REJECTS, "".join(json.dumps(asdict(reject)) + "\n" for reject in rejects).encode())

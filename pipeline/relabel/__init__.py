@@ -1,0 +1,1 @@
+"""Adding another teacher set to shards that exist: `python -m pipeline.relabel shards=... videos=... teachers=...`."""

@@ -1,0 +1,106 @@
+"""Another teacher set beside finished shards: the stored frame times are read again, the waveforms are not rewritten."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
+from pathlib import Path
+
+from pipeline.decoder import Task
+from pipeline.executor import Job
+from pipeline.folder import exclusive, spool
+from pipeline.frames import Reading
+from pipeline.progress import Progress
+from pipeline.resources import Resources, heads_of
+from pipeline.sources import root_of
+from pipeline.teachers import TeacherSet, cards
+from shards.manifest import NAME as MANIFEST
+from shards.manifest import ContractError, Manifest, require_same
+from shards.shard import metas
+from shards.sidefile import SideFile, finished
+from shards.writer import ShardWriter
+
+log = logging.getLogger("pipeline")
+
+
+@dataclass
+class RelabelSettings(Resources):
+    """Settings of `make relabel`. `videos` is the folder or list that the shards were made from."""
+
+    videos: Path = field(kw_only=True)
+    shards: Path = field(kw_only=True)
+    teachers: TeacherSet = field(kw_only=True)
+
+
+def run(settings: RelabelSettings) -> None:
+    """Write teachers/<set>/<shard>.tar for every finished shard that lacks it. Raises ContractError."""
+    manifest = Manifest.load(settings.shards)
+    if settings.teachers.name == manifest.teacher_set:
+        raise ContractError(f"{settings.shards} was made with teachers={manifest.teacher_set}: nothing to add")
+    teacher_cards = cards(settings.teachers)
+    folder = settings.shards / "teachers" / settings.teachers.name
+    with exclusive(settings.shards), Progress(settings.shards / "pipeline.log") as progress:
+        relabelled = replace(manifest, teacher_set=settings.teachers.name, teachers=teacher_cards)
+        agree_on_manifest(folder, relabelled)
+        done = {side.shard for side in finished(folder)}
+        todo = {side.shard: side for side in finished(settings.shards) if side.shard not in done}
+        tasks = list(tasks_of(settings.shards, todo.values()))
+        if not tasks:
+            log.info("%s: labels of all %d finished shards stand already", folder, len(done))
+            return
+        progress.start(total=len(tasks), shards=len(todo))
+        with (
+            spool(settings.shards) as place,
+            settings.executor(
+                root=root_of(settings.videos),
+                spool=place,
+                clip=manifest.clip,
+                heads=heads_of(settings.teachers, teacher_cards),
+                reading=Reading(),
+                keep_frames=False,
+            ) as executor,
+        ):
+            for shard, jobs in groupby(executor.label(tasks), key=lambda job: job.task.shard):
+                write_labels(folder, todo[shard], jobs, progress)
+        log.info("%s: labels of %d shards stand", folder, len(done) + len(todo))
+
+
+def agree_on_manifest(folder: Path, manifest: Manifest) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / MANIFEST).exists():
+        manifest.save(folder)
+        return
+    remedy = f"Delete {folder} to label again with other weights."
+    require_same(asdict(manifest), asdict(Manifest.load(folder)), str(folder), remedy)
+
+
+def tasks_of(folder: Path, sides: Iterable[SideFile]) -> Iterator[Task]:
+    """One task a video, with the times of the frames that its clips were labelled by."""
+    number = 0
+    for side in sides:
+        for key, clips in groupby(metas(folder, side), key=lambda meta: meta.video):
+            video = list(clips)
+            times = [meta.frame_got for meta in video]
+            yield Task(side.shard, video[0].path, key, number, times, video[0].video_sha256)
+            number += 1
+
+
+def write_labels(folder: Path, side: SideFile, jobs: Iterable[Job], progress: Progress) -> None:
+    """One tar of labels, with the keys and member names of the shard it belongs to."""
+    clips = zip(side.keys, side.samples, strict=True)
+    with closing(ShardWriter(folder, side.shard, sample_rate=0)) as writer:
+        for job in jobs:
+            progress.video_done(job)
+            if job.summary is not None and job.summary.reason is not None:
+                raise ContractError(
+                    f"{job.task.path} cannot be labelled again: {job.summary.reason}: {job.summary.detail}. "
+                    "videos=... must hold the very files that the shards were made from; finished shards stay"
+                )
+            for clip in job.clips:
+                key, samples = next(clips)
+                assert clip.posteriors is not None
+                writer.write_labels(key, samples, clip.posteriors)
+        progress.shard_done(writer.finish(), media_seconds=0.0)
