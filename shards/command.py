@@ -1,0 +1,179 @@
+"""The command line of every stage: Hydra composes conf/<config>.yaml, the stage's dataclass checks it, `run` gets it.
+
+This is the only place that knows Hydra. What a user got wrong ends in one line on stderr: exit code 2 for a setting
+that does not exist or has the wrong type, 1 for what a stage refuses, 130 for an interruption.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from shards.manifest import ContractError
+from shards.settings import SettingsError, build, is_named, is_text, kind_of, unknown
+from shards.usage import usage
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+OVERRIDE = re.compile(r"(?P<sign>\+\+|\+|~)?(?P<key>[^-+~=@][^=@]*)=(?P<value>.*)", re.DOTALL)
+# Hydra keeps to itself: no log, no folder but a sweep's own under outputs/, and no change of the working directory.
+QUIET = (
+    "hydra/job_logging=none",
+    "hydra/hydra_logging=none",
+    "hydra.output_subdir=null",
+    "hydra.run.dir=.",
+    "hydra.sweep.dir=outputs/sweeps/${now:%Y-%m-%d_%H-%M-%S}",
+    "hydra.sweep.subdir=.",
+)
+
+Settings = TypeVar("Settings")
+
+
+class _JobStopped(Exception):
+    """A job of a sweep has ended and its line is printed; carries the exit code, while the other jobs go on."""
+
+
+def command(settings: type[Settings], config: str, run: Callable[[Settings], None], conf: Path = CONF) -> None:
+    """Run a stage with conf/<config>.yaml and the overrides in sys.argv; with `--multirun`, each job of a sweep."""
+    try:
+        if {"--help", "-h"} & set(sys.argv[1:]):
+            values, choices = _compose(config, (), conf)
+            print(usage(settings, values, choices, conf / f"{config}.yaml"))
+        else:
+            _run_hydra(settings, config, run, conf)
+    except KeyboardInterrupt:
+        sys.exit(_say("interrupted", 130))
+    except SettingsError as error:
+        sys.exit(_say(str(error), 2))
+    except _JobStopped as stopped:
+        sys.exit(stopped.args[0])
+
+
+def compose(settings: type[Settings], config: str, overrides: Sequence[str] = (), conf: Path = CONF) -> Settings:
+    """The settings of conf/<config>.yaml, or of one file of a group (`student/soundnet8`), without running anything.
+
+    Raises SettingsError, and the ValueError of a dataclass's own `__post_init__`.
+    """
+    values, _ = _compose(config, translate(settings, overrides, conf), conf)
+    for folder in config.split("/")[:-1]:
+        values = values[folder]
+    built: Settings = build(settings, values)
+    return built
+
+
+def translate(settings: type, overrides: Sequence[str], conf: Path = CONF, *, sweeping: bool = False) -> list[str]:
+    """Overrides as typed, in Hydra's grammar: text arrives letter by letter, unknown keys raise SettingsError."""
+    groups = {folder.relative_to(conf).as_posix() for folder in conf.rglob("*") if folder.is_dir()}
+    return [_translate(settings, word, groups, sweeping) for word in overrides]
+
+
+def _translate(settings: type, word: str, groups: set[str], sweeping: bool) -> str:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Quote, QuotedString
+    from hydra.errors import HydraException
+
+    match = OVERRIDE.fullmatch(word)
+    if match is None or match["key"].startswith("hydra"):
+        return word
+    sign, key, value = match["sign"] or "", match["key"], match["value"]
+    kind = None if key in groups else kind_of(settings, key)
+    try:
+        several = OverridesParser.create().parse_override(word).is_sweep_override()
+    except HydraException as error:
+        if not is_text(kind):
+            raise SettingsError(f"{word} cannot be read: {_one_line(error)}") from None
+        several = False
+    if is_text(kind) and not (several and sweeping) and not _in_grammar(kind, value):
+        value = QuotedString(value, Quote.single).with_quotes()
+    elif several and not sweeping:
+        raise SettingsError(f"{word} gives several values, which only a sweep takes: `make sweep ...` or --multirun")
+    if kind is not None and not sign and is_named(settings, key):
+        sign = "++"  # what the dataclass knows can be set whether or not the YAML file names it
+    return f"{sign}{key}={value}"
+
+
+def _in_grammar(kind: Any, value: str) -> bool:
+    """Whether a text is already what Hydra would read: null where the setting may be null, or a quoted string."""
+    return (value == "null" and kind not in (str, Path)) or (
+        value[:1] in ("'", '"') and value[-1:] == value[:1] != value
+    )
+
+
+def _run_hydra(settings: type[Settings], config: str, run: Callable[[Settings], None], conf: Path) -> None:
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from shards.media import UnreadableMedia
+
+    options = [word for word in sys.argv[1:] if not _is_override(word)]
+    overrides = [word for word in sys.argv[1:] if _is_override(word)]
+    sweeping = not {"--multirun", "-m"}.isdisjoint(options)
+    stop = _JobStopped if sweeping else SystemExit
+
+    def job(composed: Any) -> None:
+        if sweeping:
+            job_config = HydraConfig.get()
+            print(f"job {job_config.job.num}: {' '.join(job_config.overrides.task).replace('++', '')}", file=sys.stderr)
+        try:
+            values = build(settings, OmegaConf.to_container(composed, resolve=True))
+        except SettingsError as error:
+            raise stop(_say(str(error), 2)) from None
+        except ValueError as error:  # from a `__post_init__`: each value fits, but not beside the others
+            raise stop(_say(str(error), 1)) from None
+        try:
+            run(values)
+        except (ContractError, UnreadableMedia) as error:
+            raise stop(_say(str(error), 1)) from None
+
+    overrides = translate(settings, overrides, conf, sweeping=sweeping)
+    # Options first: argparse takes no second run of overrides behind an option.
+    sys.argv[1:] = [*options, *QUIET, f"hydra.job.name={config}", *overrides]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would otherwise print, and exit
+    try:
+        hydra.main(config_path=str(conf), config_name=config, version_base="1.3")(job)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise SettingsError(_one_line(error)) from None
+
+
+def _compose(config: str, overrides: Sequence[str], conf: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The composed values as plain dicts, and which file was chosen in each config group."""
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        with initialize_config_dir(str(conf), version_base="1.3"):
+            values: Any = OmegaConf.to_container(compose(config, list(overrides)), resolve=True)
+            described = compose(config, list(overrides), return_hydra_config=True)
+            choices: Any = OmegaConf.to_container(described.hydra.runtime.choices)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise SettingsError(_one_line(error)) from None
+    return values, {group: choice for group, choice in choices.items() if not group.startswith("hydra/")}
+
+
+def _is_override(word: str) -> bool:
+    return word.startswith("~") or OVERRIDE.fullmatch(word) is not None
+
+
+def _one_line(error: BaseException) -> str:
+    """Hydra's several lines as one; the cause, where Hydra wraps it without a word of its own."""
+    from hydra.errors import MissingConfigException
+
+    while not str(error) and error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group = error.missing_cfg_file.rpartition("/")[0]
+        return unknown(error.missing_cfg_file.replace("/", "=", 1), [f"{group}={option}" for option in error.options])
+    return " ".join(str(error).split())
+
+
+def _say(line: str, code: int) -> int:
+    print(f"error: {line}", file=sys.stderr)
+    return code
