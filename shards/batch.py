@@ -1,0 +1,62 @@
+"""The batch that readers fill and the training loop drains: plain buffers, used again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.clip import ClipSpec
+
+
+@dataclass(eq=False)
+class Batch:
+    """Bytes as they lie in the shards; scaling, tiling and everything else happens on the device.
+
+    A clip shorter than the buffers is followed by zeros, in samples and in windows. Rows from `count` on are empty:
+    the last validation batch may be short, its buffers never are.
+    """
+
+    waveform: NDArray[np.int16]  # (rows, samples)
+    lengths: NDArray[np.int32]  # (rows,), samples
+    windows: NDArray[np.int32]  # (rows,)
+    posteriors: dict[str, NDArray[np.float16]]  # head -> (rows, windows, classes)
+    clips: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))  # (count,), catalog indices
+    position: int = 0  # of row 0 in the stream; row i stands at position + i
+    consumed: int = 0  # what a checkpoint keeps once this batch is trained on: clips of all ranks together
+
+    def __post_init__(self) -> None:
+        rows = len(self.waveform)
+        buffers: dict[str, NDArray[np.generic]] = {
+            "waveform": self.waveform,
+            "lengths": self.lengths,
+            "windows": self.windows,
+        }
+        for name, buffer in {**buffers, **self.posteriors}.items():
+            if len(buffer) != rows or not buffer.flags.c_contiguous or not buffer.flags.writeable:
+                raise ValueError(f"{name} must be a writable, contiguous buffer of {rows} rows, not {buffer.shape}")
+        wanted = [np.int16, np.int32, np.int32] + [np.float16] * len(self.posteriors)
+        found = [buffer.dtype for buffer in [*buffers.values(), *self.posteriors.values()]]
+        if found != wanted:
+            raise ValueError(f"a batch is int16, int32, int32 and float16 per head, not {found}")
+
+    @property
+    def rows(self) -> int:
+        return len(self.waveform)
+
+    @property
+    def count(self) -> int:
+        """Rows that hold a clip."""
+        return len(self.clips)
+
+
+def allocate(rows: int, clip: ClipSpec, classes: Mapping[str, int]) -> Batch:
+    """A batch in ordinary memory; the training loop makes its own in pinned memory."""
+    return Batch(
+        waveform=np.zeros((rows, clip.samples), np.int16),
+        lengths=np.zeros(rows, np.int32),
+        windows=np.zeros(rows, np.int32),
+        posteriors={head: np.zeros((rows, clip.windows, count), np.float16) for head, count in classes.items()},
+    )

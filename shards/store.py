@@ -1,0 +1,144 @@
+"""Where the bytes of shards are: tars on this machine, or behind a URL and then fetched whole into a bounded cache.
+
+A plain path is read in place; anything with `://` goes through fsspec and the cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import fsspec
+
+from shards.manifest import NAME, ContractError
+
+
+class DamagedShard(ContractError):
+    """A tar is not what its side file says; the message names the shard and, where it is one clip's fault, the key."""
+
+
+@dataclass(frozen=True)
+class Tar:
+    """A shard as its side file vouches for it."""
+
+    location: str  # path or URL
+    bytes: int
+    sha256: str
+
+    @property
+    def shard(self) -> str:
+        return self.location.rsplit("/", 1)[-1].removesuffix(".tar")
+
+
+class OpenTar:
+    """A tar held open. It closes with its last reference, so no thread reads from a closed or reused descriptor."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.descriptor)
+
+    @property
+    def bytes(self) -> int:
+        return os.fstat(self.descriptor).st_size
+
+    def sha256(self) -> str:
+        with open(self.descriptor, "rb", closefd=False) as stream:
+            stream.seek(0)
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class Store:
+    """Opens tars, each once, in threads of its own; the first touch compares the length and, if asked, the hash.
+
+    `open_remote` opens the tars whose location is a URL: `Cache.open`.
+    """
+
+    def __init__(
+        self, *, verify: bool = False, open_remote: Callable[[Tar], OpenTar] | None = None, threads: int = 4
+    ) -> None:
+        self._verify, self._open_remote = verify, open_remote
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="store")
+        self._lock = threading.Lock()
+        self._tars: dict[Tar, Future[OpenTar]] = {}
+
+    def open(self, tar: Tar) -> OpenTar:
+        """Waits until the tar is here. Raises DamagedShard."""
+        return self._ask(tar).result()
+
+    def want(self, tars: Sequence[Tar]) -> None:
+        """What is needed from now on, in this order: it is opened or fetched ahead, everything else is let go."""
+        for tar in tars:
+            self._ask(tar)
+        wanted = set(tars)
+        with self._lock:
+            self._tars = {tar: future for tar, future in self._tars.items() if tar in wanted or not future.done()}
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        self._tars.clear()
+
+    def _ask(self, tar: Tar) -> Future[OpenTar]:
+        with self._lock:
+            if tar not in self._tars:
+                self._tars[tar] = self._pool.submit(self._open_whole, tar)
+            return self._tars[tar]
+
+    def _open_whole(self, tar: Tar) -> OpenTar:
+        if is_remote(tar.location) and self._open_remote is not None:
+            return self._open_remote(tar)  # compared with its hash when it was fetched
+        try:
+            opened = OpenTar(Path(tar.location))
+        except OSError as error:
+            raise DamagedShard(f"{tar.location} cannot be opened: {error.strerror}. {REMEDY}") from None
+        if opened.bytes != tar.bytes:
+            raise DamagedShard(f"{tar.location} has {opened.bytes} bytes, its side file says {tar.bytes}. {REMEDY}")
+        if self._verify and (found := opened.sha256()) != tar.sha256:
+            raise DamagedShard(f"{tar.location} has sha256 {found}, its side file says {tar.sha256}. {REMEDY}")
+        return opened
+
+
+REMEDY = "Delete the shard's .tar and .json and make it again with the same `make` command."
+
+
+def is_remote(location: str) -> bool:
+    return "://" in location
+
+
+@contextmanager
+def metadata(location: str, split: str) -> Iterator[tuple[Path, list[str]]]:
+    """The folder to load the manifest and a split's side files from, and the names of its finished shards, sorted.
+
+    For a URL the folder is a temporary copy. Raises ContractError where a side file has lost its tar.
+    """
+    if not is_remote(location):
+        folder = Path(location)
+        names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        yield folder, _finished(location, split, names)
+        return
+    system, root = fsspec.core.url_to_fs(location)
+    names = {path.rsplit("/", 1)[-1] for path in system.ls(root, detail=False)} if system.exists(root) else set()
+    if NAME not in names:
+        raise ContractError(
+            f"{location} holds no {NAME}: copy a whole shard folder there, made by `make teacher-shards`"
+        )
+    shards = _finished(location, split, names)
+    wanted = [NAME, *(f"{shard}.json" for shard in shards)]
+    with tempfile.TemporaryDirectory() as folder_name:
+        system.get([f"{root}/{name}" for name in wanted], [f"{folder_name}/{name}" for name in wanted])
+        yield Path(folder_name), shards
+
+
+def _finished(location: str, split: str, names: set[str]) -> list[str]:
+    sides = {name.removesuffix(".json") for name in names if name.startswith(f"{split}-") and name.endswith(".json")}
+    lost = sorted(shard for shard in sides if f"{shard}.tar" not in names)
+    if lost:
+        raise ContractError(f"{location} has a side file but no tar of {', '.join(lost[:4])}. {REMEDY}")
+    return sorted(sides)

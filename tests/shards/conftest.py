@@ -1,0 +1,59 @@
+"""Small shard folders of random sound and random posteriors, made on the spot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shards.clip import ClipSpec
+from shards.example import ClipMeta, Example
+from shards.manifest import Manifest, TeacherCard
+from shards.writer import ShardWriter
+
+CLIP = ClipSpec(sample_rate=1000, seconds=2.0, windows=4)
+MakeShards = Callable[..., Path]
+
+
+@pytest.fixture
+def make_shards() -> MakeShards:
+    """make_shards(folder, {"train-000000": 5, ...}) -> folder. Every third clip is short: half its windows and sound."""
+    return _make_shards
+
+
+def _make_shards(
+    folder: Path,
+    clips: Mapping[str, int],
+    *,
+    audio: str = "wav",
+    heads: Mapping[str, int] = {"objects": 7, "scenes": 5},
+    teacher_set: str = "small",
+    seed: int = 0,
+    labels_only: bool = False,
+) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(seed)
+    cards = {
+        head: TeacherCard("net", "net.pth", "0" * 64, {}, tuple(f"class {index}" for index in range(count)))
+        for head, count in heads.items()
+    }
+    Manifest(CLIP, teacher_set, cards, audio, "none", "exact", False, 0.1, 0).save(folder)
+    for shard, count in clips.items():
+        writer = ShardWriter(folder, shard, sample_rate=CLIP.sample_rate, audio=audio)
+        for index in range(count):
+            windows = 2 if index % 3 == 2 else CLIP.windows
+            samples = CLIP.window_samples * windows
+            key = f"{shard}%2Emp4-{index:05d}"
+            posteriors = {
+                head: random.dirichlet(np.ones(count), windows).astype(np.float16) for head, count in heads.items()
+            }
+            if labels_only:
+                writer.write_labels(key, samples, posteriors)
+                continue
+            waveform = random.integers(-(2**15), 2**15, samples, dtype=np.int16)
+            meta = ClipMeta("v", "v.mp4", 1, "0" * 64, index, 0.0, 2.0, [], [])
+            writer.write(Example(key, waveform, posteriors, meta))
+        writer.finish()
+    return folder
