@@ -1,0 +1,182 @@
+"""The reader of stage one: a video in one pass, its sound and the frames its teachers look at, as clips of one timeline."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from av.audio.stream import AudioStream
+from av.packet import Packet
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from pipeline.cutter import SLACK_SECONDS, Cutter, RawClip, clip_of
+from pipeline.pictures import PictureTrack
+from pipeline.reading import Reading
+from pipeline.shots import Shot
+from pipeline.view import View
+from shards.clip import ClipSpec
+from shards.media import HOLE_SECONDS, MediaFile, UnreadableMedia
+from shards.waveform import SoundTrack, choose_track, is_audible
+
+__all__ = ["RawClip", "Reading", "VideoReader", "View", "frames_at"]
+
+
+class VideoReader:
+    """Reads one video once, from its beginning; memory does not grow with its length.
+
+    The timeline is what sound and picture have in common. It is cut into clips of `spec`; the tail is cut to whole label
+    windows, and only a video shorter than one window keeps its own length. When `clips` is exhausted, `tail_seconds_cut`,
+    `decode_errors`, `dropped` (clips given up, and why) and `media_seconds` (the common timeline's length) are known.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        spec: ClipSpec,
+        views: Sequence[View],
+        reading: Reading,
+        progress: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.tail_seconds_cut = 0.0
+        self.decode_errors = 0
+        self.dropped: list[str] = []
+        self.media_seconds = 0.0
+        self._path, self._spec, self._views, self._reading = path, spec, views, reading
+        self._progress = progress
+
+    def clips(self) -> Iterator[RawClip]:
+        """The clips in order. Raises UnreadableMedia if there is none, and then before any was given."""
+        heard = False
+        for clip in self._read():
+            if not heard and not clip.waveform.any():
+                self._require_sound()
+            heard = True
+            yield clip
+
+    def _read(self) -> Iterator[RawClip]:
+        with MediaFile(self._path, self._reading.max_pixels) as media:
+            picture = media.picture()
+            self._track = choose_track(self._path, media, self._spec.sample_rate, self._progress)
+            voice = media.sound(self._track)
+            sound = SoundTrack(self._spec.sample_rate)
+            packets = media.packets(picture, voice)
+            first = self._first_key(media, packets, voice, sound)
+            cutter = Cutter(self._spec, max(_start(picture, first), _start(voice, None)), sound)
+            reach = self._spec.window_seconds / self._spec.frames_per_window / 2
+            pictures = PictureTrack(media, picture, self._views, self._reading, cutter.times(), reach)
+            given = 0
+            for packet in itertools.chain([first], packets):
+                self._progress()
+                if packet.stream_index == voice.index:
+                    sound.push_all(media.decode(voice, packet))
+                else:
+                    cutter.add(pictures.push(packet))
+                for clip in cutter.ready(pictures.end_seconds):
+                    given += 1
+                    yield clip
+                if abs(pictures.end_seconds - (sound.end_seconds or cutter.start)) > HOLE_SECONDS:
+                    break  # one of the two has ended long ago: nothing in common is to come
+            sound.push_all(media.decode(voice, None))
+            sound.finish()
+            end = sound.end_seconds or cutter.start
+            cutter.add(pictures.finish(end + SLACK_SECONDS))
+            end = min(end, pictures.end_seconds)
+            for clip in cutter.rest(end):
+                given += 1
+                yield clip
+            self._sum_up(media, cutter, end)
+            if not given:
+                yield self._only_clip(media, cutter, sound)
+
+    def _first_key(self, media: MediaFile, packets: Iterator[Packet], voice: AudioStream, sound: SoundTrack) -> Packet:
+        """The first key frame; sound in front of it is taken in, pictures in front of it cannot be decoded."""
+        for packet in packets:
+            self._progress()
+            if packet.stream_index == voice.index:
+                sound.push_all(media.decode(voice, packet))
+            elif packet.is_keyframe:
+                return packet
+        raise UnreadableMedia("damaged" if media.errors else "no_frames", "there is no key frame in it")
+
+    def _sum_up(self, media: MediaFile, cutter: Cutter, end: float) -> None:
+        self.media_seconds = max(end - cutter.start, 0.0)
+        self.tail_seconds_cut = max(self.media_seconds - cutter.cut_seconds, 0.0)
+        self.decode_errors = media.errors
+        self.dropped = [fault.detail for fault in cutter.dropped]
+
+    def _only_clip(self, media: MediaFile, cutter: Cutter, sound: SoundTrack) -> RawClip:
+        """A video shorter than one window as one clip of its own length, its frames read anew at the centres of that."""
+        if cutter.dropped:
+            raise UnreadableMedia("damaged" if media.errors else cutter.dropped[0].reason, cutter.dropped[0].detail)
+        seconds = self.media_seconds
+        if sound.end_seconds is None:
+            raise UnreadableMedia("damaged" if media.errors else "no_audio", "no sound could be decoded")
+        if seconds < self._reading.min_seconds:
+            raise UnreadableMedia("too_short", f"sound and picture have {seconds:.2f} s in common")
+        times = [cutter.start + time for time in self._spec.frame_times(1, seconds)]
+        reach = seconds / self._spec.frames_per_window / 2
+        shots = list(_shots(self._path, times, self._views, self._reading, reach, self._progress))
+        fault = next((shot.fault for shot in shots if shot.fault), None)
+        if fault or len(shots) < len(times):
+            raise fault or UnreadableMedia("no_frames", "no frame could be decoded")
+        self.tail_seconds_cut = 0.0
+        rate = self._spec.sample_rate
+        waveform = sound.take(round(cutter.start * rate), round(seconds * rate))
+        return clip_of(0, cutter.start, len(waveform) / rate, waveform, shots)
+
+    def _require_sound(self) -> None:
+        if not is_audible(self._path, self._track, self._spec.sample_rate, self._progress):
+            raise UnreadableMedia("silent", "every sample of its sound is zero")
+
+
+def frames_at(
+    path: Path,
+    times: Sequence[float],
+    views: Sequence[View],
+    reading: Reading,
+    progress: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[float, list[NDArray[np.uint8]]]]:
+    """For each of the ascending times (media timeline): the time got, and uint8 (crop, crop, 3) for each view.
+
+    The frame displayed then, however long it has been; times behind the end give the last frame. Raises UnreadableMedia.
+    """
+    given = 0
+    for shot in _shots(path, times, views, reading, math.inf, progress):
+        if shot.fault:
+            raise shot.fault
+        given += 1
+        yield shot.got, shot.pictures
+    if given < len(times):
+        raise UnreadableMedia("no_frames", f"{given} of {len(times)} frames could be decoded")
+
+
+def _shots(
+    path: Path,
+    times: Sequence[float],
+    views: Sequence[View],
+    reading: Reading,
+    reach: float,
+    progress: Callable[[], None],
+) -> Iterator[Shot]:
+    with MediaFile(path, reading.max_pixels) as media:
+        picture = media.picture()
+        track = PictureTrack(media, picture, views, reading, iter(times), reach)
+        packets = itertools.dropwhile(lambda packet: not packet.is_keyframe, media.packets(picture))
+        for packet in packets:
+            progress()
+            yield from track.push(packet)
+            if track.done:
+                return
+        yield from track.finish(math.inf)
+
+
+def _start(stream: AudioStream | VideoStream, first: Packet | None) -> float:
+    """Seconds at which a stream begins: as the file says, but no picture before the first key frame."""
+    starts = [] if stream.start_time is None else [float(stream.start_time * stream.time_base)]
+    if first is not None and first.pts is not None and not first.is_discard:
+        starts.append(float(first.pts * first.time_base))
+    return max(starts, default=-math.inf)

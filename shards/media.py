@@ -1,0 +1,166 @@
+"""A media file that may be anything: opened, looked through and demuxed without being trusted."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, TypeVar
+
+import av
+from av.audio.stream import AudioStream
+from av.error import FFmpegError
+from av.packet import Packet
+from av.stream import Discard, Disposition, Stream
+from av.video.stream import VideoStream
+
+Reason = Literal[
+    "not_found",  # no such file, or a link that leads nowhere
+    "not_a_file",  # a directory, FIFO, socket or device; opening one can hang
+    "no_permission",
+    "empty",  # zero bytes
+    "not_media",  # FFmpeg knows no container in it: HTML, an mp4 without its index
+    "unknown_codec",  # a stream is there, but its parameters are broken or no decoder fits
+    "no_video",  # cover art does not count
+    "no_audio",
+    "too_large",  # more pixels a frame than reading.max_pixels
+    "too_short",  # sound and picture have less than reading.min_seconds in common
+    "silent",  # every sample of every sound track is zero
+    "no_frames",  # no clip whose frames could all be decoded near enough to the times asked for
+    "damaged",  # the same, and the decoder complained
+]
+
+HOLE_SECONDS = 600.0  # time stamps that leap further ahead, or a stream lagging further behind, end the reading there
+MAX_READ_FAILURES = 16  # in a row: a failing disk would otherwise be asked for ever
+MAX_PIXELS = 8192 * 4320
+
+Track = TypeVar("Track", AudioStream, VideoStream)
+
+
+class UnreadableMedia(Exception):
+    """This file gives no example: `reason` is a short stable name to count by, `detail` says what was found."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
+
+
+class MediaFile:
+    """One open file, read from its beginning; `errors` counts what could not be demuxed or decoded.
+
+    Raises UnreadableMedia when opened or asked for a stream that is not there.
+    """
+
+    def __init__(self, path: Path, max_pixels: int = MAX_PIXELS) -> None:
+        self.errors = 0
+        self._max_pixels = max_pixels
+        _require_regular_file(path)
+        try:
+            self.container = av.open(
+                f"file:{path}",  # a name such as `http:x.mp4` is no address
+                metadata_errors="replace",  # UCF101 has metadata that is not UTF-8
+                container_options={"protocol_whitelist": "file"},  # a playlist may not reach the network
+                options={"max_pixels": str(max_pixels)},  # probing decodes a frame of some formats
+            )
+        except MemoryError:
+            raise
+        except (FFmpegError, OSError, ValueError) as error:
+            raise UnreadableMedia("not_media", str(error).replace(f"file:{path}", path.name)) from error
+
+    def __enter__(self) -> MediaFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.container.close()
+
+    @property
+    def has_times(self) -> bool:
+        """AVI stores no presentation times; what FFmpeg then puts on packets is a guess."""
+        return self.container.format.name != "avi"
+
+    def picture(self) -> VideoStream:
+        """The moving picture: no cover art or thumbnails; the default one of several."""
+        aside = Disposition.attached_pic | Disposition.timed_thumbnails
+        moving = [stream for stream in self.container.streams.video if not stream.disposition & aside]
+        if not moving:
+            raise UnreadableMedia("no_video", "there is no moving picture in it")
+        stream = _usable(moving)[0]
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if width * height > self._max_pixels:
+            raise UnreadableMedia("too_large", f"{width}x{height} is more than reading.max_pixels={self._max_pixels}")
+        stream.codec_context.options = {"max_pixels": str(self._max_pixels)}
+        return stream
+
+    def sounds(self) -> list[AudioStream]:
+        """All sound tracks that can be decoded, the default one first."""
+        tracks = list(self.container.streams.audio)
+        if not tracks:
+            raise UnreadableMedia("no_audio", "there is no sound track in it")
+        return _usable(tracks)
+
+    def sound(self, index: int) -> AudioStream:
+        """The sound track with this stream index, as `sounds` gave it."""
+        return next(stream for stream in self.sounds() if stream.index == index)
+
+    def packets(self, *streams: Stream) -> Iterator[Packet]:
+        """Packets of these streams in file order; a failed read is counted and passed over."""
+        for stream in self.container.streams:
+            stream.discard = Discard.default if stream in streams else Discard.all
+        failures = 0
+        while failures < MAX_READ_FAILURES:
+            try:
+                for packet in self.container.demux(streams):
+                    failures = 0
+                    if packet.size:  # an empty packet would tell the decoder that the stream has ended
+                        yield packet
+                return
+            except MemoryError:
+                raise
+            except (FFmpegError, OSError):
+                failures += 1
+                self.errors += 1
+
+    def decode(self, stream: Stream, packet: Packet | None) -> list[av.VideoFrame] | list[av.AudioFrame]:
+        """Frames that this packet completes, or that are left (None); a packet that fails is counted and gives none."""
+        try:
+            return stream.codec_context.decode(packet)
+        except MemoryError:
+            raise
+        except EOFError:  # drained already
+            return []
+        except FFmpegError:
+            self.errors += 1
+            return []
+
+
+def _require_regular_file(path: Path) -> None:
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableMedia("not_a_file", f"{path.name} is no regular file")
+        if not status.st_size:
+            raise UnreadableMedia("empty", f"{path.name} has zero bytes")
+        with open(path, "rb"):
+            pass
+    except PermissionError as error:
+        raise UnreadableMedia("no_permission", f"{path.name}: {error.strerror}") from error
+    except OSError as error:
+        raise UnreadableMedia("not_found", f"{path.name}: {error.strerror}") from error
+
+
+def _usable(streams: list[Track]) -> list[Track]:
+    """Those that can be decoded, the default one first; one thread each, since there is one process a core."""
+    usable = [stream for stream in streams if stream.codec_context is not None]
+    if not usable:
+        raise UnreadableMedia("unknown_codec", f"no decoder for its {streams[0].type} or its parameters are broken")
+    for stream in usable:
+        stream.codec_context.thread_count = 1
+    return sorted(usable, key=lambda stream: not stream.disposition & Disposition.default)
