@@ -99,7 +99,6 @@ class Executor:
         self.batch: list[Clip] = []  # being filled
         self.batches: deque[list[Clip]] = deque()  # cut, and waiting for a teacher
         self.batch_shard = ""
-        self.media_seconds = 0.0  # decoded so far
         self.labellers = [self._start_labeller(device) for device in machine.devices]
         self.decoders = [self._start_decoder() for _ in range(machine.decoders)]
 
@@ -212,7 +211,6 @@ class Executor:
             assert decoder.slot is not None
             decoder.job.clips.append(Clip(message, decoder.slot))
             decoder.slot = None
-            self.media_seconds += message.seconds
         elif isinstance(message, Summary):
             decoder.job.summary = message
             decoder.job = None

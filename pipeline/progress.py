@@ -22,6 +22,7 @@ class Progress:
 
     def __init__(self, log_file: Path) -> None:
         self.rejected = self.clips = 0
+        self.media_seconds = 0.0
         self.began = time.monotonic()
         console = Console(stderr=True)
         counts = TextColumn("{task.fields[clips]} clips, {task.fields[rejected]} rejected, {task.fields[speed]:.1f} s/s")
@@ -60,14 +61,18 @@ class Progress:
             log.warning("rejected %r: %s: %s", job.task.path, reason, job.summary.detail)
         else:
             self.clips += len(job.clips)
+            self.media_seconds += job.summary.media_seconds
             for dropped in job.summary.dropped:
                 log.warning("dropped a clip of %r: %s", job.task.path, dropped)
-        self._bar.update(self._task, advance=1, clips=self.clips, rejected=self.rejected)
+        self._bar.update(self._task, advance=1, clips=self.clips, rejected=self.rejected, speed=self.speed)
 
-    def shard_done(self, side: SideFile, media_seconds: float) -> None:
-        speed = media_seconds / max(time.monotonic() - self.began, 1e-9)
-        self._bar.update(self._task, speed=speed)
+    def shard_done(self, side: SideFile) -> None:
         log.info(
             "%s: %d clips, %d rejects, %.1f MB, %.1f s of media per second",
-            *(side.shard, len(side.keys), len(side.rejects), side.tar_bytes / 1e6, speed),
+            *(side.shard, len(side.keys), len(side.rejects), side.tar_bytes / 1e6, self.speed),
         )
+
+    @property
+    def speed(self) -> float:
+        """Seconds of media read per second of this run."""
+        return self.media_seconds / max(time.monotonic() - self.began, 1e-9)

@@ -71,7 +71,7 @@ class Resources:
 
 
 def heads_of(teachers: TeacherSet, cards: dict[str, TeacherCard]) -> dict[str, tuple[TeacherSpec, TeacherCard]]:
-    return {head: (spec, cards[head]) for head, spec in teachers.heads.items() if spec is not None}
+    return {head: (spec, cards[head]) for head, spec in teachers.active.items()}
 
 
 

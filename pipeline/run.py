@@ -152,7 +152,7 @@ def label_shards(
         jobs = judged(executor.label(tasks), settings.max_reject_share, progress)
         for shard, members in groupby(jobs, key=lambda job: job.task.shard):
             side = write_shard(settings, shard, members, place)
-            progress.shard_done(side, executor.media_seconds)
+            progress.shard_done(side)
 
 
 def judged(jobs: Iterable[Job], max_reject_share: float, progress: Progress) -> Iterator[Job]:

@@ -103,4 +103,4 @@ def write_labels(folder: Path, side: SideFile, jobs: Iterable[Job], progress: Pr
                 key, samples = next(clips)
                 assert clip.posteriors is not None
                 writer.write_labels(key, samples, clip.posteriors)
-        progress.shard_done(writer.finish(), media_seconds=0.0)
+        progress.shard_done(writer.finish())

@@ -1,0 +1,266 @@
+"""Stage one from videos to shards, on real files and processes, with a small real network."""
+
+import collections
+import dataclasses
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from pipeline.folder import exclusive
+from pipeline.plan import Size
+from pipeline.relabel.run import RelabelSettings
+from pipeline.relabel.run import run as relabel
+from pipeline.run import PipelineSettings, run
+from pipeline.teachers import Teacher, TeacherSet, cards
+from shards.check import check
+from shards.clip import ClipSpec
+from shards.manifest import ContractError
+from shards.shard import examples
+from shards.sidefile import finished
+
+CLIP = ClipSpec(sample_rate=22_050, seconds=2.0, windows=4)
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = {"clip": CLIP, "device": "cpu", "decoders": 2, "teacher_processes": 1, "batch_clips": 2}
+SMALL |= {"validation_share": 0.3, "shard_size": Size(videos=3)}
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory, render_video):
+    """Ten inputs: the first in the plan's order by far the longest, one broken, one a copy of another."""
+    folder = tmp_path_factory.mktemp("videos")
+    render_video(folder / "00.mp4", 7.3, seed=0, size=(320, 240))
+    for number in range(1, 9):
+        render_video(folder / f"{number:02d}.mp4", 1.0 + 0.4 * number, seed=number)
+    (folder / "05.mp4").write_bytes(b"<html>not found</html>")
+    (folder / "copy of 3.mp4").write_bytes((folder / "03.mp4").read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def settings(videos, small_teachers):
+    """Settings for a run into a folder."""
+    return lambda shards, **fields: PipelineSettings(
+        **{"videos": videos, "shards": shards, "teachers": small_teachers} | SMALL | fields
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(settings, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run(settings(folder))
+    return folder
+
+
+def tars(folder):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.tar"))}
+
+
+def all_examples(folder):
+    return [example for side in finished(folder) for example in examples(folder, side, CLIP.sample_rate)]
+
+
+def test_every_input_is_accounted_for(undisturbed):
+    found = all_examples(undisturbed)
+    rejects = [json.loads(line) for line in (undisturbed / "rejects.jsonl").read_text().splitlines()]
+    assert [(reject["path"], reject["reason"]) for reject in rejects] == [("05.mp4", "not_media")]
+    assert {example.meta.path for example in found} == {f"0{number}.mp4" for number in (0, 1, 2, 3, 4, 6, 7, 8)}
+    assert check(undisturbed).clips == len(found)
+    assert not list(undisturbed.glob(".spool")) and not list(undisturbed.glob("*.partial"))
+
+
+def test_clips_tile_a_video_in_whole_windows(undisturbed, videos):
+    by_video = collections.defaultdict(list)
+    for example in all_examples(undisturbed):
+        by_video[example.meta.path].append(example)
+    for path, clips in by_video.items():
+        with av.open(str(videos / path)) as container:
+            seconds = float(container.duration / av.time_base)
+        kept = sum(len(clip.waveform) for clip in clips) / CLIP.sample_rate
+        cut = clips[0].meta.tail_seconds_cut
+        assert 0 <= cut < CLIP.window_seconds and abs(kept + cut - seconds) < 0.15  # AAC pads its last frame
+        assert all(len(clip.waveform) == CLIP.samples for clip in clips[:-1])
+        for clip in clips:
+            assert np.allclose(np.subtract(clip.meta.frame_asked, clip.meta.start), CLIP.frame_times(len(clip.meta.frame_got)))
+            assert np.abs(np.subtract(clip.meta.frame_got, clip.meta.frame_asked)).max() <= 0.1 + 1e-6  # a frame at 10 fps
+
+
+def test_labels_are_the_networks_own_on_frames_decoded_another_way(undisturbed, videos, small_teachers):
+    """Every frame decoded in sequence, the one on screen at the asked time, through the same network by itself."""
+    card = cards(small_teachers)["objects"]
+    teacher = Teacher(small_teachers.heads["objects"], card, "cpu", "float32")
+    clip = next(example for example in all_examples(undisturbed) if example.meta.path == "02.mp4")
+    with av.open(str(videos / "02.mp4")) as container:
+        frames = [(frame.time, frame) for frame in container.decode(video=0)]
+    for row, asked in zip(clip.posteriors["objects"], clip.meta.frame_asked, strict=True):
+        _, frame = max((pair for pair in frames if pair[0] <= asked + 1e-6), key=lambda pair: pair[0])
+        picture = frame.reformat(53, 40, "rgb24", interpolation="BICUBIC").to_ndarray()  # short side 40, 4:3
+        left = round((picture.shape[1] - 32) / 2)
+        expected = teacher.posteriors(np.ascontiguousarray(picture[4:36, left : left + 32])[None])[0]
+        assert np.allclose(row, expected, atol=2e-3)
+    assert clip.posteriors["objects"].std() > 0.01  # and the network does tell pictures apart
+
+
+def test_the_sound_is_the_videos_own(undisturbed):
+    """Each video hums at its own pitch, which survives decoding, mixing and resampling."""
+    for example in all_examples(undisturbed):
+        number = int(example.meta.path[:2])
+        spectrum = np.abs(np.fft.rfft(example.waveform * np.hanning(len(example.waveform))))
+        pitch = spectrum.argmax() * CLIP.sample_rate / len(example.waveform)
+        assert abs(pitch - (200 + 40 * number)) < 2
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"decoders": 1},
+        {"decoders": 4, "teacher_processes": 2},
+        {"decoders": 3, "slots": 2},  # room for one batch alone, and the first video is the slowest and longest
+    ],
+)
+def test_the_bytes_do_not_depend_on_how_much_of_the_machine_is_used(settings, undisturbed, tmp_path, fields):
+    run(settings(tmp_path, **fields))
+    assert tars(tmp_path) == tars(undisturbed)
+
+
+def test_kill_9_anywhere_then_the_same_command_gives_the_same_bytes(settings, undisturbed, tmp_path):
+    values = settings(tmp_path)
+    script = tmp_path / "again.py"
+    spec = values.teachers.heads["objects"]
+    arguments = [f"videos={values.videos}", f"shards={tmp_path / 'shards'}", "device=cpu", "decoders=2", "batch_clips=2"]
+    arguments += ["teachers=efficientnet_lite0", "teachers.name=small", "validation_share=0.3", "shard_size.videos=3"]
+    arguments += [f"teachers.heads.objects.{name}={getattr(spec, name)}" for name in ("architecture", "weights", "classes")]
+    arguments += ["teachers.heads.objects.transform={resize:40,crop:32,channels:rgb,mean:[127,127,127],std:[64,64,64]}"]
+    arguments += ["clip.seconds=2.0", "teacher_processes=1"]
+    assert not script.exists()
+    finished_at = []
+    for patience in (0.2, 1.5, 3.0, None):
+        process = subprocess.Popen([sys.executable, "-m", "pipeline", *arguments], cwd=ROOT, stderr=subprocess.PIPE)
+        if patience is None:
+            _, errors = process.communicate(timeout=100)
+            assert process.returncode == 0, errors.decode()
+        else:
+            wait_for_start(tmp_path / "shards", process)
+            time.sleep(patience)
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            finished_at.append(tars(tmp_path / "shards"))
+    assert tars(tmp_path / "shards") == tars(undisturbed)
+    assert all(before.items() <= tars(undisturbed).items() for before in finished_at)
+
+
+def wait_for_start(shards, process):
+    """Until the plan is written, or the run is over."""
+    while process.poll() is None and not (shards / "plan.jsonl").exists():
+        time.sleep(0.02)
+
+
+def test_new_videos_become_new_shards_and_a_retry_recovers(settings, undisturbed, tmp_path, videos, render_video):
+    mine = tmp_path / "videos"
+    mine.mkdir()
+    for path in sorted(videos.iterdir())[:6]:
+        (mine / path.name).write_bytes(path.read_bytes())
+    shards = tmp_path / "shards"
+    run(settings(shards, videos=mine))
+    before = tars(shards)
+    render_video(mine / "05.mp4", 2.0, seed=5)  # the broken one, mended
+    render_video(mine / "new.mp4", 2.0, seed=9)
+    run(settings(shards, videos=mine))
+    added = tars(shards)
+    assert before.items() < added.items()
+    assert "05.mp4" not in {example.meta.path for example in all_examples(shards)}
+    run(settings(shards, videos=mine, retry_rejected=True))
+    assert added.items() < tars(shards).items()
+    assert {"05.mp4", "new.mp4"} <= {example.meta.path for example in all_examples(shards)}
+    assert (shards / "rejects.jsonl").read_text() == ""
+    check(shards)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"clip": dataclasses.replace(CLIP, seconds=4.0)}, r'"seconds": 2.0.* this run .*"seconds": 4.0'),
+        ({"validation_share": 0.1}, "validation_share: .* has 0.3, this run 0.1"),
+        ({"keep_frames": False}, "keep_frames: .* has true, this run false"),
+    ],
+)
+def test_changed_settings_are_refused_with_both_sides(settings, undisturbed, fields, message):
+    with pytest.raises(ContractError, match=message):
+        run(settings(undisturbed, **fields))
+
+
+def test_another_teacher_set_is_sent_to_relabel(settings, undisturbed, small_spec):
+    with pytest.raises(ContractError, match="teachers=small, this run has teachers=other.*make relabel"):
+        run(settings(undisturbed, teachers=TeacherSet("other", {"objects": small_spec})))
+
+
+def test_a_second_run_on_one_folder_is_refused(settings, undisturbed):
+    with exclusive(undisturbed), pytest.raises(ContractError, match="another run is writing"):
+        run(settings(undisturbed))
+
+
+def test_too_many_rejects_stop_the_run_and_keep_the_work(settings, tmp_path, videos, render_video):
+    mine = tmp_path / "videos"
+    mine.mkdir()
+    render_video(mine / "good.mp4", 2.0)
+    for number in range(3):
+        (mine / f"bad{number}.mp4").write_text(f"no video {number}")
+    with pytest.raises(ContractError, match="3 of 4 inputs are rejected, max_reject_share=0.5"):
+        run(settings(tmp_path / "shards", videos=mine))
+    assert len(all_examples(tmp_path / "shards")) == 1
+
+
+def test_relabel_adds_a_set_beside_the_shards(settings, undisturbed, tmp_path, videos, small_spec):
+    """The same network under another name, read again at the stored times, must say the same."""
+    shards = tmp_path / "shards"
+    run(settings(shards))
+    before = tars(shards)
+    again = RelabelSettings(
+        videos=videos, shards=shards, teachers=TeacherSet("again", {"objects": small_spec}), device="cpu", batch_clips=2
+    )
+    relabel(again)
+    assert tars(shards) == before
+    sides = {side.shard: side for side in finished(shards / "teachers" / "again")}
+    for side in finished(shards):
+        other = sides[side.shard]
+        assert (other.keys, other.windows) == (side.keys, side.windows)
+        assert np.allclose(other.posterior_sums["objects"], side.posterior_sums["objects"], atol=1e-3)
+    check(shards)
+    first = tars(shards / "teachers" / "again")
+    relabel(again)
+    assert tars(shards / "teachers" / "again") == first
+
+
+def test_relabel_refuses_a_video_that_has_changed(settings, tmp_path, videos, small_spec, render_video):
+    mine, shards = tmp_path / "videos", tmp_path / "shards"
+    mine.mkdir()
+    render_video(mine / "a.mp4", 2.0, seed=1)
+    run(settings(shards, videos=mine))
+    render_video(mine / "a.mp4", 2.0, seed=2)
+    teachers = TeacherSet("again", {"objects": small_spec})
+    with pytest.raises(ContractError, match="a.mp4 cannot be labelled again: changed: sha256"):
+        relabel(RelabelSettings(videos=mine, shards=shards, teachers=teachers, device="cpu"))
+
+
+def test_a_decoder_that_stalls_costs_its_video_alone(settings, tmp_path, videos):
+    """With no patience at all, whatever takes longer than an instant is killed, and the run goes on to its end."""
+    with pytest.raises(ContractError, match="inputs are rejected"):
+        run(settings(tmp_path, stall_seconds=0.0, max_reject_share=0.01))
+    reasons = {json.loads(line)["reason"] for line in (tmp_path / "rejects.jsonl").read_text().splitlines()}
+    assert "stalled" in reasons
+    assert sum(len(side.rejects) for side in finished(tmp_path)) >= 1
+
+
+def test_missing_weights_stop_before_anything_is_written(settings, tmp_path, small_spec):
+    missing = dataclasses.replace(small_spec, weights=str(tmp_path / "nowhere.pth"))
+    with pytest.raises(ContractError, match=r"nowhere\.pth"):
+        run(settings(tmp_path / "shards", teachers=TeacherSet("small", {"objects": missing})))
+    assert not (tmp_path / "shards").exists()
