@@ -41,7 +41,7 @@ class _Damaged(ValueError):
 def read_caffemodel(path: Path) -> list[CaffeLayer]:
     """The layers with weights in the order of the network. Raises ContractError for what is no whole caffemodel."""
     try:
-        return list(_layers(memoryview(np.memmap(path, np.uint8, mode="r"))))
+        return list(_layers(np.memmap(path, np.uint8, mode="r").data))
     except ValueError as error:  # _Damaged, or an empty file, which cannot be mapped
         raise ContractError(f"{path} is not a whole .caffemodel: {error}") from None
 

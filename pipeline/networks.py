@@ -49,7 +49,8 @@ def build(architecture: str, classes: int) -> nn.Module:
     with warnings.catch_warnings():
         # GoogLeNet and Inception announce a change of their initialisation, which is overwritten here anyway.
         warnings.simplefilter("ignore", FutureWarning)
-        return torchvision.models.get_model(architecture, weights=None, num_classes=classes)
+        network: nn.Module = torchvision.models.get_model(architecture, weights=None, num_classes=classes)
+    return network
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -63,7 +64,10 @@ class Teacher:
         return torch.softmax(self._logits(pictures).float(), dim=1).cpu().numpy()
 
     def features(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Activations before the last linear layer (fc7 of AlexNet and VGG), float32 (n, d), of uint8 (n, crop, crop, 3)."""
+        """Inputs of the last linear layer (fc7 of AlexNet and VGG), float32 (n, d), of RGB uint8 (n, crop, crop, 3).
+
+        Raises ContractError for a network without a linear layer.
+        """
         if self._last is None:
             raise ContractError("this network ends in a convolution: it has no penultimate features to give")
         self._logits(pictures)
@@ -103,13 +107,13 @@ def dtype_of(precision: str, device: torch.device) -> torch.dtype:
 
 
 def _cuda_has_bfloat16() -> bool:
-    return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def _cpu_has_bfloat16() -> bool:
-    # Not every torch of our range can tell. ARM is left out: its instructions are of no use without oneDNN.
-    found = getattr(torch.cpu, "get_capabilities", dict)()
-    return torch.backends.mkldnn.is_available() and bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    # Not every torch of our range can tell. ARM is left out, where torch may be built without kernels for them.
+    found: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
 def _card(head: str, spec: TeacherSpec) -> TeacherCard:

@@ -1,4 +1,4 @@
-"""Weights files of the teachers: where each is or belongs, whether it is whole, and how to read it without running it."""
+"""Weights files of the teachers: where each is or belongs, its hash, and how to read it without running it."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def release_of(spec: TeacherSpec) -> WeightsEnum | None:
         releases = {}
     if spec.weights not in releases:
         raise ContractError(
-            f"{spec.architecture} has no weights {spec.weights!r} in torchvision (it has {sorted(releases) or 'none'}): "
-            "name one of these, or the path of a file"
+            f"torchvision has no weights {spec.weights!r} for {spec.architecture}, only {sorted(releases)}: name one "
+            "of these, or the path of a file"
         )
     return releases[spec.weights]
 
