@@ -150,9 +150,11 @@ def _compose(config: str, overrides: Sequence[str], conf: Path) -> tuple[dict[st
 
     try:
         with initialize_config_dir(str(conf), version_base="1.3"):
-            values: Any = OmegaConf.to_container(compose(config, list(overrides)), resolve=True)
-            described = compose(config, list(overrides), return_hydra_config=True)
-            choices: Any = OmegaConf.to_container(described.hydra.runtime.choices)
+            composed = compose(config, list(overrides), return_hydra_config=True)
+        choices: Any = OmegaConf.to_container(composed.hydra.runtime.choices)
+        OmegaConf.set_struct(composed, False)
+        del composed["hydra"]
+        values: Any = OmegaConf.to_container(composed, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise SettingsError(_one_line(error)) from None
     return values, {group: choice for group, choice in choices.items() if not group.startswith("hydra/")}

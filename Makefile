@@ -1,0 +1,55 @@
+# Every target is one line of `python -m`, and makes its own environment first. Variables given to make are settings:
+# they reach the command as typed, `make teacher-shards videos='/my/videos, old' teachers=vgg16 clip.windows=2`.
+VENV ?= .venv
+RUN := $(VENV)/bin/python -m
+INSTALLED := $(VENV)/.installed
+
+# MAKEOVERRIDES has a backslash before each blank and backslash, and each $ twice. While the words are told apart,
+# ␠, ␉ and ␛ stand for what was escaped; then each becomes one single-quoted word of the shell. VENV and PYTHON are make's.
+TAB := $(shell printf '\t')
+QUOTED = '$(subst ','\'',$(1))'
+TYPED := $(filter-out VENV=% PYTHON=%,$(subst \$(TAB),␉,$(subst \ ,␠,$(subst \\,␛,$(MAKEOVERRIDES)))))
+OVERRIDES := $(subst $$$$,$$,$(subst ␉,$(TAB),$(subst ␠, ,$(subst ␛,\,$(foreach WORD,$(TYPED),$(call QUOTED,$(WORD)))))))
+# Settings are no environment variables; without this, make would also expand the $ in them.
+$(foreach WORD,$(TYPED),$(eval unexport $(firstword $(subst =, ,$(WORD)))))
+
+.DEFAULT_GOAL := help
+.PHONY: $(shell sed -n 's/^\([a-z0-9-]*\):.*## .*/\1/p' Makefile)
+
+help: ## List the targets
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
+
+setup: $(INSTALLED) ## Make the environment (VENV=.venv, PYTHON=python3)
+
+demo: $(INSTALLED) ## The main job end to end, on a small synthetic corpus
+	$(RUN) evaluate.demo $(OVERRIDES)
+
+teacher-shards: $(INSTALLED) ## Stage one: videos=... shards=... teachers=alexnet
+	$(RUN) pipeline $(OVERRIDES)
+
+relabel: $(INSTALLED) ## Add another teacher set to finished shards: shards=... teachers=resnet50
+	$(RUN) pipeline.relabel $(OVERRIDES)
+
+check-shards: $(INSTALLED) ## Verify every shard of a folder: shards=...
+	$(RUN) shards check $(call QUOTED,$(value shards))
+
+bench-pipeline: $(INSTALLED)-bench ## Time the reader of stage one against its peers
+	$(RUN) pipeline.bench $(OVERRIDES)
+
+test: $(INSTALLED) ## Run all tests
+	$(RUN) pytest
+
+test-gpu: $(INSTALLED) ## Run the tests that need a GPU
+	$(RUN) pytest -m gpu
+
+lint: $(INSTALLED) ## Check style and format
+	$(RUN) ruff check . && $(RUN) ruff format --check .
+
+types: $(INSTALLED) ## Check types
+	$(RUN) mypy
+
+$(INSTALLED): EXTRAS := dev,demo
+$(INSTALLED)-bench: EXTRAS := dev,demo,bench
+$(INSTALLED) $(INSTALLED)-bench: pyproject.toml constraints.txt conf/setup.sh
+	@sh conf/setup.sh $(VENV) $(EXTRAS) '$(PYTHON)'
+	@touch $@

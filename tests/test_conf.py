@@ -1,0 +1,76 @@
+"""Every choice in conf/ composes, and becomes the settings of the command that reads it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import is_dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+
+from shards.command import CONF, compose
+from shards.settings import REQUIRED, leaves
+
+ROOT = CONF.parent
+
+
+def commands() -> dict[str, tuple[str, str]]:
+    """{config: (module, name of its settings)} of each `command(Settings, "config", run)` in the rooms."""
+    found = {}
+    for path in sorted(
+        path for room in ("shards", "pipeline", "train", "evaluate") for path in (ROOT / room).rglob("*.py")
+    ):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(func=ast.Name("command"), args=[ast.Name(settings), ast.Constant(str(config)), *_]):
+                    module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+                    found[config] = (module, settings)
+    return found
+
+
+COMMANDS = commands()
+CHOICES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.glob("*/*.yaml"))
+
+
+def settings_of(config: str) -> Any:
+    module, name = COMMANDS[config]
+    return getattr(import_module(module), name)
+
+
+def composed(config: str, *overrides: str) -> Any:
+    settings = settings_of(config)
+    given = [f"{key}=given" for key, _, default in leaves(settings) if default == REQUIRED and "." not in key]
+    return compose(settings, config, [*given, *overrides])
+
+
+def test_each_file_has_its_command_and_each_command_its_file() -> None:
+    assert set(COMMANDS) == {path.stem for path in CONF.glob("*.yaml")}
+
+
+@pytest.mark.parametrize("config", COMMANDS)
+def test_the_defaults_compose(config: str) -> None:
+    assert isinstance(composed(config), settings_of(config))
+
+
+@pytest.mark.parametrize("config", COMMANDS)
+def test_no_key_shares_the_name_of_a_group(config: str) -> None:
+    hints = get_type_hints(settings_of(config))
+    groups = {path.name for path in CONF.iterdir() if path.is_dir()}
+    assert [name for name in groups & set(hints) if not is_dataclass(hints[name])] == []
+
+
+def takes(path: Path, group: str) -> bool:
+    """Whether a file's defaults list has a group: `  - clip: paper`."""
+    return re.search(rf"^  - {group}: ", path.read_text(), re.MULTILINE) is not None
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_composes(choice: str) -> None:
+    group, option = choice.split("/")
+    users = [config for config in COMMANDS if takes(CONF / f"{config}.yaml", group)]
+    assert users, f"no command has the group {group}"
+    for config in users:
+        assert isinstance(composed(config, f"{group}={option}"), settings_of(config))
