@@ -28,19 +28,11 @@ class Batch:
     consumed: int = 0  # what a checkpoint keeps once this batch is trained on: clips of all ranks together
 
     def __post_init__(self) -> None:
-        rows = len(self.waveform)
-        buffers: dict[str, NDArray[np.generic]] = {
-            "waveform": self.waveform,
-            "lengths": self.lengths,
-            "windows": self.windows,
-        }
-        for name, buffer in {**buffers, **self.posteriors}.items():
-            if len(buffer) != rows or not buffer.flags.c_contiguous or not buffer.flags.writeable:
-                raise ValueError(f"{name} must be a writable, contiguous buffer of {rows} rows, not {buffer.shape}")
-        wanted = [np.int16, np.int32, np.int32] + [np.float16] * len(self.posteriors)
-        found = [buffer.dtype for buffer in [*buffers.values(), *self.posteriors.values()]]
-        if found != wanted:
-            raise ValueError(f"a batch is int16, int32, int32 and float16 per head, not {found}")
+        _require(self.waveform, np.int16, self.rows, "waveform")
+        _require(self.lengths, np.int32, self.rows, "lengths")
+        _require(self.windows, np.int32, self.rows, "windows")
+        for head, posterior in self.posteriors.items():
+            _require(posterior, np.float16, self.rows, f"posterior of {head}")
 
     @property
     def rows(self) -> int:
@@ -60,3 +52,9 @@ def allocate(rows: int, clip: ClipSpec, classes: Mapping[str, int]) -> Batch:
         windows=np.zeros(rows, np.int32),
         posteriors={head: np.zeros((rows, clip.windows, count), np.float16) for head, count in classes.items()},
     )
+
+
+def _require(buffer: NDArray[np.generic], dtype: type[np.generic], rows: int, name: str) -> None:
+    if buffer.dtype != dtype or len(buffer) != rows or not buffer.flags.c_contiguous or not buffer.flags.writeable:
+        found = f"{buffer.dtype} {buffer.shape}"
+        raise ValueError(f"{name} must be a writable, contiguous buffer of {dtype.__name__}, {rows} rows, not {found}")

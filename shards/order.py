@@ -115,7 +115,7 @@ def training_draws(order: Order, *, batch: int, rank: int = 0, world: int = 1, p
 def sequential_draws(
     shard_clips: Sequence[int], *, batch: int, rank: int = 0, world: int = 1, block_shards: int = BLOCK_SHARDS
 ) -> Iterator[Draw]:
-    """Every clip once, in order, as for validation. Ranks' shares differ by one clip at most, a last batch may be short."""
+    """Every clip once, in order, as for validation. Ranks differ by one clip at most; the last batch may be short."""
     ends = np.cumsum(np.asarray(shard_clips, np.int64))
     clips = int(ends[-1]) if len(ends) else 0
     stop = clips * (rank + 1) // world

@@ -19,7 +19,7 @@ MakeShards = Callable[..., Path]
 
 @pytest.fixture
 def make_shards() -> MakeShards:
-    """make_shards(folder, {"train-000000": 5, ...}) -> folder. Every third clip is short: half its windows and sound."""
+    """make_shards(folder, {"train-000000": 5, ...}) -> folder. Every third clip is half as long as the others."""
     return _make_shards
 
 

@@ -46,9 +46,8 @@ def test_ranks_together_draw_the_single_stream(
         return islice(training_draws(order, batch=batch, rank=rank, world=world, position=position), 6)
 
     alone = [draw.clips.tolist() for draw in draws(0, 1)]
-    together = [
-        [clip for draw in step for clip in draw.clips] for step in zip(*(draws(r, world) for r in range(world)))
-    ]
+    steps = zip(*(draws(rank, world) for rank in range(world)), strict=True)
+    together = [[clip for draw in step for clip in draw.clips] for step in steps]
     assert together == alone
     assert [draw.consumed for draw in draws(0, world)] == [position + batch * (step + 1) for step in range(6)]
     assert [draw.position for draw in draws(world - 1, world)] == [position + batch * (s + 1) - share for s in range(6)]
