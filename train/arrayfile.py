@@ -71,7 +71,11 @@ class _StoredArray:
         _, shape, kind, fortran_order, data = self.state
         if not isinstance(kind, _StoredType) or (kind.code, kind.order) != (b"f4", b"<"):
             raise ValueError("an array is not little-endian float32")
-        if not isinstance(data, bytes) or not isinstance(shape, tuple) or not all(type(n) is int for n in shape):
+        if (
+            not isinstance(data, bytes)
+            or not isinstance(shape, tuple)
+            or not all(type(n) is int and n > 0 for n in shape)
+        ):
             raise ValueError("an array holds no plain numbers")
         return np.frombuffer(data, "<f4").reshape(shape, order="F" if fortran_order else "C")
 
