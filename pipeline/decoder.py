@@ -180,7 +180,7 @@ def _hand_over(clip: RawClip, decoding: Decoding, pipe: Connection, slots: Slots
         samples=len(clip.waveform),
         asked=clip.asked,
         got=clip.got,
-        still=bool((clip.pictures[0] == clip.pictures[0][:1]).all()),
+        still=frames > 1 and bool((clip.pictures[0] == clip.pictures[0][:1]).all()),
         jpegs=list(_jpegs(clip.pictures[0])) if decoding.keep_frames else [],
     )
     pipe.send(head)

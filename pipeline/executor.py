@@ -90,9 +90,7 @@ class Executor:
 
     def __init__(self, decoding: Decoding, labelling: Labelling, machine: Machine) -> None:
         self.decoding, self.labelling, self.machine = decoding, labelling, machine
-        self.slots = Slots.create(
-            decoding.views, decoding.spec.frames, wanted=machine.slots, least=machine.batch_clips
-        )
+        self.slots = Slots.create(decoding.views, decoding.spec.frames, wanted=machine.slots, least=machine.batch_clips)
         self.free = deque(range(self.slots.count))
         self.order: deque[Job] = deque()  # under way, in the plan's order
         self.uncut: deque[Job] = deque()  # those of them that may still give clips to a batch

@@ -104,9 +104,7 @@ class Plan:
             fresh.append(video)
             planned.add(video.path)
         repeats = find_duplicates(fresh, self.videos, root, hashes)
-        duplicates = [
-            Duplicate(video.key, video.path, repeats[video.path]) for video in fresh if video.path in repeats
-        ]
+        duplicates = [Duplicate(video.key, video.path, repeats[video.path]) for video in fresh if video.path in repeats]
         taken = (video for video in fresh if video.path not in repeats)
         return self._shards_of(taken, size=size, share=share, seed=seed), duplicates
 

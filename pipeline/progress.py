@@ -25,7 +25,9 @@ class Progress:
         self.media_seconds = 0.0
         self.began = time.monotonic()
         console = Console(stderr=True)
-        counts = TextColumn("{task.fields[clips]} clips, {task.fields[rejected]} rejected, {task.fields[speed]:.1f} s/s")
+        counts = TextColumn(
+            "{task.fields[clips]} clips, {task.fields[rejected]} rejected, {task.fields[speed]:.1f} s/s"
+        )
         self._bar = Bar(
             TextColumn("videos"), BarColumn(), MofNCompleteColumn(), counts, TimeRemainingColumn(), console=console
         )

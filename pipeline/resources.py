@@ -74,7 +74,6 @@ def heads_of(teachers: TeacherSet, cards: dict[str, TeacherCard]) -> dict[str, t
     return {head: (spec, cards[head]) for head, spec in teachers.active.items()}
 
 
-
 def _cores() -> int:
     """Cores this process may run on, which in a container or a batch job are fewer than the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -58,7 +58,9 @@ def require_pairs(folder: Path) -> None:
     tars = {path.stem for path in folder.glob("*.tar")}
     sides = {path.stem for path in folder.glob("*-[0-9]*.json")}
     if tars != sides:
-        raise Fault(f"{folder}: {sorted(tars ^ sides)[0]} has only one of tar and side file: run the same command again")
+        raise Fault(
+            f"{folder}: {sorted(tars ^ sides)[0]} has only one of tar and side file: run the same command again"
+        )
 
 
 def _examples(folder: Path, side: SideFile, manifest: Manifest):  # type: ignore[no-untyped-def]
@@ -119,7 +121,9 @@ def _check_teacher_set(folder: Path, teachers: Path, sides: list[SideFile]) -> N
         _check_tar(teachers, side)
         base = by_name[side.shard]
         if (side.keys, side.windows) != (base.keys, base.windows):
-            raise Fault(f"{teachers / side.shard}.tar does not hold the clips of {folder / side.shard}.tar: relabel again")
+            raise Fault(
+                f"{teachers / side.shard}.tar does not hold the clips of {folder / side.shard}.tar: relabel again"
+            )
 
 
 def _windows(example: Example) -> int:

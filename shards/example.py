@@ -24,7 +24,7 @@ class ClipMeta:
     seconds: float
     frame_asked: list[float]
     frame_got: list[float]
-    still: bool = False  # all its frames are one and the same picture
+    still: bool = False  # it has several frames, and they are one and the same picture
     tail_seconds_cut: float = 0.0  # of the whole video, the same in each of its clips
     decode_errors: int = 0  # of the whole video
 

@@ -89,8 +89,12 @@ def test_clips_tile_a_video_in_whole_windows(undisturbed, videos):
         assert 0 <= cut < CLIP.window_seconds and abs(kept + cut - seconds) < 0.15  # AAC pads its last frame
         assert all(len(clip.waveform) == CLIP.samples for clip in clips[:-1])
         for clip in clips:
-            assert np.allclose(np.subtract(clip.meta.frame_asked, clip.meta.start), CLIP.frame_times(len(clip.meta.frame_got)))
-            assert np.abs(np.subtract(clip.meta.frame_got, clip.meta.frame_asked)).max() <= 0.1 + 1e-6  # a frame at 10 fps
+            assert np.allclose(
+                np.subtract(clip.meta.frame_asked, clip.meta.start), CLIP.frame_times(len(clip.meta.frame_got))
+            )
+            assert (
+                np.abs(np.subtract(clip.meta.frame_got, clip.meta.frame_asked)).max() <= 0.1 + 1e-6
+            )  # a frame at 10 fps
 
 
 def test_labels_are_the_networks_own_on_frames_decoded_another_way(undisturbed, videos, small_teachers):
@@ -135,9 +139,17 @@ def test_kill_9_anywhere_then_the_same_command_gives_the_same_bytes(settings, un
     values = settings(tmp_path)
     script = tmp_path / "again.py"
     spec = values.teachers.heads["objects"]
-    arguments = [f"videos={values.videos}", f"shards={tmp_path / 'shards'}", "device=cpu", "decoders=2", "batch_clips=2"]
+    arguments = [
+        f"videos={values.videos}",
+        f"shards={tmp_path / 'shards'}",
+        "device=cpu",
+        "decoders=2",
+        "batch_clips=2",
+    ]
     arguments += ["teachers=efficientnet_lite0", "teachers.name=small", "validation_share=0.3", "shard_size.videos=3"]
-    arguments += [f"teachers.heads.objects.{name}={getattr(spec, name)}" for name in ("architecture", "weights", "classes")]
+    arguments += [
+        f"teachers.heads.objects.{name}={getattr(spec, name)}" for name in ("architecture", "weights", "classes")
+    ]
     arguments += ["teachers.heads.objects.transform={resize:40,crop:32,channels:rgb,mean:[127,127,127],std:[64,64,64]}"]
     arguments += ["clip.seconds=2.0", "teacher_processes=1"]
     assert not script.exists()

@@ -77,9 +77,7 @@ def test_another_rate_is_refused():
 
 def test_a_header_that_promises_terabytes_allocates_nothing():
     stream = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        stream, {"descr": "<f2", "fortran_order": False, "shape": (10**9, 10**6)}
-    )
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f2", "fortran_order": False, "shape": (10**9, 10**6)})
     with pytest.raises(ValueError, match="8 bytes follow"):
         decode_array(stream.getvalue() + bytes(8))
 
