@@ -30,7 +30,8 @@ class Checkpoint:
     network: dict[str, Tensor]
     training_mean: dict[str, Tensor] | None = None  # head -> mean posterior of the training set (classes,), if known
     optimizer: dict[str, Any] | None = None
-    position: dict[str, int] | None = None  # in the training stream
+    position: dict[str, int] | None = None  # step, and clips consumed of the training stream
+    best: float | None = None  # the lowest validation loss up to here
     config: dict[str, Any] = field(default_factory=dict)  # what it was made with, for the record
     format: int = FORMAT
 

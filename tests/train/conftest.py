@@ -1,62 +1,64 @@
-"""Files in the layout of the published weights, written opcode by opcode as Python 2 and its numpy wrote them."""
+"""A student of three layers and shards of a few seconds, small enough to train on in a test."""
 
 from __future__ import annotations
 
-import io
-import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+
+from shards.clip import ClipSpec
+from shards.example import ClipMeta, Example
+from shards.manifest import Manifest, TeacherCard
+from shards.writer import ShardWriter
+from train.layers import Layer, StudentSpec
+
+CLIP = ClipSpec(sample_rate=1000, seconds=2.0, windows=4)
+HEADS = {"objects": 7, "scenes": 5}
+MakeShards = Callable[..., Path]
 
 
-class Python2:
-    """Pickle's protocol 2. Each method gives the bytes that leave one value on the reader's stack."""
-
-    def word(self, text: str) -> bytes:
-        return b"U" + bytes([len(text)]) + text.encode()
-
-    def number(self, value: int) -> bytes:
-        return b"J" + struct.pack("<i", value)
-
-    def dictionary(self, entries: Mapping[str, bytes]) -> bytes:
-        return b"}(" + b"".join(self.word(key) + value for key, value in entries.items()) + b"u"
-
-    def element_type(self, code: str, order: str) -> bytes:
-        new = b"cnumpy\ndtype\n" + self.word(code) + b"K\x00K\x01\x87R"
-        flags = b"\x3f" if code == "O8" else b"\x00"  # 63: numpy's mark of an element type that holds objects
-        return new + b"(K\x03" + self.word(order) + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK" + flags + b"tb"
-
-    def stored(
-        self, shape: tuple[int, ...], element_type: bytes, contents: bytes, fortran_order: bool = False
-    ) -> bytes:
-        new = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + self.word("b") + b"\x87R"
-        order = b"\x88" if fortran_order else b"\x89"
-        return new + b"(K\x01(" + b"".join(map(self.number, shape)) + b"t" + element_type + order + contents + b"tb"
-
-    def array(self, array: NDArray[np.float32]) -> bytes:
-        fortran_order = array.flags.f_contiguous and array.ndim > 1
-        data = array.tobytes("F" if fortran_order else "C")
-        contents = b"T" + struct.pack("<i", len(data)) + data
-        return self.stored(array.shape, self.element_type("f4", "<"), contents, fortran_order)
-
-    def file(self, contents: bytes) -> bytes:
-        """A whole .npy: a 0-d object array around `contents`, as numpy.save left it."""
-        stream = io.BytesIO()
-        np.lib.format.write_array_header_1_0(stream, {"descr": "|O", "fortran_order": False, "shape": ()})
-        outer = self.stored((), self.element_type("O8", "|"), b"](" + contents + b"e")
-        return stream.getvalue() + b"\x80\x02" + outer + b"."
-
-    def published(self, layers: Mapping[str, Mapping[str, NDArray[np.float32]]]) -> bytes:
-        """A whole file of {layer: {name: array}}."""
-        inner = {
-            layer: self.dictionary({name: self.array(each) for name, each in arrays.items()})
-            for layer, arrays in layers.items()
-        }
-        return self.file(self.dictionary(inner))
+@pytest.fixture
+def spec() -> StudentSpec:
+    """2000 samples / 250 / 62 / 15 / 4 steps."""
+    layers = [Layer("conv1", 16, 8, 4, 4), Layer("pool1", 4, 4), Layer("conv2", 8, 4, 4, 12)]
+    return StudentSpec("tiny", layers, Layer("conv3", 6, 3))
 
 
-@pytest.fixture(scope="session")
-def python2() -> Python2:
-    return Python2()
+@pytest.fixture
+def make_shards() -> MakeShards:
+    """make_shards(folder, {"train-000000": 5, ...}): sound is a tone per class, posteriors name it; a third are short."""
+    return write_shards
+
+
+def write_shards(folder: Path, clips: Mapping[str, int], *, seed: int = 0, loud: float = 8000.0) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(seed)
+    cards = {
+        head: TeacherCard("net", "net.pth", "0" * 64, {}, tuple(f"{head} {index}" for index in range(count)))
+        for head, count in HEADS.items()
+    }
+    Manifest(CLIP, "small", cards, "wav", "none", "exact", False, 0.1, 0).save(folder)
+    for shard, count in clips.items():
+        writer = ShardWriter(folder, shard, sample_rate=CLIP.sample_rate)
+        for index in range(count):
+            windows = 2 if index % 3 == 2 else CLIP.windows
+            samples = np.arange(CLIP.window_samples * windows)
+            tone = int(random.integers(5))
+            sound = loud * np.sin(2 * np.pi * samples * (20 + 60 * tone) / CLIP.sample_rate)
+            waveform = (sound + random.normal(0, loud / 20, len(samples))).astype(np.int16)
+            posteriors = {
+                head: _near(random, tone, windows, classes).astype(np.float16) for head, classes in HEADS.items()
+            }
+            meta = ClipMeta("v", "v.mp4", 1, "0" * 64, index, 0.0, 2.0, [], [])
+            writer.write(Example(f"{shard}%2Emp4-{index:05d}", waveform, posteriors, meta))
+        writer.finish()
+    return folder
+
+
+def _near(random: np.random.Generator, tone: int, windows: int, classes: int) -> np.ndarray:
+    """Posteriors (windows, classes) that favour the class of the tone."""
+    weights = np.ones(classes)
+    weights[tone] = 20.0
+    return random.dirichlet(weights, windows)

@@ -1,0 +1,69 @@
+"""The folder of a run: what it is called, what two runs into one must agree on, and what lies in it."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from shards.manifest import ContractError, require_same, write_whole
+
+RUNS = Path("outputs/runs")
+Resume = Literal["auto", "never"]
+LONGEST_NAME = 120
+
+
+class RunFolder:
+    """run.json (what was asked), last.pt, best.pt, metrics.jsonl, validation.json, curves.png; TensorBoard's files."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.record = path / "run.json"
+        self.last, self.best = path / "last.pt", path / "best.pt"
+        self.metrics, self.validation = path / "metrics.jsonl", path / "validation.json"
+        self.curves = path / "curves.png"
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the folder's lock; the kernel drops it with the process. Raises ContractError where another has it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / ".lock", "w") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ContractError(
+                    f"another run is writing into {self.path}: wait for it, or say run=another/folder"
+                ) from None
+            yield
+
+    def begin(self, record: Mapping[str, Any], resume: Resume) -> None:
+        """Write the record on the first run; on a later one, be equal to it. Raises ContractError."""
+        if not self.record.exists():
+            write_whole(self.record, json.dumps(record, indent=1, sort_keys=True).encode())
+            return
+        if resume == "never":
+            raise ContractError(
+                f"{self.path} holds a run already: resume=auto goes on with it, run=another/folder begins a new one"
+            )
+        try:
+            found = json.loads(self.record.read_bytes())
+        except ValueError as error:
+            raise ContractError(f"{self.record} cannot be read ({error}): say run=another/folder") from None
+        remedy = "Go on with the settings this run was begun with, or begin another: run=another/folder."
+        require_same(json.loads(json.dumps(record)), found, str(self.path), remedy)
+
+
+def name_run(main: list[str], differing: Mapping[str, Any], everything: Mapping[str, Any]) -> Path:
+    """outputs/runs/<what is trained>-<what differs from the defaults>-<hash of everything>.
+
+    The hash keeps the jobs of a sweep apart, whatever they differ in; the words are for reading.
+    """
+    words = [*main, *(f"{key.rpartition('.')[2]}={value}" for key, value in differing.items())]
+    readable = re.sub(r"[^A-Za-z0-9.=+-]+", "_", "-".join(words))[:LONGEST_NAME]
+    digest = hashlib.sha256(json.dumps(everything, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    return RUNS / f"{readable}-{digest}"

@@ -1,0 +1,108 @@
+"""The settings of `make train`, and what of them a run is known by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from shards.catalog import Catalog
+from shards.settings import leaves
+from shards.stream import Streaming
+from train.augment import Augment
+from train.device import Compile, Precision
+from train.layers import StudentSpec
+from train.runfolder import Resume, name_run
+
+NOT_IN_NAME = ("run", "resume", "shards", "loss", "learn_from", "student")  # said otherwise, or no part of the run
+
+
+@dataclass
+class TrainSettings:
+    """The paper's values (section 3.4) where it names one. The first block may not change while a run goes on."""
+
+    shards: str = field(kw_only=True, metadata={"example": "outputs/shards/mine"})  # a folder, or any fsspec URL
+    student: StudentSpec = field(kw_only=True)
+    learn_from: list[str] | None = None  # heads; null: all
+    teacher_set: str | None = None  # relabelled by `make relabel`; null: the shards' own
+    loss: Literal["kl", "l2", "torch7"] = "kl"
+    batch: int = 64  # clips, of all ranks together
+    lr: float = 1e-3
+    beta1: float = 0.9
+    seed: int = 0
+    precision: Precision = "auto"
+    augment: Augment = field(default_factory=Augment)
+
+    steps: int = 100_000
+    run: Path | None = None  # null: a folder in outputs/runs, named after what differs
+    resume: Resume = "auto"
+    device: str = "cuda"
+    compile: Compile = "auto"
+    streaming: Streaming = field(default_factory=Streaming)
+    log_every: int = 50
+    validate_every: int = 1000
+    save_every: int = 1000
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch, self.log_every, self.validate_every, self.save_every) < 1:
+            raise ValueError("steps, batch, log_every, validate_every and save_every are at least 1")
+        if self.lr <= 0 or not 0 <= self.beta1 < 1 or self.seed < 0:
+            raise ValueError(f"lr is above 0, beta1 in [0, 1), seed at least 0: {self.lr=} {self.beta1=} {self.seed=}")
+
+    @property
+    def folder(self) -> Path:
+        """Where the run goes: `run`, or a name of its own for every combination of settings."""
+        if self.run is not None:
+            return self.run
+        differing = {
+            key: value
+            for key, _, standard in leaves(type(self))
+            if key.partition(".")[0] not in NOT_IN_NAME and (value := _value(self, key)) != standard
+        }
+        everything = {key: value for key, value in plain(self).items() if key not in ("run", "resume")}
+        heads = ["+".join(self.learn_from)] if self.learn_from else []
+        return name_run([self.student.name, self.loss, *heads, Path(self.shards).name], differing, everything)
+
+
+def plain(settings: TrainSettings) -> dict[str, Any]:
+    """The settings as words and numbers, as a checkpoint keeps them."""
+    plained: dict[str, Any] = _plain(asdict(settings))
+    return plained
+
+
+def record(settings: TrainSettings, catalog: Catalog) -> dict[str, Any]:
+    """What a run must stay equal in to be gone on with; flat, so that a refusal can name what differs."""
+    layers = [*settings.student.layers, settings.student.output]
+    return {
+        "student": settings.student.name,
+        "student.kind": settings.student.kind,
+        **{f"student.{layer.name}": _words(asdict(layer)) for layer in layers},
+        "loss": settings.loss,
+        "learn_from": list(catalog.cards),
+        "teacher_set": catalog.teacher_set,
+        **{f"teacher.{head}": f"{card.architecture} {card.weights}" for head, card in catalog.cards.items()},
+        **{f"clip.{name}": value for name, value in asdict(catalog.clip).items()},
+        "shards (hash of their contents)": catalog.fingerprint[:16],
+        "block_shards": settings.streaming.block_shards,
+        **{name: getattr(settings, name) for name in ("batch", "lr", "beta1", "seed", "precision")},
+        **{f"augment.{name}": value for name, value in asdict(settings.augment).items()},
+    }
+
+
+def _words(fields: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in fields.items() if value is not None and name != "name")
+
+
+def _value(settings: Any, key: str) -> Any:
+    for name in key.split("."):
+        settings = getattr(settings, name)
+    return settings
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
