@@ -43,6 +43,13 @@ class Batch:
         """Rows that hold a clip."""
         return len(self.clips)
 
+    def clear_row(self, row: int, *, samples: int, windows: int) -> None:
+        """Set a row's lengths, and zero what its clip will not fill."""
+        self.lengths[row], self.windows[row] = samples, windows
+        self.waveform[row, samples:] = 0
+        for posterior in self.posteriors.values():
+            posterior[row, windows:] = 0
+
 
 def allocate(rows: int, clip: ClipSpec, classes: Mapping[str, int]) -> Batch:
     """A batch in ordinary memory; the training loop makes its own in pinned memory."""

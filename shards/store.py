@@ -68,15 +68,19 @@ class Store:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="store")
         self._lock = threading.Lock()
         self._tars: dict[Tar, Future[OpenTar]] = {}
+        self._verified: set[Tar] = set()
 
-    def open(self, tar: Tar) -> OpenTar:
-        """Waits until the tar is here. Raises DamagedShard."""
-        return self._ask(tar).result()
+    def ask(self, tar: Tar) -> Future[OpenTar]:
+        """The tar, as soon as it is here; its result raises DamagedShard, or OSError where it cannot be fetched."""
+        with self._lock:
+            if tar not in self._tars:
+                self._tars[tar] = self._pool.submit(self._open_whole, tar)
+            return self._tars[tar]
 
     def want(self, tars: Sequence[Tar]) -> None:
-        """What is needed from now on, in this order: it is opened or fetched ahead, everything else is let go."""
+        """What is needed from now on, in this order: it is opened or fetched ahead, all else is let go."""
         for tar in tars:
-            self._ask(tar)
+            self.ask(tar)
         wanted = set(tars)
         with self._lock:
             self._tars = {tar: future for tar, future in self._tars.items() if tar in wanted or not future.done()}
@@ -84,12 +88,6 @@ class Store:
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
         self._tars.clear()
-
-    def _ask(self, tar: Tar) -> Future[OpenTar]:
-        with self._lock:
-            if tar not in self._tars:
-                self._tars[tar] = self._pool.submit(self._open_whole, tar)
-            return self._tars[tar]
 
     def _open_whole(self, tar: Tar) -> OpenTar:
         if is_remote(tar.location) and self._open_remote is not None:
@@ -100,8 +98,10 @@ class Store:
             raise DamagedShard(f"{tar.location} cannot be opened: {error.strerror}. {REMEDY}") from None
         if opened.bytes != tar.bytes:
             raise DamagedShard(f"{tar.location} has {opened.bytes} bytes, its side file says {tar.bytes}. {REMEDY}")
-        if self._verify and (found := opened.sha256()) != tar.sha256:
-            raise DamagedShard(f"{tar.location} has sha256 {found}, its side file says {tar.sha256}. {REMEDY}")
+        if self._verify and tar not in self._verified:
+            if (found := opened.sha256()) != tar.sha256:
+                raise DamagedShard(f"{tar.location} has sha256 {found}, its side file says {tar.sha256}. {REMEDY}")
+            self._verified.add(tar)
         return opened
 
 

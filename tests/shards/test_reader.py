@@ -134,7 +134,7 @@ def test_a_batch_stays_as_it_is_until_it_is_given_back(tmp_path: Path, make_shar
         drawn(reader, 10)
         np.testing.assert_array_equal(held.waveform, before)
         others = [next(reader), next(reader)]
-        with pytest.raises(RuntimeError, match="release one first"):
+        with pytest.raises(RuntimeError, match="release one before"):
             next(reader)
         reader.release(others[0])
         assert next(reader) is others[0]
