@@ -23,8 +23,8 @@ SLACK_SECONDS = 0.05  # an audio frame more or less: a window that lacks no more
 class RawClip:
     """A clip as read: waveform int16 (samples,); pictures uint8 (frames, crop, crop, 3), one array per view.
 
-    `start`, `asked` and `got` are seconds on the media's timeline; `index` is the clip's place on the video's grid, so that
-    clips that were given up leave a gap in the numbers.
+    `start`, `asked` and `got` are seconds on the media's timeline; `index` is the clip's place on the video's grid, so
+    that clips that were given up leave a gap in the numbers.
     """
 
     index: int

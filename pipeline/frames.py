@@ -1,4 +1,4 @@
-"""The reader of stage one: a video in one pass, its sound and the frames its teachers look at, as clips of one timeline."""
+"""The reader of stage one: a video in one pass, its sound and the frames teachers look at, as clips of one timeline."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from av.audio.stream import AudioStream
-from av.packet import Packet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -19,7 +18,7 @@ from pipeline.reading import Reading
 from pipeline.shots import Shot
 from pipeline.view import View
 from shards.clip import ClipSpec
-from shards.media import HOLE_SECONDS, MediaFile, UnreadableMedia
+from shards.media import HOLE_SECONDS, AnyPacket, MediaFile, UnreadableMedia
 from shards.waveform import SoundTrack, choose_track, is_audible
 
 __all__ = ["RawClip", "Reading", "VideoReader", "View", "frames_at"]
@@ -28,9 +27,10 @@ __all__ = ["RawClip", "Reading", "VideoReader", "View", "frames_at"]
 class VideoReader:
     """Reads one video once, from its beginning; memory does not grow with its length.
 
-    The timeline is what sound and picture have in common. It is cut into clips of `spec`; the tail is cut to whole label
-    windows, and only a video shorter than one window keeps its own length. When `clips` is exhausted, `tail_seconds_cut`,
-    `decode_errors`, `dropped` (clips given up, and why) and `media_seconds` (the common timeline's length) are known.
+    The timeline is what sound and picture have in common. It is cut into clips of `spec`; the tail is cut to whole
+    label windows, and only a video shorter than one window keeps its own length. When `clips` is exhausted,
+    `tail_seconds_cut`, `decode_errors`, `dropped` (clips given up, and why) and `media_seconds` (the common timeline's
+    length) are known.
     """
 
     def __init__(
@@ -65,14 +65,14 @@ class VideoReader:
             sound = SoundTrack(self._spec.sample_rate)
             packets = media.packets(picture, voice)
             first = self._first_key(media, packets, voice, sound)
-            cutter = Cutter(self._spec, max(_start(picture, first), _start(voice, None)), sound)
+            cutter = Cutter(self._spec, max(_start(media, picture, first), _start(media, voice, None)), sound)
             reach = self._spec.window_seconds / self._spec.frames_per_window / 2
             pictures = PictureTrack(media, picture, self._views, self._reading, cutter.times(), reach)
             given = 0
             for packet in itertools.chain([first], packets):
                 self._progress()
                 if packet.stream_index == voice.index:
-                    sound.push_all(media.decode(voice, packet))
+                    sound.push(media.decoded(voice.codec_context.decode, packet))
                 else:
                     cutter.add(pictures.push(packet))
                 for clip in cutter.ready(pictures.end_seconds):
@@ -80,7 +80,7 @@ class VideoReader:
                     yield clip
                 if abs(pictures.end_seconds - (sound.end_seconds or cutter.start)) > HOLE_SECONDS:
                     break  # one of the two has ended long ago: nothing in common is to come
-            sound.push_all(media.decode(voice, None))
+            sound.push(media.decoded(voice.codec_context.decode, None))
             sound.finish()
             end = sound.end_seconds or cutter.start
             cutter.add(pictures.finish(end + SLACK_SECONDS))
@@ -92,12 +92,14 @@ class VideoReader:
             if not given:
                 yield self._only_clip(media, cutter, sound)
 
-    def _first_key(self, media: MediaFile, packets: Iterator[Packet], voice: AudioStream, sound: SoundTrack) -> Packet:
+    def _first_key(
+        self, media: MediaFile, packets: Iterator[AnyPacket], voice: AudioStream, sound: SoundTrack
+    ) -> AnyPacket:
         """The first key frame; sound in front of it is taken in, pictures in front of it cannot be decoded."""
         for packet in packets:
             self._progress()
             if packet.stream_index == voice.index:
-                sound.push_all(media.decode(voice, packet))
+                sound.push(media.decoded(voice.codec_context.decode, packet))
             elif packet.is_keyframe:
                 return packet
         raise UnreadableMedia("damaged" if media.errors else "no_frames", "there is no key frame in it")
@@ -109,7 +111,7 @@ class VideoReader:
         self.dropped = [fault.detail for fault in cutter.dropped]
 
     def _only_clip(self, media: MediaFile, cutter: Cutter, sound: SoundTrack) -> RawClip:
-        """A video shorter than one window as one clip of its own length, its frames read anew at the centres of that."""
+        """A video shorter than one window: one clip of its own length, its frames read anew at the centres of that."""
         if cutter.dropped:
             raise UnreadableMedia("damaged" if media.errors else cutter.dropped[0].reason, cutter.dropped[0].detail)
         seconds = self.media_seconds
@@ -142,7 +144,8 @@ def frames_at(
 ) -> Iterator[tuple[float, list[NDArray[np.uint8]]]]:
     """For each of the ascending times (media timeline): the time got, and uint8 (crop, crop, 3) for each view.
 
-    The frame displayed then, however long it has been; times behind the end give the last frame. Raises UnreadableMedia.
+    It is the frame displayed then, however long it has been; times behind the end give the last one. Raises
+    UnreadableMedia.
     """
     given = 0
     for shot in _shots(path, times, views, reading, math.inf, progress):
@@ -174,9 +177,10 @@ def _shots(
         yield from track.finish(math.inf)
 
 
-def _start(stream: AudioStream | VideoStream, first: Packet | None) -> float:
+def _start(media: MediaFile, stream: AudioStream | VideoStream, first: AnyPacket | None) -> float:
     """Seconds at which a stream begins: as the file says, but no picture before the first key frame."""
-    starts = [] if stream.start_time is None else [float(stream.start_time * stream.time_base)]
+    stamps = [] if stream.start_time is None else [stream.start_time]
     if first is not None and first.pts is not None and not first.is_discard:
-        starts.append(float(first.pts * first.time_base))
-    return max(starts, default=-math.inf)
+        stamps.append(first.pts)
+    numerator, denominator = media.time_base(stream)
+    return max((stamp * numerator / denominator for stamp in stamps), default=-math.inf)

@@ -11,9 +11,9 @@ from shards.media import MAX_PIXELS
 class Reading:
     """The conf block `reading`.
 
-    sampling: `exact` takes the frame displayed at the time asked for; `keyframe` the nearest key frame, however far, and
-    decodes no other; `tolerance` the nearest key frame if it lies within `tolerance` seconds, else the exact one. Streams
-    without presentation times (AVI) are read exactly in any case.
+    sampling: `exact` takes the frame displayed at the time asked for; `keyframe` the nearest key frame, however far,
+    and decodes no other; `tolerance` the nearest key frame if it lies within `tolerance` seconds, else the exact one.
+    Streams without presentation times (AVI) are read exactly in any case.
     """
 
     sampling: str = "exact"

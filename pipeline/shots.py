@@ -1,27 +1,26 @@
-"""Shots: from frames as the decoder shows them to the pictures that stand for the times asked for."""
+"""Shots: from frames, as the decoder shows them, to the pictures that stand for the times asked for."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import av
 import numpy as np
 from av.error import FFmpegError
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from pipeline.view import View, pictures_of
+from pipeline.view import Lens
 from shards.media import UnreadableMedia
 
 
 @dataclass(frozen=True)
 class Ask:
-    """A time in seconds, the time stamp of the frame displayed then, and the second until which that frame itself lasts."""
+    """A time, the time at which the frame displayed then begins, and until when that frame itself lasts. Seconds."""
 
-    seconds: float
-    target: int
+    time: float
+    target: float
     lasts: float
 
 
@@ -36,23 +35,19 @@ class Shot:
 
 
 class Shutter:
-    """Answers asks, in the order of their targets, from the frames of one group, in the order they are displayed.
+    """Answers asks, in the order of their targets, from the frames of one group, in the order of their display.
 
     Where the target itself does not decode, the nearest frame that did stands in for it. A frame further than `reach`
     seconds from the time asked for is taken only if it is the target and itself lasts until then: in a file cut short a
     hole would look just like a still picture.
     """
 
-    def __init__(self, stream: VideoStream, views: Sequence[View], max_pixels: int, reach: float) -> None:
-        self._stream, self._views, self._max_pixels, self._reach = stream, views, max_pixels, reach
+    def __init__(self, lens: Lens, reach: float) -> None:
+        self.latest: float | None = None  # when the frame shown last in this group begins
+        self._lens, self._reach = lens, reach
         self._asks: deque[Ask] = deque()
         self._latest: av.VideoFrame | None = None
-        self._drawn: tuple[int | None, list[NDArray[np.uint8]]] = (None, [])  # one frame may answer many asks
-
-    @property
-    def latest(self) -> av.VideoFrame | None:
-        """The frame shown last in this group."""
-        return self._latest
+        self._drawn: tuple[float | None, list[NDArray[np.uint8]]] = (None, [])  # one frame may answer many asks
 
     @property
     def waiting(self) -> bool:
@@ -63,47 +58,43 @@ class Shutter:
         """Asks come in the order of their targets."""
         self._asks.append(ask)
 
-    def show(self, frame: av.VideoFrame) -> Iterator[Shot]:
+    def show(self, begin: float, frame: av.VideoFrame) -> Iterator[Shot]:
         """The next decoded frame: answers what is asked of the time before it."""
-        while self._asks and self._asks[0].target < frame.pts:
-            yield self._answer(self._asks.popleft(), frame)
-        if self._latest is None or frame.pts >= self._latest.pts:
-            self._latest = frame
+        while self._asks and self._asks[0].target < begin:
+            yield self._answer(self._asks.popleft(), (begin, frame))
+        if self.latest is None or begin >= self.latest:
+            self.latest, self._latest = begin, frame
 
     def close(self) -> Iterator[Shot]:
         """The group is over: answers what is left from its last frame, and forgets it."""
         while self._asks:
             yield self._answer(self._asks.popleft(), None)
-        self._latest, self._drawn = None, (None, [])
+        self.latest = self._latest = None
+        self._drawn = (None, [])
 
-    def seconds(self, time_stamp: int) -> float:
-        """A time stamp of this stream on the media's timeline."""
-        base = self._stream.time_base
-        return time_stamp * base.numerator / base.denominator
-
-    def _answer(self, ask: Ask, following: av.VideoFrame | None) -> Shot:
-        near = [frame for frame in (self._latest, following) if frame is not None]
+    def _answer(self, ask: Ask, following: tuple[float, av.VideoFrame] | None) -> Shot:
+        near = [] if following is None else [following]
+        if self.latest is not None and self._latest is not None:
+            near.insert(0, (self.latest, self._latest))
         if not near:
-            return self._missing(ask, "no frame of its group could be decoded")
-        exact = self._latest is not None and self._latest.pts == ask.target
-        frame = near[0] if exact else min(near, key=lambda frame: abs(self.seconds(frame.pts) - ask.seconds))
-        got = self.seconds(frame.pts)
-        if abs(got - ask.seconds) > self._reach and not (exact and ask.lasts >= ask.seconds):
-            return self._missing(ask, f"the nearest frame is at {got:.3f} s")
+            return _missing(ask, "no frame of its group could be decoded")
+        exact = self.latest == ask.target
+        begin, frame = near[0] if exact else min(near, key=lambda shown: abs(shown[0] - ask.time))
+        if abs(begin - ask.time) > self._reach and not (exact and ask.lasts >= ask.time):
+            return _missing(ask, f"the nearest is at {begin:.3f} s")
         try:
-            return Shot(ask.seconds, got, self._draw(frame))
+            return Shot(ask.time, begin, self._draw(begin, frame))
         except UnreadableMedia as fault:
-            return Shot(ask.seconds, got, [], fault)
+            return Shot(ask.time, begin, [], fault)
 
-    def _draw(self, frame: av.VideoFrame) -> list[NDArray[np.uint8]]:
-        if self._drawn[0] != frame.pts:
+    def _draw(self, begin: float, frame: av.VideoFrame) -> list[NDArray[np.uint8]]:
+        if self._drawn[0] != begin:
             try:
-                pictures = pictures_of(frame, self._views, self._stream.sample_aspect_ratio, self._max_pixels)
+                self._drawn = (begin, self._lens.pictures(frame))
             except (FFmpegError, ValueError) as error:
-                raise UnreadableMedia("damaged", f"the frame at {self.seconds(frame.pts):.3f} s: {error}") from error
-            self._drawn = (frame.pts, pictures)
+                raise UnreadableMedia("damaged", f"the frame at {begin:.3f} s: {error}") from error
         return self._drawn[1]
 
-    def _missing(self, ask: Ask, detail: str) -> Shot:
-        fault = UnreadableMedia("no_frames", f"asked for a frame at {ask.seconds:.3f} s: {detail}")
-        return Shot(ask.seconds, ask.seconds, [], fault)
+
+def _missing(ask: Ask, detail: str) -> Shot:
+    return Shot(ask.time, ask.time, [], UnreadableMedia("no_frames", f"no frame for {ask.time:.3f} s: {detail}"))

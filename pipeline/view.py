@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
-from av.video.reformatter import Interpolation
+from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from shards.media import UnreadableMedia
@@ -23,38 +23,38 @@ class View:
 
     def __post_init__(self) -> None:
         if not 0 < self.crop <= self.resize:
-            raise ValueError(
-                f"a view crops {self.crop} pixels out of a short side of {self.resize}: crop must fit in resize"
-            )
+            raise ValueError(f"a view of {self.crop} pixels does not fit into a short side of {self.resize}")
 
 
-def pictures_of(
-    frame: av.VideoFrame, views: Sequence[View], sample_aspect: Fraction | None, max_pixels: int
-) -> list[NDArray[np.uint8]]:
-    """uint8 RGB (crop, crop, 3), one per view; views that share a size share the work.
+class Lens:
+    """Turns one stream's frames into the pictures of some views; views that share a size share the work."""
 
-    Raises UnreadableMedia (too_large) where the frame, or its scaled picture, has more than `max_pixels`.
-    """
-    scaled: dict[int, NDArray[np.uint8]] = {}
-    pictures: dict[View, NDArray[np.uint8]] = {}
-    for view in views:
-        if view.resize not in scaled:
-            scaled[view.resize] = _upright(frame, view.resize, sample_aspect, max_pixels)
-        if view not in pictures:
-            pictures[view] = _centre(scaled[view.resize], view.crop)
-    return [pictures[view] for view in views]
+    def __init__(self, views: Sequence[View], sample_aspect: Fraction | None, max_pixels: int) -> None:
+        self._views, self._max_pixels = views, max_pixels
+        self._sample_aspect = sample_aspect or Fraction(1)
+        self._scalers = {view.resize: VideoReformatter() for view in views}  # to set one up costs as much as to scale
 
+    def pictures(self, frame: av.VideoFrame) -> list[NDArray[np.uint8]]:
+        """uint8 RGB (crop, crop, 3), one per view.
 
-def _upright(frame: av.VideoFrame, short: int, sample_aspect: Fraction | None, max_pixels: int) -> NDArray[np.uint8]:
-    """uint8 RGB (height, width, 3): scaled by swscale in one go with the colour conversion, then turned."""
-    aspect = frame.width * (sample_aspect or Fraction(1)) / frame.height
-    width, height = (int(short * aspect), short) if aspect > 1 else (short, int(short / aspect))
-    if max(frame.width * frame.height, width * height) > max_pixels:
-        raise UnreadableMedia(
-            "too_large", f"{frame.width}x{frame.height}, shown as {width}x{height}: more than max_pixels={max_pixels}"
+        Raises UnreadableMedia (too_large) where the frame, or what it is scaled to, has more than `max_pixels`.
+        """
+        upright = {short: self._upright(frame, short) for short in self._scalers}
+        centres = {view: _centre(upright[view.resize], view.crop) for view in self._views}
+        return [centres[view] for view in self._views]
+
+    def _upright(self, frame: av.VideoFrame, short: int) -> NDArray[np.uint8]:
+        """uint8 RGB (height, width, 3): scaled by swscale, in one go with the colour conversion, then turned."""
+        aspect = frame.width * self._sample_aspect / frame.height
+        width, height = (int(short * aspect), short) if aspect > 1 else (short, int(short / aspect))
+        if max(frame.width * frame.height, width * height) > self._max_pixels:
+            size = f"a frame of {frame.width}x{frame.height}, scaled to {width}x{height}"
+            raise UnreadableMedia("too_large", f"{size}, is more than reading.max_pixels={self._max_pixels}")
+        scaled = self._scalers[short].reformat(
+            frame, width, height, "rgb24", interpolation=Interpolation.BICUBIC, threads=1
         )
-    picture = frame.reformat(width, height, "rgb24", interpolation=Interpolation.BICUBIC, threads=1).to_ndarray()
-    return np.rot90(picture, round(frame.rotation / 90))  # both count counterclockwise
+        picture: NDArray[np.uint8] = scaled.to_ndarray().astype(np.uint8, copy=False)
+        return np.rot90(picture, round(frame.rotation / 90))  # both count counterclockwise
 
 
 def _centre(picture: NDArray[np.uint8], crop: int) -> NDArray[np.uint8]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import av
 from av.audio.stream import AudioStream
@@ -37,6 +38,8 @@ MAX_READ_FAILURES = 16  # in a row: a failing disk would otherwise be asked for 
 MAX_PIXELS = 8192 * 4320
 
 Track = TypeVar("Track", AudioStream, VideoStream)
+Frame = TypeVar("Frame", av.AudioFrame, av.VideoFrame)
+AnyPacket: TypeAlias = "Packet[Stream]"
 
 
 class UnreadableMedia(Exception):
@@ -110,10 +113,16 @@ class MediaFile:
         """The sound track with this stream index, as `sounds` gave it."""
         return next(stream for stream in self.sounds() if stream.index == index)
 
-    def packets(self, *streams: Stream) -> Iterator[Packet]:
+    def time_base(self, stream: Stream) -> tuple[int, int]:
+        """Seconds per unit of the stream's time stamps: numerator and denominator, for floats that compare equal."""
+        base = stream.time_base or Fraction(1, 1)
+        return base.numerator, base.denominator
+
+    def packets(self, *streams: Stream) -> Iterator[AnyPacket]:
         """Packets of these streams in file order; a failed read is counted and passed over."""
+        wanted = {stream.index for stream in streams}
         for stream in self.container.streams:
-            stream.discard = Discard.default if stream in streams else Discard.all
+            stream.discard = Discard.default if stream.index in wanted else Discard.all
         failures = 0
         while failures < MAX_READ_FAILURES:
             try:
@@ -124,17 +133,17 @@ class MediaFile:
                 return
             except MemoryError:
                 raise
-            except (FFmpegError, OSError):
+            except FFmpegError:
                 failures += 1
                 self.errors += 1
 
-    def decode(self, stream: Stream, packet: Packet | None) -> list[av.VideoFrame] | list[av.AudioFrame]:
-        """Frames that this packet completes, or that are left (None); a packet that fails is counted and gives none."""
+    def decoded(self, decode: Callable[[AnyPacket | None], list[Frame]], packet: AnyPacket | None) -> list[Frame]:
+        """Frames that this packet completes, or all that are left (None). One that fails is counted and gives none."""
         try:
-            return stream.codec_context.decode(packet)
+            return decode(packet)
         except MemoryError:
             raise
-        except EOFError:  # drained already
+        except EOFError:  # emptied before
             return []
         except FFmpegError:
             self.errors += 1

@@ -1,14 +1,17 @@
-"""Any media file's sound -> mono int16 at one rate, on the media's own timeline: the same way for training and evaluation."""
+"""Any media file's sound -> mono int16 at one rate, on its own timeline: the same way for training and evaluation."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
-from av.audio.resampler import AudioResampler
+from av.error import ArgumentError
+from av.filter import Graph
+from av.filter.context import FilterContext
 from numpy.typing import NDArray
 
 from shards.media import HOLE_SECONDS, MediaFile, Reason, UnreadableMedia
@@ -19,106 +22,135 @@ RESAMPLER = "ffmpeg swresample, default filter, s16 mono downmix, placed by time
 JUMP_SECONDS = 0.02  # time stamps of one unbroken run jitter by less (Matroska keeps milliseconds)
 
 
+class Resampler:
+    """swresample for one unbroken run of frames of one format; to s16, since a float downmix is not normalised."""
+
+    def __init__(self, frame: av.AudioFrame, sample_rate: int) -> None:
+        self.seconds = 0.0  # length of what was fed
+        self._rate = frame.sample_rate
+        self._unread = 0
+        graph = self._graph = Graph()  # its filters do not keep it alive
+        self._source = graph.add(
+            "abuffer",
+            sample_rate=str(frame.sample_rate),
+            sample_fmt=frame.format.name,
+            channel_layout=frame.layout.name,
+            time_base=f"1/{frame.sample_rate}",
+        )
+        convert = graph.add("aformat", sample_rates=str(sample_rate), sample_fmts="s16", channel_layouts="mono")
+        self._sink: FilterContext = graph.add("abuffersink")
+        graph.link_nodes(self._source, convert, self._sink).configure()
+        graph.set_audio_frame_size(sample_rate)
+
+    def push(self, frame: av.AudioFrame) -> NDArray[np.int16]:
+        """int16 (samples,): what became ready, once a second; to read after each frame costs more than to resample.
+
+        Raises av.error.ArgumentError for a frame of another format.
+        """
+        self._source.push(frame)
+        self._unread += frame.samples
+        self.seconds += frame.samples / self._rate
+        if self._unread < self._rate:
+            return np.empty(0, np.int16)
+        self._unread = 0
+        return self._read()
+
+    def finish(self) -> NDArray[np.int16]:
+        """int16 (samples,): all that is left."""
+        self._source.push(None)
+        return self._read()
+
+    def _read(self) -> NDArray[np.int16]:
+        ready = [np.empty(0, np.int16)]
+        while True:
+            try:
+                ready.append(cast(av.AudioFrame, self._sink.pull()).to_ndarray()[0].astype(np.int16, copy=False))
+            except (BlockingIOError, EOFError):
+                return np.concatenate(ready)
+
+
 class SoundTrack:
     """Mono int16 samples on the media's timeline: fed decoded frames, it hands out stretches and forgets them.
 
-    Sample n stands for the time n / sample_rate. Within an unbroken run of frames samples follow each other exactly; where a
-    frame's time stamp departs from that by more than JUMP_SECONDS the resampler is emptied and starts anew at the frame's
-    own time, so that missing packets leave silence and overlapping ones are cut.
+    Sample n stands for the time n / sample_rate. Within an unbroken run of frames samples follow each other exactly;
+    where a frame's time stamp departs from that by more than JUMP_SECONDS the resampler is emptied and starts anew at
+    the frame's own time, so that missing packets leave silence and overlapping ones are cut.
     """
 
     def __init__(self, sample_rate: int) -> None:
         self.sample_rate = sample_rate
-        self.ended = False  # after a leap of HOLE_SECONDS nothing more is taken
-        self._pieces: deque[tuple[int, NDArray[np.int16]]] = (
-            deque()
-        )  # (first sample, samples), ascending, not overlapping
-        self._resampler: AudioResampler | None = None
-        self._source: tuple[str, str, int] | None = None  # what the resampler was built for
-        self._anchor = 0.0  # seconds at which the present run began
-        self._run = 0  # source samples in it so far
+        self.written = 0  # one past the last sample that is ready; up to a second more is being resampled
+        self.end_seconds: float | None = None  # where the frames fed so far end; None before the first
+        self._ended = False  # after a leap of HOLE_SECONDS nothing more is taken
+        self._pieces: deque[tuple[int, NDArray[np.int16]]] = deque()  # (first sample, samples), ascending
+        self._resampler: Resampler | None = None
+        self._anchor = 0.0  # seconds at which the present run of frames began
         self._next = 0  # where the resampler's next sample goes
-        self._begin: float | None = None
-        self._written = 0
 
-    @property
-    def begin_seconds(self) -> float | None:
-        """Where the sound begins, None before any has come."""
-        return self._begin
-
-    @property
-    def written(self) -> int:
-        """One past the last sample that is ready; the resampler may hold up to a second more."""
-        return self._written
-
-    @property
-    def end_seconds(self) -> float | None:
-        """Where the sound that was fed so far ends."""
-        return None if self._source is None else self._anchor + self._run / self._source[2]
-
-    def push(self, frame: av.AudioFrame) -> None:
-        """Takes the next decoded frame; one without a time stamp follows the one before it."""
-        if self.ended or not frame.samples:
-            return
-        expected = self.end_seconds
-        time = frame.time if frame.pts is not None else (expected or 0.0)
-        if expected is not None and time - expected > HOLE_SECONDS:
-            self.ended = True
-            return
-        source = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if source != self._source or expected is None or abs(time - expected) > JUMP_SECONDS:
-            self._start_run(time, source)
-        self._run += frame.samples
-        frame.pts = None  # its place is settled; the resampler is not to second-guess it
-        self._place(self._resampler.resample(frame))
-
-    def push_all(self, frames: Iterable[av.AudioFrame]) -> None:
-        """Takes the next decoded frames."""
+    def push(self, frames: Iterable[av.AudioFrame]) -> None:
+        """Takes the next decoded frames; one without a time stamp follows the one before it."""
         for frame in frames:
-            self.push(frame)
+            if frame.samples and not self._ended:
+                self._push(frame)
 
     def finish(self) -> None:
-        """Empties the resampler: no more frames will come."""
+        """No more frames will come."""
         if self._resampler is not None:
-            self._place(self._resampler.resample(None))
+            self._place(self._resampler.finish())
             self._resampler = None
 
     def take(self, first: int, samples: int) -> NDArray[np.int16]:
-        """int16 (samples,) from sample `first` on, silent where there is no sound; everything before its end is forgotten."""
+        """int16 (samples,) from sample `first` on, silent where no sound is; everything before its end is forgotten."""
+        end = first + samples
         waveform = np.zeros(samples, np.int16)
-        while self._pieces and self._pieces[0][0] < first + samples:
+        while self._pieces and self._pieces[0][0] < end:
             begin, piece = self._pieces.popleft()
-            low, high = max(begin, first), min(begin + len(piece), first + samples)
+            low, high = max(begin, first), min(begin + len(piece), end)
             if low < high:
                 waveform[low - first : high - first] = piece[low - begin : high - begin]
-            if begin + len(piece) > first + samples:
-                self._pieces.appendleft((first + samples, piece[first + samples - begin :]))
-                break
+            if begin + len(piece) > end:
+                self._pieces.appendleft((end, piece[end - begin :]))
         return waveform
 
     def take_ready(self) -> NDArray[np.int16]:
         """int16 (samples,): all that is ready and was not handed out before."""
-        first = self._pieces[0][0] if self._pieces else self._written
-        return self.take(first, self._written - first)
+        first = self._pieces[0][0] if self._pieces else self.written
+        return self.take(first, self.written - first)
 
-    def _start_run(self, time: float, source: tuple[str, str, int]) -> None:
+    def _push(self, frame: av.AudioFrame) -> None:
+        stamp = frame.pts
+        begin = self.end_seconds if stamp is None else frame.time
+        begin = 0.0 if begin is None else begin
+        ahead = 0.0 if self.end_seconds is None else begin - self.end_seconds
+        self._ended = ahead > HOLE_SECONDS
+        if self._ended:
+            return
+        run = self._resampler
+        if run is None or abs(ahead) > JUMP_SECONDS:
+            run = self._start_run(frame, begin)
+        try:
+            ready = run.push(frame)
+        except ArgumentError:  # its format is not that of the frames before
+            run = self._start_run(frame, begin)
+            ready = run.push(frame)
+        self.end_seconds = self._anchor + run.seconds
+        self._place(ready)
+
+    def _start_run(self, frame: av.AudioFrame, begin: float) -> Resampler:
         self.finish()
-        # frames of a second: handing samples over one small frame at a time costs more than resampling them
-        self._resampler = AudioResampler("s16", "mono", self.sample_rate, frame_size=self.sample_rate)
-        self._source = source
-        self._anchor, self._run = time, 0
-        self._next = round(time * self.sample_rate)
-        if self._begin is None:
-            self._begin, self._written = time, self._next
+        self._resampler = Resampler(frame, self.sample_rate)
+        self._anchor = begin
+        self._next = round(begin * self.sample_rate)
+        if self.end_seconds is None:
+            self.written = self._next
+        return self._resampler
 
-    def _place(self, frames: list[av.AudioFrame]) -> None:
-        for frame in frames:
-            samples = frame.to_ndarray()[0]
-            fresh = samples[max(0, self._written - self._next) :]  # what overlaps is cut
-            self._next += len(samples)
-            if len(fresh):
-                self._pieces.append((self._next - len(fresh), fresh))
-                self._written = self._next
+    def _place(self, samples: NDArray[np.int16]) -> None:
+        fresh = samples[max(0, self.written - self._next) :]  # what overlaps is cut
+        self._next += len(samples)
+        if len(fresh):
+            self._pieces.append((self._next - len(fresh), fresh))
+            self.written = self._next
 
 
 def read_waveform(path: Path, sample_rate: int) -> NDArray[np.int16]:
@@ -130,8 +162,8 @@ def read_waveform(path: Path, sample_rate: int) -> NDArray[np.int16]:
         stream = media.sound(choose_track(path, media, sample_rate))
         sound = SoundTrack(sample_rate)
         for packet in media.packets(stream):
-            sound.push_all(media.decode(stream, packet))
-        sound.push_all(media.decode(stream, None))
+            sound.push(media.decoded(stream.codec_context.decode, packet))
+        sound.push(media.decoded(stream.codec_context.decode, None))
         sound.finish()
     waveform = sound.take_ready()
     if not len(waveform):
@@ -148,15 +180,15 @@ def choose_track(path: Path, media: MediaFile, sample_rate: int, progress: Calla
 
 
 def is_audible(path: Path, index: int, sample_rate: int, progress: Callable[[], None] = lambda: None) -> bool:
-    """Whether any sample of this track is not zero; reads no further than the first such sample, and nothing but sound."""
+    """Whether any sample of this track is not zero; reads up to the first such sample, and nothing but sound."""
     sound = SoundTrack(sample_rate)
     with MediaFile(path) as media:
         stream = media.sound(index)
         for packet in media.packets(stream):
             progress()
-            sound.push_all(media.decode(stream, packet))
+            sound.push(media.decoded(stream.codec_context.decode, packet))
             if sound.take_ready().any():
                 return True
-        sound.push_all(media.decode(stream, None))
+        sound.push(media.decoded(stream.codec_context.decode, None))
     sound.finish()
     return bool(sound.take_ready().any())
