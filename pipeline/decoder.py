@@ -87,7 +87,7 @@ class Summary:
 
 
 def run_decoder(pipe: Connection, decoding: Decoding, slots_name: str, count: int, clock: c_double) -> None:
-    """Loop of the process: a Task in, then for each clip `want` out, a slot in, the ClipHead out; a Summary at the end."""
+    """Loop of the process: a Task in; for each clip `want` out, a slot in, the ClipHead out; a Summary at the end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the executor decides when to stop
     _die_with_parent()
     # Anonymous memory only: an allocation beyond the limit fails in this process, as an error with a name.

@@ -27,7 +27,8 @@ def exclusive(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ContractError(f"another run is writing into {folder}: wait for it, or give shards=another/folder")
+            message = f"another run is writing into {folder}: wait for it, or give shards=another/folder"
+            raise ContractError(message) from None
         yield
 
 

@@ -40,7 +40,7 @@ class SlotClip:
 
 
 def run_labeller(pipe: Connection, labelling: Labelling, device: str, slots_name: str, count: int) -> None:
-    """Loop of the process: `ready` out once, then a list of SlotClip in, their posteriors {head: (windows, classes)} out."""
+    """Loop of the process: `ready` out once, then lists of SlotClip in, {head: posteriors (windows, classes)} out."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the executor decides when to stop
     torch.set_num_threads(labelling.threads)
     slots = Slots.attach(slots_name, labelling.views, labelling.frames, count)

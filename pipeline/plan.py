@@ -35,6 +35,15 @@ class Size:
 
 
 @dataclass(frozen=True)
+class Dealing:
+    """How videos are dealt out to shards: which split, and how many to one."""
+
+    size: Size
+    validation_share: float
+    seed: int
+
+
+@dataclass(frozen=True)
 class ShardPlan:
     """One shard to be: its videos in order. A retry takes up videos that an earlier shard rejected."""
 
@@ -92,37 +101,22 @@ class Plan:
         return (video for shard in self.shards if not shard.retry for video in shard.videos)
 
     def extend(
-        self, inputs: Iterable[Video], root: Path, hashes: Mapping[str, str], *, size: Size, share: float, seed: int
+        self, inputs: Iterable[Video], root: Path, hashes: Mapping[str, str], dealing: Dealing
     ) -> tuple[list[ShardPlan], list[Duplicate]]:
         """Rows for the inputs that the plan does not hold yet. `hashes`: of videos in finished shards, by key."""
         planned = {video.path for video in self.videos} | {duplicate.path for duplicate in self.duplicates}
-        fresh: list[Video] = []
-        duplicates: list[Duplicate] = []
-        for video in inputs:
-            if video.path in planned:
-                continue
-            fresh.append(video)
-            planned.add(video.path)
+        fresh = [video for video in inputs if video.path not in planned]
         repeats = find_duplicates(fresh, self.videos, root, hashes)
         duplicates = [Duplicate(video.key, video.path, repeats[video.path]) for video in fresh if video.path in repeats]
         taken = (video for video in fresh if video.path not in repeats)
-        return self._shards_of(taken, size=size, share=share, seed=seed), duplicates
+        return self._deal(taken, dealing), duplicates
 
-    def retry(
-        self, rejected: Iterable[Video], *, size: Size, share: float, seed: int, after: list[ShardPlan]
-    ) -> list[ShardPlan]:
+    def retry(self, rejected: Iterable[Video], dealing: Dealing, *, after: list[ShardPlan]) -> list[ShardPlan]:
         """Rows that take up rejected videos once more, numbered behind the rows `after`."""
-        return self._shards_of(rejected, size=size, share=share, seed=seed, after=after, retry=True)
+        return self._deal(rejected, dealing, after=after, retry=True)
 
-    def _shards_of(
-        self,
-        videos: Iterable[Video],
-        *,
-        size: Size,
-        share: float,
-        seed: int,
-        after: Iterable[ShardPlan] = (),
-        retry: bool = False,
+    def _deal(
+        self, videos: Iterable[Video], dealing: Dealing, *, after: Iterable[ShardPlan] = (), retry: bool = False
     ) -> list[ShardPlan]:
         """Fill shards in path order, one split each; the row of a full shard comes before what follows it."""
         numbers = Counter(shard.split for shard in (*self.shards, *after))
@@ -136,10 +130,10 @@ class Plan:
             del input_bytes[split]
 
         for video in videos:
-            split = split_of(video.key, share, seed)
+            split = split_of(video.key, dealing.validation_share, dealing.seed)
             filling[split].append(video)
             input_bytes[split] += max(video.bytes, 0)
-            if size.full(len(filling[split]), input_bytes[split]):
+            if dealing.size.full(len(filling[split]), input_bytes[split]):
                 close(split)
         for split in sorted(filling):
             close(split)

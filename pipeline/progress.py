@@ -11,7 +11,7 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from pipeline.executor import Job
+from pipeline.children import Job
 from shards.sidefile import SideFile
 
 log = logging.getLogger("pipeline")

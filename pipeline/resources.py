@@ -10,7 +10,7 @@ import torch
 
 from pipeline.decoder import Decoding
 from pipeline.executor import Executor, Machine
-from pipeline.frames import Reading, View
+from pipeline.frames import Reading
 from pipeline.labeller import Labelling
 from pipeline.teachers import TeacherSet, TeacherSpec
 from shards.clip import ClipSpec

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.children import Job
 from pipeline.decoder import Task, spool_path
-from pipeline.executor import Job
 from pipeline.folder import Account, account_for, exclusive, spool, write_rejects
 from pipeline.frames import Reading
 from pipeline.keys import clip_key
-from pipeline.plan import Plan, ShardPlan, Size
+from pipeline.plan import Dealing, Plan, ShardPlan, Size
 from pipeline.progress import Progress
 from pipeline.report import write_report
 from pipeline.resources import Resources, heads_of
@@ -67,7 +67,7 @@ def run(settings: PipelineSettings) -> None:
         plan = make_plan(settings)
         todo = unfinished(settings.shards, plan)
         if todo:
-            label_shards(settings, teacher_cards, plan, todo, progress)
+            label_shards(settings, teacher_cards, todo, progress)
         account = settle(settings, plan)
         log.info("%s", account)
         log.info("a page to look at: %s", write_report(settings.shards))
@@ -105,13 +105,13 @@ def make_plan(settings: PipelineSettings) -> Plan:
     """Finish an unfinished plan first; add what is new; on request, take up what was rejected."""
     plan = Plan.load(settings.shards)
     sides = finished(settings.shards)
-    how = {"size": settings.shard_size, "share": settings.validation_share, "seed": settings.seed}
+    dealing = Dealing(settings.shard_size, settings.validation_share, settings.seed)
     hashes = {key: digest for side in sides for key, digest in side.video_hashes.items()}
-    rows, duplicates = plan.extend(find_videos(settings.videos), root_of(settings.videos), hashes, **how)
+    rows, duplicates = plan.extend(find_videos(settings.videos), root_of(settings.videos), hashes, dealing)
     retrying = any(shard.retry for shard in unfinished(settings.shards, plan))
     if settings.retry_rejected and not retrying:  # a killed retry is finished, not begun anew
         rejected = {reject.key for reject in account_for(plan, sides, settings.clip.sample_rate).rejects}
-        rows += plan.retry((video for video in plan.videos if video.key in rejected), **how, after=rows)
+        rows += plan.retry((video for video in plan.videos if video.key in rejected), dealing, after=rows)
     plan.append(settings.shards, rows, duplicates)
     splits = {shard.split for shard in plan.shards}
     for empty in sorted({"train", "validation"} - splits):
@@ -128,7 +128,6 @@ def unfinished(folder: Path, plan: Plan) -> list[ShardPlan]:
 def label_shards(
     settings: PipelineSettings,
     teacher_cards: dict[str, TeacherCard],
-    plan: Plan,
     todo: list[ShardPlan],
     progress: Progress,
 ) -> None:

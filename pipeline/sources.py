@@ -12,9 +12,9 @@ from pathlib import Path
 from pipeline.keys import key_of
 from shards.manifest import ContractError
 
-MEDIA_SUFFIXES = frozenset(
-    ".3g2 .3gp .asf .avi .divx .dv .f4v .flv .m2ts .m2v .m4v .mkv .mov .mp4 .mpe .mpeg .mpg .mts .mxf .ogm .ogv .qt .rm "
-    ".rmvb .ts .vob .webm .wmv .y4m".split()
+MEDIA_SUFFIXES = (
+    *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4"),
+    *(".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"),
 )
 LIST_SUFFIXES = frozenset({".csv", ".txt", ".lst"})
 PATH_COLUMNS = ("path", "video", "file", "filename")
@@ -48,7 +48,7 @@ def find_videos(videos: Path) -> list[Video]:
     paths = _walk(root) if videos.is_dir() else _listed(videos)
     found = [Video(path, _size(root / path)) for path in sorted(set(paths))]
     if not found:
-        raise ContractError(f"videos={videos} holds no video (looked for {' '.join(sorted(MEDIA_SUFFIXES))})")
+        raise ContractError(f"videos={videos} holds no video (looked for {' '.join(MEDIA_SUFFIXES)})")
     return found
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shards.codec import DamagedExample
 from shards.example import Example
@@ -63,12 +65,12 @@ def require_pairs(folder: Path) -> None:
         )
 
 
-def _examples(folder: Path, side: SideFile, manifest: Manifest):  # type: ignore[no-untyped-def]
-    totals: dict[str, np.ndarray] = {}
+def _examples(folder: Path, side: SideFile, manifest: Manifest) -> Iterator[Example]:
+    totals: dict[str, NDArray[np.float64]] = {}
     try:
         for example in examples(folder, side, manifest.clip.sample_rate):
             for head, posterior in example.posteriors.items():
-                totals[head] = totals.get(head, 0.0) + posterior.astype(np.float64).sum(axis=0)
+                totals[head] = totals.get(head, np.zeros(1)) + posterior.astype(np.float64).sum(axis=0)
             yield example
     except DamagedExample as error:
         raise Fault(f"{side.shard}: {error}") from None

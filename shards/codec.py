@@ -95,6 +95,7 @@ def _encode_waveform(waveform: NDArray[np.int16], sample_rate: int, audio: str) 
 
 
 def _decode_waveform(data: bytes, sample_rate: int, audio: str) -> NDArray[np.int16]:
+    waveform: NDArray[np.int16]
     if audio == "flac":
         waveform, rate = soundfile.read(io.BytesIO(data), dtype="int16")
         channels = waveform.ndim

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class ClipMeta:
-    """Where a clip comes from, as kept in `key.json`. No absolute path, time or host, so that reruns are byte-identical.
+    """Where a clip comes from, as kept in `key.json`. No absolute path, time or host: reruns are byte-identical.
 
     Times are seconds on the media's own timeline; `frame_asked` and `frame_got` have one entry per sampled frame.
     """

@@ -57,7 +57,7 @@ class Manifest:
         """Raises ContractError where there is no manifest, or one of another format."""
         path = folder / NAME
         if not path.is_file():
-            raise ContractError(f"{folder} holds no {NAME}: make shards with `make teacher-shards videos=... shards=...`")
+            raise ContractError(f"{folder} holds no {NAME}: make shards by `make teacher-shards videos=... shards=...`")
         try:
             fields = json.loads(path.read_bytes())
             if fields.get("format") != FORMAT:

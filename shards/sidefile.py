@@ -1,4 +1,4 @@
-"""The side file of a shard: hash, counts, index and sums, renamed into place after its tar. Its presence means: finished.
+"""The side file of a shard: hash, counts, index and sums, renamed into place after its tar. It means: finished.
 
 The index is kept in columns, so that the order of two million clips is planned without opening a tar.
 """
@@ -66,7 +66,9 @@ class SideFile:
             }
             side = cls(**fields)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ContractError(f"{path} is not a shard's side file: {error}. Delete it to have the shard made again.")
+            raise ContractError(
+                f"{path} is not a shard's side file: {error}. Delete it to have the shard made again."
+            ) from None
         lengths = {len(side.keys), len(side.samples), len(side.windows), *map(len, side.members.values())}
         if len(lengths) > 1:
             raise ContractError(f"{path}: its columns have different lengths {sorted(lengths)}. Delete it.")

@@ -20,7 +20,7 @@ LIBRARIES = ("av", "numpy", "pillow", "soundfile", "torch", "torchvision", "webd
 
 
 class ShardWriter:
-    """Collects the examples of one shard; `finish` puts tar and side file in place, `close` without it leaves nothing."""
+    """Collects the examples of one shard; `finish` puts tar and side file in place, `close` removes the rest."""
 
     def __init__(self, folder: Path, shard: str, *, sample_rate: int, audio: str = "wav") -> None:
         self.folder, self.shard, self.sample_rate, self.audio = folder, shard, sample_rate, audio
@@ -47,7 +47,7 @@ class ShardWriter:
         self._samples.append(samples)
         self._windows.append(len(next(iter(posteriors.values()))))
         for head, posterior in posteriors.items():
-            self._sums[head] = self._sums.get(head, 0.0) + posterior.astype(np.float64).sum(axis=0)
+            self._sums[head] = self._sums.get(head, np.zeros(1)) + posterior.astype(np.float64).sum(axis=0)
 
     def finish(
         self,

@@ -1,4 +1,4 @@
-"""Another teacher set beside finished shards: the stored frame times are read again, the waveforms are not rewritten."""
+"""Another teacher set beside finished shards: stored frame times are read again, waveforms are not rewritten."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
+from pipeline.children import Job
 from pipeline.decoder import Task
-from pipeline.executor import Job
 from pipeline.folder import exclusive, spool
 from pipeline.frames import Reading
 from pipeline.progress import Progress

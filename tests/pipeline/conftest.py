@@ -47,7 +47,7 @@ def network_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("network")
     torch.manual_seed(0)
     network = torchvision.models.shufflenet_v2_x0_5(num_classes=7)
-    # An untrained network answers nearly the same to everything: batch-norm statistics of noise make it tell pictures apart.
+    # Untrained, it answers nearly the same to everything; with batch-norm statistics of noise it tells pictures apart.
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0

@@ -68,7 +68,7 @@ def repeat(path, target, times):
 def labelled(joined, tmp_path_factory, small_teachers):
     folder = tmp_path_factory.mktemp("labelled")
     run(PipelineSettings(videos=joined, shards=folder, teachers=small_teachers, device="cpu", validation_share=0.0))
-    return {path: clips for path, clips in grouped(folder)}
+    return dict(grouped(folder))
 
 
 def grouped(folder):

@@ -6,10 +6,10 @@ import json
 import pytest
 
 from pipeline.duplicates import find_duplicates
-from pipeline.plan import NAME, Plan, Size
+from pipeline.plan import NAME, Dealing, Plan, Size
 from pipeline.sources import Video, find_videos
 
-HOW = {"size": Size(videos=3), "share": 0.3, "seed": 0}
+DEALING = Dealing(Size(videos=3), 0.3, 0)
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def fill(folder, names):
 
 def planned(folder, hashes=None):
     plan = Plan.load(folder / "shards")
-    rows, duplicates = plan.extend(find_videos(folder / "videos"), folder / "videos", hashes or {}, **HOW)
+    rows, duplicates = plan.extend(find_videos(folder / "videos"), folder / "videos", hashes or {}, DEALING)
     plan.append(folder / "shards", rows, duplicates)
     return plan
 
@@ -103,8 +103,8 @@ def test_an_unreadable_file_is_nobodys_duplicate(tmp_path):
 def test_a_shard_is_closed_by_input_bytes_too(folder):
     fill(folder, [f"{number}.mp4" for number in range(6)])
     plan = Plan()
-    size = Size(videos=100, input_gigabytes=40e-9)
-    rows, _ = plan.extend(find_videos(folder / "videos"), folder / "videos", {}, size=size, share=0.0, seed=0)
+    dealing = Dealing(Size(videos=100, input_gigabytes=40e-9), 0.0, 0)
+    rows, _ = plan.extend(find_videos(folder / "videos"), folder / "videos", {}, dealing)
     assert [len(row.videos) for row in rows] == [3, 3]
 
 

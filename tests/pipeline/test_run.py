@@ -210,7 +210,7 @@ def test_changed_settings_are_refused_with_both_sides(settings, undisturbed, fie
 
 
 def test_another_teacher_set_is_sent_to_relabel(settings, undisturbed, small_spec):
-    with pytest.raises(ContractError, match="teachers=small, this run has teachers=other.*make relabel"):
+    with pytest.raises(ContractError, match=r"teachers=small, this run has teachers=other.*make relabel"):
         run(settings(undisturbed, teachers=TeacherSet("other", {"objects": small_spec})))
 
 
@@ -225,7 +225,7 @@ def test_too_many_rejects_stop_the_run_and_keep_the_work(settings, tmp_path, vid
     render_video(mine / "good.mp4", 2.0)
     for number in range(3):
         (mine / f"bad{number}.mp4").write_text(f"no video {number}")
-    with pytest.raises(ContractError, match="3 of 4 inputs are rejected, max_reject_share=0.5"):
+    with pytest.raises(ContractError, match=r"3 of 4 inputs are rejected, max_reject_share=0\.5"):
         run(settings(tmp_path / "shards", videos=mine))
     assert len(all_examples(tmp_path / "shards")) == 1
 
@@ -258,7 +258,7 @@ def test_relabel_refuses_a_video_that_has_changed(settings, tmp_path, videos, sm
     run(settings(shards, videos=mine))
     render_video(mine / "a.mp4", 2.0, seed=2)
     teachers = TeacherSet("again", {"objects": small_spec})
-    with pytest.raises(ContractError, match="a.mp4 cannot be labelled again: changed: sha256"):
+    with pytest.raises(ContractError, match=r"a\.mp4 cannot be labelled again: changed: sha256"):
         relabel(RelabelSettings(videos=mine, shards=shards, teachers=teachers, device="cpu"))
 
 
