@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from shards.clip import ClipSpec
 from shards.columns import Columns, Counts, Keys, Places, load_columns
+from shards.location import metadata
 from shards.manifest import ContractError, Manifest, TeacherCard, require_same
-from shards.store import Tar, metadata
+from shards.store import Tar
 
 
 @dataclass(frozen=True)

@@ -1,24 +1,23 @@
-"""Where the bytes of shards are: tars on this machine, or behind a URL and then fetched whole into a bounded cache.
+"""The tars in use: each opened once, ahead of need, and compared with what its side file says.
 
-A plain path is read in place; anything with `://` goes through fsspec and the cache.
+A tar at a plain path is read in place; one behind a URL comes through the cache.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import fsspec
+from shards.location import is_remote
+from shards.manifest import ContractError
 
-from shards.manifest import NAME, ContractError
+REMEDY = "Delete the shard's .tar and .json and make it again with the same `make` command."
 
 
 class DamagedShard(ContractError):
@@ -103,42 +102,3 @@ class Store:
                 raise DamagedShard(f"{tar.location} has sha256 {found}, its side file says {tar.sha256}. {REMEDY}")
             self._verified.add(tar)
         return opened
-
-
-REMEDY = "Delete the shard's .tar and .json and make it again with the same `make` command."
-
-
-def is_remote(location: str) -> bool:
-    return "://" in location
-
-
-@contextmanager
-def metadata(location: str, split: str) -> Iterator[tuple[Path, list[str]]]:
-    """The folder to load the manifest and a split's side files from, and the names of its finished shards, sorted.
-
-    For a URL the folder is a temporary copy. Raises ContractError where a side file has lost its tar.
-    """
-    if not is_remote(location):
-        folder = Path(location)
-        names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-        yield folder, _finished(location, split, names)
-        return
-    system, root = fsspec.core.url_to_fs(location)
-    names = {path.rsplit("/", 1)[-1] for path in system.ls(root, detail=False)} if system.exists(root) else set()
-    if NAME not in names:
-        raise ContractError(
-            f"{location} holds no {NAME}: copy a whole shard folder there, made by `make teacher-shards`"
-        )
-    shards = _finished(location, split, names)
-    wanted = [NAME, *(f"{shard}.json" for shard in shards)]
-    with tempfile.TemporaryDirectory() as folder_name:
-        system.get([f"{root}/{name}" for name in wanted], [f"{folder_name}/{name}" for name in wanted])
-        yield Path(folder_name), shards
-
-
-def _finished(location: str, split: str, names: set[str]) -> list[str]:
-    sides = {name.removesuffix(".json") for name in names if name.startswith(f"{split}-") and name.endswith(".json")}
-    lost = sorted(shard for shard in sides if f"{shard}.tar" not in names)
-    if lost:
-        raise ContractError(f"{location} has a side file but no tar of {', '.join(lost[:4])}. {REMEDY}")
-    return sorted(sides)

@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from shards.batch import Batch
 from shards.cache import Cache
 from shards.catalog import Catalog
+from shards.location import is_remote, require_there
 from shards.manifest import ContractError
 from shards.order import BLOCK_SHARDS, Draw, Order, sequential_draws, training_draws
 from shards.reader import BatchReader
-from shards.store import Store, is_remote
+from shards.ring import BatchStream
+from shards.stock import StockReader
+from shards.store import Store
 
 
 @dataclass(frozen=True)
 class Streaming:
-    """None of these changes which clips are trained on in which order, but for `block_shards`."""
+    """How clips come from disk or network. Only `reader` and `block_shards` change which clips a step is taken on."""
 
+    reader: Literal["direct", "webdataset"] = "direct"
+    urls: str | None = None  # for reader=webdataset: names with braces, `pipe:` commands; null: the tars of `shards`
     threads: int = 4
     prefetch: int = 4  # batches read ahead
     block_shards: int = BLOCK_SHARDS  # shards whose clips are shuffled among each other
@@ -28,9 +34,9 @@ class Streaming:
 
     def __post_init__(self) -> None:
         if self.threads < 1 or self.prefetch < 1 or self.block_shards < 1 or self.cache_gigabytes <= 0:
-            raise ValueError(
-                f"streaming needs positive threads, prefetch, block_shards and cache_gigabytes, not {self}"
-            )
+            raise ValueError(f"streaming needs positive threads, prefetch, block_shards, cache_gigabytes, not {self}")
+        if self.urls is not None and self.reader != "webdataset":
+            raise ValueError("streaming.urls is for streaming.reader=webdataset alone")
 
 
 def training_reader(
@@ -43,30 +49,33 @@ def training_reader(
     rank: int = 0,
     world: int = 1,
     position: int = 0,
-) -> BatchReader:
-    """An endless reader of one rank's share of each global `batch`, from `position` on. Raises ContractError."""
+) -> BatchStream:
+    """An endless stream of one rank's share of each global `batch`, from `position` on. Raises ContractError."""
     if not catalog.clips:
         raise ContractError(f"{catalog.location} holds no clip of split {catalog.split}: nothing to train on")
+    place = {"batch": batch, "rank": rank, "world": world, "position": position}
+    if settings.reader == "webdataset":
+        return StockReader(catalog, ring, seed=seed, urls=settings.urls, **place)
     order = Order(catalog.shard_clips, seed=seed, block_shards=settings.block_shards)
-    draws = training_draws(order, batch=batch, rank=rank, world=world, position=position)
-    return _reader(catalog, draws, ring, settings)
+    return _direct(catalog, training_draws(order, **place), ring, settings)
 
 
 def sequential_reader(
     catalog: Catalog, ring: Sequence[Batch], settings: Streaming, *, rank: int = 0, world: int = 1
-) -> BatchReader:
-    """A reader of every clip once, in order, as for validation. Raises ContractError."""
+) -> BatchStream:
+    """A stream of every clip once, in order, as for validation. Raises ContractError."""
     rows, shards = ring[0].rows, settings.block_shards
     draws = sequential_draws(catalog.shard_clips, batch=rows, rank=rank, world=world, block_shards=shards)
-    return _reader(catalog, draws, ring, settings)
+    return _direct(catalog, draws, ring, settings)
 
 
-def _reader(catalog: Catalog, draws: Iterable[Draw], ring: Sequence[Batch], settings: Streaming) -> BatchReader:
+def _direct(catalog: Catalog, draws: Iterable[Draw], ring: Sequence[Batch], settings: Streaming) -> BatchReader:
+    tars = list(dict.fromkeys([*catalog.sounds, *catalog.labels]))
+    require_there(tar.location for tar in tars)
     open_remote = None
     if is_remote(catalog.location):
         cache = Cache(settings.cache, int(settings.cache_gigabytes * 1e9))
-        tars = {*catalog.sounds, *catalog.labels}
-        cache.require_room(tars, at_once=2 * settings.block_shards * (1 if catalog.labels == catalog.sounds else 2))
+        cache.require_room(tars, at_once=2 * settings.block_shards * len(tars) // max(len(catalog.sounds), 1))
         open_remote = cache.open
     store = Store(verify=settings.verify, open_remote=open_remote)
     return BatchReader(catalog, draws, ring, store, threads=settings.threads)

@@ -62,7 +62,23 @@ def test_a_split_without_clips_cannot_be_trained_on_but_validated(tmp_path: Path
     assert list(sequential_reader(catalog, [allocate(4, catalog.clip, catalog.classes)], Streaming())) == []
 
 
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_lost_tar_is_missed_before_training_but_by_pipes(
+    tmp_path: Path, make_shards: MakeShards, scheme: str
+) -> None:
+    folder = make_shards(tmp_path / "shards", SHARDS)
+    (tmp_path / "moved").mkdir()
+    (folder / "train-000003.tar").rename(tmp_path / "moved/train-000003.tar")
+    catalog = load_catalog(f"{scheme}{folder}", "train")
+    with pytest.raises(ContractError, match=r"shards holds train-000003\.json but not train-000003\.tar: put it back"):
+        first_batches(catalog, Streaming(cache=tmp_path / "cache"))
+    stock = Streaming(reader="webdataset", urls=f"pipe:cat {tmp_path}/moved/train-000003.tar")
+    assert len(first_batches(catalog, stock)) == 9 * 4
+
+
 def test_impossible_settings_are_refused() -> None:
     for wrong in ({"threads": 0}, {"prefetch": 0}, {"block_shards": 0}, {"cache_gigabytes": 0.0}):
         with pytest.raises(ValueError, match="streaming needs positive"):
             Streaming(**wrong)
+    with pytest.raises(ValueError, match=r"reader=webdataset alone"):
+        Streaming(urls="pipe:cat x")

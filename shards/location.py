@@ -1,0 +1,61 @@
+"""Where a shard folder is: a plain path, or anything with `://`, which goes through fsspec."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import fsspec
+
+from shards.manifest import NAME, ContractError
+
+
+def is_remote(location: str) -> bool:
+    return "://" in location
+
+
+def names_in(location: str) -> set[str]:
+    """Names of the files in a folder; none where there is no folder."""
+    if not is_remote(location):
+        return set(os.listdir(location)) if os.path.isdir(location) else set()
+    system, root = fsspec.core.url_to_fs(location)
+    return {path.rsplit("/", 1)[-1] for path in system.ls(root, detail=False)} if system.exists(root) else set()
+
+
+@contextmanager
+def metadata(location: str, split: str) -> Iterator[tuple[Path, list[str]]]:
+    """The folder to load the manifest and a split's side files from, and the names of the split's shards, sorted.
+
+    For a URL the folder is a temporary copy. Raises ContractError where a URL holds no manifest.
+    """
+    names = names_in(location)
+    shards = sorted(name[:-5] for name in names if name.startswith(f"{split}-") and name.endswith(".json"))
+    if not is_remote(location):
+        yield Path(location), shards
+        return
+    if NAME not in names:
+        raise ContractError(
+            f"{location} holds no {NAME}: copy a whole shard folder there, made by `make teacher-shards`"
+        )
+    system, root = fsspec.core.url_to_fs(location)
+    wanted = [NAME, *(f"{shard}.json" for shard in shards)]
+    with tempfile.TemporaryDirectory() as folder:
+        system.get([f"{root}/{name}" for name in wanted], [f"{folder}/{name}" for name in wanted])
+        yield Path(folder), shards
+
+
+def require_there(files: Iterable[str]) -> None:
+    """Raise ContractError, before anything is read, where files are missing from their folders."""
+    folders: dict[str, set[str]] = {}
+    for file in files:
+        folder, name = file.rsplit("/", 1)
+        if folder not in folders:
+            folders[folder] = names_in(folder)
+        if name not in folders[folder]:
+            raise ContractError(
+                f"{folder} holds {Path(name).with_suffix('.json')} but not {name}: put it back, or delete the .json "
+                "and make the shard again with the same `make` command"
+            )
