@@ -1,0 +1,63 @@
+"""The network under evaluation: out of a checkpoint, with what a table has to say about its origin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluate.benchmark import Benchmark
+from shards.manifest import ContractError
+from shards.sidefile import sha256_of
+from train.checkpoint import Checkpoint, load_network
+from train.student import Trunk
+
+SUPERVISED = "supervised"  # the key in Checkpoint.config under which evaluate.supervised keeps benchmark and folds
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network in eval mode on a device, with its checkpoint and the hash of its file."""
+
+    path: Path
+    network: Trunk
+    checkpoint: Checkpoint
+    sha256: str
+
+    @classmethod
+    def load(cls, path: Path, device: str = "cpu") -> Subject:
+        """Raises ContractError where there is no checkpoint."""
+        network, checkpoint = load_network(path, device)
+        return cls(path, network, checkpoint, sha256_of(path))
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What scores.json keeps of it: file, hash, student, teachers, how far it was trained, settings."""
+        checkpoint = self.checkpoint
+        return {
+            "file": self.path.name,
+            "sha256": self.sha256,
+            "student": checkpoint.spec.name,
+            "teachers": {head: card.architecture for head, card in checkpoint.teachers.items()},
+            "position": checkpoint.position,
+            "config": checkpoint.config,
+        }
+
+    def require_unseen(self, benchmark: Benchmark) -> None:
+        """Raise ContractError where a tested fold's labels were used to train this network."""
+        seen = self.checkpoint.config.get(SUPERVISED)
+        if seen is None or seen["benchmark"] not in (benchmark.spec.name, *_relatives(benchmark.spec.name)):
+            return
+        known = [fold for fold in benchmark.tested if fold in seen["folds"]]
+        if known:
+            unseen = [fold for fold in benchmark.tested if fold not in seen["folds"]]
+            remedy = f"test on what it has not: folds=[{','.join(unseen)}]" if unseen else "take another checkpoint"
+            raise ContractError(
+                f"{self.path} was trained on the labels of {seen['benchmark']}, folds {', '.join(seen['folds'])}, and "
+                f"would be tested on fold {', '.join(known)}: {remedy}"
+            )
+
+
+def _relatives(name: str) -> tuple[str, ...]:
+    """Benchmarks that share recordings and folds: ESC-10 is a part of ESC-50."""
+    return ("esc10", "esc50") if name in ("esc10", "esc50") else ()
