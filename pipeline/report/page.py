@@ -1,0 +1,93 @@
+"""report.html: one file that needs nothing else, written from a template under a temporary name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+from pipeline.report.exhibit import HEIGHT, WIDTH, exhibit_of
+from pipeline.report.opinion import opinions_of
+from pipeline.report.sample import evenly, sampled, teacher_heads
+from pipeline.report.survey import survey_of
+from shards.codec import DamagedExample
+from shards.manifest import ContractError, Manifest, write_whole
+
+NAME = "report.html"
+EXHIBITS = 12  # clips shown
+HEARD = 1_000  # clips whose posteriors the teachers' statistics are drawn from
+
+
+def write_report(folder: Path) -> Path:
+    """Write the page of a shard folder and return its path; clips shown are the same on every run.
+
+    Raises ContractError where the folder is not one of shards, or a shard is not what its side file says.
+    """
+    folder = Path(folder)
+    manifest = Manifest.load(folder)
+    survey = survey_of(folder, manifest.clip)
+    heads = teacher_heads(folder, manifest)
+    try:
+        opinions = opinions_of(folder, heads, evenly(survey.shard_clips, HEARD))
+        chosen = sampled(folder, evenly(survey.shard_clips, EXHIBITS), heads)
+        exhibits = [exhibit_of(shard, clip, manifest.clip) for shard, clip in chosen]
+    except DamagedExample as error:
+        raise ContractError(f"{folder}: {error}. See what is wrong with `python -m shards check {folder}`") from None
+    page = _template().render(
+        name=folder.resolve().name,
+        manifest=manifest,
+        survey=survey,
+        heads=heads,
+        opinions=opinions,
+        exhibits=exhibits,
+        heard=min(HEARD, survey.total.clips),
+        drawing=(WIDTH, HEIGHT),
+    )
+    write_whole(folder / NAME, page.encode())
+    return folder / NAME
+
+
+def readable(text: object) -> str:
+    """Text as it can be shown: what is not printable (control characters, bytes that are no UTF-8) is spelled out."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in str(text)
+    )
+
+
+def in_bytes(count: float) -> str:
+    """A size in the unit that fits it: 1.3 GB."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB"
+
+
+def in_time(seconds: float) -> str:
+    """A length in the unit that fits it: 12.5 s, 3.4 min, 1,204 h."""
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.3g} min" if seconds < 6_000 else f"{seconds / 3600:,.1f} h"
+
+
+def in_percent(share: float) -> str:
+    """A share in per cent, with a digit behind the point where it is small."""
+    return f"{100 * share:.0f} %" if share >= 0.095 else f"{100 * share:.1f} %"
+
+
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "readable": readable,
+        "bytes": in_bytes,
+        "time": in_time,
+        "percent": in_percent,
+        "count": "{:,}".format,
+    }
+    return environment.get_template("page.html.j2")
