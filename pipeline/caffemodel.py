@@ -57,7 +57,7 @@ def state_dict_from_caffe(layers: list[CaffeLayer], network: nn.Module, path: Pa
     if others:
         raise ContractError(f"a .caffemodel is read for VGG networks without batch norm only, {path} not for this one")
     if len(layers) != len(chain) or any(len(layer.blobs) != 2 for layer in layers):
-        found = [f"{layer.name} ({len(layer.blobs)})" for layer in layers]
+        found = [f"{layer.name} ({len(layer.blobs)})" for layer in layers[:20]]
         raise ContractError(f"{path} has the layers (arrays) {found}; the network has {len(chain)} of 2 arrays each")
     state: dict[str, Tensor] = {}
     for layer, (name, module) in zip(layers, chain, strict=True):

@@ -10,6 +10,7 @@ from torchvision.models import AlexNet_Weights
 from shards.manifest import ContractError
 
 IMAGENET = "imagenet"
+NUMBERED = re.compile(r"(.*\S)\s+(\d+)")
 
 
 def imagenet_classes() -> tuple[str, ...]:
@@ -20,19 +21,18 @@ def imagenet_classes() -> tuple[str, ...]:
 def read_classes(path: Path) -> tuple[str, ...]:
     """One name a line. An index behind each name, as in `/a/airfield 0` of Places365, is checked and dropped."""
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise ContractError(f"{path} is not a list of class names: {error}") from None
     if not lines:
         raise ContractError(f"{path} is empty: it must name one class a line")
-    numbered = [re.fullmatch(r"(.*\S)\s+(\d+)", line) for line in lines]
-    if not all(numbered):
-        return tuple(lines)
-    for position, match in enumerate(numbered):
-        assert match is not None
-        if int(match[2]) != position:
+    parted = [match.groups() for match in map(NUMBERED.fullmatch, lines) if match]
+    if len(parted) < len(lines) or len({name for name, _ in parted}) < len(lines):
+        return tuple(lines)  # the numbers belong to the names
+    for position, (name, index) in enumerate(parted):
+        if int(index) != position:
             raise ContractError(
-                f"{path}, line {position + 1}: {lines[position]!r} has index {match[2]}, its place in the list is "
-                f"{position}. Give the list in the order of the network's outputs"
+                f"{path}, line {position + 1}: {name!r} has index {index} at place {position}. Give the list in the "
+                "order of the network's outputs, counted from 0, or without indices"
             )
-    return tuple(match[1] for match in numbered if match is not None)
+    return tuple(name for name, _ in parted)

@@ -86,7 +86,7 @@ class Teacher:
 
     def _normalised(self, pictures: NDArray[np.uint8]) -> Tensor:
         # (n, crop, crop, 3) permuted is (n, 3, crop, crop) in channels_last order: no byte moves.
-        pixels = torch.tensor(pictures, device=self.device).permute(0, 3, 1, 2).float()
+        pixels = torch.tensor(np.ascontiguousarray(pictures), device=self.device).permute(0, 3, 1, 2).float()
         if self.transform.channels == "bgr":
             pixels = pixels.flip(1)
         return ((pixels - self._mean) / self._std).to(self.dtype, memory_format=torch.channels_last)
@@ -144,7 +144,7 @@ def _classes(head: str, spec: TeacherSpec) -> tuple[str, ...]:
     if spec.classes == IMAGENET:
         return imagenet_classes()
     if spec.classes is not None:
-        return read_classes(Path(spec.classes))
+        return read_classes(Path(spec.classes).expanduser())
     release = release_of(spec)
     names = tuple(release.meta.get("categories") or ()) if release is not None else ()
     if not names:

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import pickle
 import re
+import struct
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,10 +29,10 @@ PLACES_WEIGHTS = "http://places2.csail.mit.edu/models_places365/"
 PLACES_LISTS = "https://raw.githubusercontent.com/CSAILVision/places365/master/"
 # Keys of DenseNet checkpoints from before PyTorch 0.4 (`norm.1.weight`); torchvision's own loader renames them so.
 OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var))$")
-# What reading a file that is damaged, or no checkpoint, raises inside torch.load and load_file.
+# What torch.load and load_file raise inside a file that is damaged, or no checkpoint: each error of parsing there is.
 UNREADABLE = (
-    pickle.UnpicklingError, SafetensorError, RuntimeError, OSError, EOFError,
-    ValueError, TypeError, LookupError, AttributeError, AssertionError, OverflowError, MemoryError,
+    pickle.UnpicklingError, struct.error, SafetensorError, RuntimeError, OSError, EOFError, BufferError, MemoryError,
+    ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError,
 )  # fmt: skip
 
 
@@ -72,33 +73,34 @@ def weights_file(spec: TeacherSpec) -> NeededFile:
     if release is not None:
         path = Path(torch.hub.get_dir()) / "checkpoints" / release.url.rsplit("/", 1)[-1]
         return NeededFile(path, f"from {release.url}", download=release.url)
-    path = Path(spec.weights)
-    return NeededFile(path, f"from {PLACES_WEIGHTS}{path.name}" if "places365" in path.name else "your own file")
+    path = Path(spec.weights).expanduser()
+    return NeededFile(path, f"from {PLACES_WEIGHTS}{path.name}" if "places365" in path.name else "(your own file)")
 
 
 def classes_file(spec: TeacherSpec) -> NeededFile | None:
     """The class list that the teacher names, None where its names come with torchvision."""
     if spec.classes in (None, IMAGENET):
         return None
-    path = Path(str(spec.classes))
-    return NeededFile(path, f"from {PLACES_LISTS}{path.name}" if "places365" in path.name else "your own list")
+    path = Path(str(spec.classes)).expanduser()
+    return NeededFile(path, f"from {PLACES_LISTS}{path.name}" if "places365" in path.name else "(your own list)")
 
 
 def require_files(heads: Mapping[str, TeacherSpec]) -> None:
     """Download what torchvision can, then raise one ContractError that lists all that is missing and where it goes."""
     needed = [(head, file) for head, spec in heads.items() for file in (weights_file(spec), classes_file(spec)) if file]
-    missing = [(head, file) for head, file in needed if not file.present]
     reasons: dict[str, str] = {}
-    if all(file.download for _, file in missing):
+    if all(file.present or file.download for _, file in needed):
         # Only once nothing else is missing, so that nobody waits for a download and is then told about another file.
-        reasons = {file.download: _download(file) for _, file in missing}
-        missing = [(head, file) for head, file in missing if not file.present]
+        reasons = {
+            file.download: _download(file) for file in dict.fromkeys(file for _, file in needed if not file.present)
+        }
+    missing = [(head, file) for head, file in needed if not file.present]
     if missing:
         lines = [_line(head, file, reasons.get(file.download, "")) for head, file in missing]
-        heads_to_drop = ", ".join(f"`teachers.heads.{head}=null`" for head in dict(missing))
-        raise ContractError(
-            "the teachers' files are not all there:\n" + "\n".join(lines) + f"\nor do without a head: {heads_to_drop}"
-        )
+        if len(heads) > 1:
+            droppable = ", ".join(f"`teachers.heads.{head}=null`" for head in dict(missing))
+            lines.append(f"or do without a head: {droppable}")
+        raise ContractError("\n".join(["files of the teachers are missing. Put each where this says:", *lines]))
 
 
 def sha256_of(path: Path) -> str:
@@ -121,7 +123,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     try:
         payload = load_file(path) if path.suffix == ".safetensors" else _load_checkpoint(path)
     except UNREADABLE as error:
-        raise ContractError(f"{path} is not read as a checkpoint: {_first_line(error)}") from None
+        raise ContractError(f"{path} is not read as a checkpoint: {_fault(error)}") from None
     for name in ("state_dict", "model"):
         if isinstance(payload, Mapping) and isinstance(payload.get(name), Mapping):
             payload = payload[name]
@@ -158,7 +160,7 @@ def _load_checkpoint(path: Path) -> object:
     with warnings.catch_warnings():
         # torch warns that an encoding is of no use here, and uses it: the Places releases of 2017 were pickled by
         # Python 2.7, whose strings are bytes, and latin1 has a letter for each byte.
-        warnings.filterwarnings("ignore", message="pickle_load_args only works")
+        warnings.simplefilter("ignore", UserWarning)
         return torch.load(path, map_location="cpu", weights_only=True, encoding="latin1")
 
 
@@ -166,7 +168,7 @@ def _line(head: str, file: NeededFile, reason: str) -> str:
     if file.path is None:
         return f"  {head}: {file.remedy}"
     note = f" (the download failed: {reason})" if reason else " (torchvision downloads it)" if file.download else ""
-    return f"  {head}: put {file.path} {file.remedy}{note}"
+    return f"  {head}: {file.path} {file.remedy}{note}"
 
 
 def _is_entry(entry: tuple[object, object]) -> bool:
@@ -178,5 +180,15 @@ def _current_key(key: str) -> str:
     return OLD_DENSENET.sub(r"\1\2", plain)
 
 
+def _fault(error: BaseException) -> str:
+    """What is wrong with the file, without torch's advice to execute it."""
+    code = re.search(r"GLOBAL (\S+)", str(error))
+    if code:
+        return f"it asks for the code of {code[1]}, and only tensors are read. Save the network's state_dict() alone"
+    return (
+        _first_line(error) if str(error) and not isinstance(error, pickle.UnpicklingError) else "it is damaged or none"
+    )
+
+
 def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no more is known'}"
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
