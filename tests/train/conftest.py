@@ -1,12 +1,15 @@
-"""A student of three layers and shards of a few seconds, small enough to train on in a test."""
+"""What several tests of this stage need: a student of three layers, shards of a few seconds, files as Python 2 wrote them."""
 
 from __future__ import annotations
 
+import io
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from shards.clip import ClipSpec
 from shards.example import ClipMeta, Example
@@ -62,3 +65,57 @@ def _near(random: np.random.Generator, tone: int, windows: int, classes: int) ->
     weights = np.ones(classes)
     weights[tone] = 20.0
     return random.dirichlet(weights, windows)
+
+
+class Python2:
+    """Pickle's protocol 2, opcode by opcode, as Python 2 and its numpy wrote it: the layout of the published weights.
+
+    Each method but the last two gives the bytes that leave one value on the reader's stack.
+    """
+
+    def word(self, text: str) -> bytes:
+        return b"U" + bytes([len(text)]) + text.encode()
+
+    def number(self, value: int) -> bytes:
+        return b"J" + struct.pack("<i", value)
+
+    def dictionary(self, entries: Mapping[str, bytes]) -> bytes:
+        return b"}(" + b"".join(self.word(key) + value for key, value in entries.items()) + b"u"
+
+    def element_type(self, code: str, order: str) -> bytes:
+        new = b"cnumpy\ndtype\n" + self.word(code) + b"K\x00K\x01\x87R"
+        flags = b"\x3f" if code == "O8" else b"\x00"  # 63: numpy's mark of an element type that holds objects
+        return new + b"(K\x03" + self.word(order) + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK" + flags + b"tb"
+
+    def stored(
+        self, shape: tuple[int, ...], element_type: bytes, contents: bytes, fortran_order: bool = False
+    ) -> bytes:
+        new = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + self.word("b") + b"\x87R"
+        order = b"\x88" if fortran_order else b"\x89"
+        return new + b"(K\x01(" + b"".join(map(self.number, shape)) + b"t" + element_type + order + contents + b"tb"
+
+    def array(self, array: NDArray[np.float32]) -> bytes:
+        fortran_order = array.flags.f_contiguous and array.ndim > 1
+        data = array.tobytes("F" if fortran_order else "C")
+        contents = b"T" + struct.pack("<i", len(data)) + data
+        return self.stored(array.shape, self.element_type("f4", "<"), contents, fortran_order)
+
+    def file(self, contents: bytes) -> bytes:
+        """A whole .npy: a 0-d object array around `contents`, as numpy.save left it."""
+        stream = io.BytesIO()
+        np.lib.format.write_array_header_1_0(stream, {"descr": "|O", "fortran_order": False, "shape": ()})
+        outer = self.stored((), self.element_type("O8", "|"), b"](" + contents + b"e")
+        return stream.getvalue() + b"\x80\x02" + outer + b"."
+
+    def published(self, layers: Mapping[str, Mapping[str, NDArray[np.float32]]]) -> bytes:
+        """A whole file of {layer: {name: array}}."""
+        inner = {
+            layer: self.dictionary({name: self.array(each) for name, each in arrays.items()})
+            for layer, arrays in layers.items()
+        }
+        return self.file(self.dictionary(inner))
+
+
+@pytest.fixture(scope="session")
+def python2() -> Python2:
+    return Python2()
