@@ -1,4 +1,4 @@
-"""What several tests of this stage need: a student of three layers, shards of a few seconds, files as Python 2 wrote them."""
+"""Shared by tests of this stage: a student of three layers, shards of a few seconds, files as Python 2 wrote them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def spec() -> StudentSpec:
 
 @pytest.fixture
 def make_shards() -> MakeShards:
-    """make_shards(folder, {"train-000000": 5, ...}): sound is a tone per class, posteriors name it; a third are short."""
+    """make_shards(folder, {"train-000000": 5, ...}): a tone per class, which posteriors name; a third are short."""
     return write_shards
 
 
