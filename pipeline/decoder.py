@@ -90,9 +90,7 @@ def run_decoder(pipe: Connection, decoding: Decoding, slots_name: str, count: in
     """Loop of the process: a Task in; for each clip `want` out, a slot in, the ClipHead out; a Summary at the end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the executor decides when to stop
     _die_with_parent()
-    # Anonymous memory only: an allocation beyond the limit fails in this process, as an error with a name.
-    limit = int(decoding.memory_gigabytes * 1e9)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    _limit_memory(decoding.memory_gigabytes)
     slots = Slots.attach(slots_name, decoding.views, decoding.spec.frames, count)
 
     def touch() -> None:
@@ -200,6 +198,15 @@ def _sha256(path: Path, touch: Callable[[], None]) -> str:
             digest.update(block)
             touch()
     return digest.hexdigest()
+
+
+def _limit_memory(gigabytes: float) -> None:
+    """An allocation that takes more than this beyond what the worker starts with fails, as an error with a name."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        at_start = int(statm.read_text().split()[5]) * resource.getpagesize()  # data and stack
+        limit = at_start + int(gigabytes * 1e9)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 def _die_with_parent() -> None:

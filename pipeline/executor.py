@@ -15,12 +15,9 @@ from pipeline.children import Clip, Decoder, Job, Labeller
 from pipeline.decoder import ClipHead, Decoding, Summary, Task
 from pipeline.labeller import Labelling, Posteriors
 from pipeline.slots import Slots
+from shards.manifest import ContractError
 
 POLL_SECONDS = 0.5
-
-
-class TeacherFailed(RuntimeError):
-    """A teacher process died: a fault of the set-up (memory, device, weights), never of one video."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ class Executor:
         self._slots.destroy()
 
     def label(self, tasks: Iterable[Task]) -> Iterator[Job]:
-        """Yield every video, labelled or with the reason it is rejected for. Raises TeacherFailed."""
+        """Yield every video, labelled or with the reason it is rejected for. Raises ContractError where a teacher dies."""
         self._tasks = iter(tasks)
         self._upcoming = next(self._tasks, None)
         while self._upcoming is not None or self._order:
@@ -144,7 +141,10 @@ class Executor:
         if message is None:
             labeller.process.join()
             code = labeller.process.exitcode
-            raise TeacherFailed(f"a teacher process ended with exit code {code}; its own message stands above")
+            raise ContractError(
+                f"a teacher process ended with exit code {code}: what it said stands above. If its device or this machine "
+                "ran out of memory, give batch_clips a smaller value; finished shards stay"
+            )
         if isinstance(message, str):
             labeller.ready = True
             return

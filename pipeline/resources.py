@@ -28,7 +28,7 @@ class Resources:
     batch_clips: int = 8
     slots: int = 0  # decoded clips in shared memory; 0: four batches and two for each decoder
     stall_seconds: float = 60.0
-    memory_gigabytes: float = 4.0  # of one decode process
+    memory_gigabytes: float = 4.0  # that a decode process may take for one video
 
     def executor(
         self,
