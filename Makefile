@@ -33,6 +33,21 @@ relabel: $(INSTALLED) ## Add another teacher set to finished shards: shards=... 
 check-shards: $(INSTALLED) ## Verify every shard of a folder: shards=...
 	$(RUN) shards check $(call QUOTED,$(value shards))
 
+train: $(INSTALLED) ## Stage two: shards=... run=... student=soundnet8 loss=kl
+	$(RUN) train $(OVERRIDES)
+
+sweep: $(INSTALLED) ## Train every combination of values: student=soundnet5,soundnet8 loss=kl,l2
+	$(RUN) train --multirun $(OVERRIDES)
+
+eval-dcase: $(INSTALLED) ## Score a checkpoint on DCASE 2013: root=... checkpoint=... layer=pool5
+	$(RUN) evaluate benchmark=dcase2013 $(OVERRIDES)
+
+eval-esc50: $(INSTALLED) ## The same on ESC-50
+	$(RUN) evaluate benchmark=esc50 $(OVERRIDES)
+
+eval-esc10: $(INSTALLED) ## The same on ESC-10, the part of ESC-50 that it is
+	$(RUN) evaluate benchmark=esc10 $(OVERRIDES)
+
 bench-pipeline: $(INSTALLED)-bench ## Time the reader of stage one against its peers
 	$(RUN) pipeline.bench $(OVERRIDES)
 

@@ -16,21 +16,19 @@ WIDTH = 36  # of the column `key=default`
 
 def usage(settings: type, values: Mapping[str, Any], choices: Mapping[str, str], config: Path) -> str:
     """Keys of the dataclass with their composed values, each with the comment that config's YAML has behind it."""
-    lines = [
-        f"usage: python -m {_program()} [key=value ...]",
-        "       --multirun: run every combination of key=a,b",
-        "",
-    ]
-    for group, choice in choices.items():
-        options = sorted(path.stem for path in (config.parent / group).glob("*.yaml"))
-        lines.append(_row(f"{group}={choice or 'null'}", f"one of {', '.join(options)}"))
     comments = dict(re.findall(r"^(\w+):.*?\s#\s*(.+)$", config.read_text(), re.MULTILINE))
+    required, optional = [], []
     for key, kind, default in leaves(settings):
         value = _find(values, key, default)
         meaning = comments.get(key, describe(kind))
-        lines.append(
-            _row(f"{key}=", f"{meaning} (required)") if value == REQUIRED else _row(f"{key}={_text(value)}", meaning)
-        )
+        if value == REQUIRED:
+            required.append(_row(f"{key}=", f"{meaning} (required)"))
+        else:
+            optional.append(_row(f"{key}={_text(value)}", meaning))
+    files = {group: sorted(path.stem for path in (config.parent / group).glob("*.yaml")) for group in choices}
+    groups = [_row(f"{group}={choices[group] or 'null'}", f"one of {', '.join(files[group])}") for group in choices]
+    head = [f"usage: python -m {_program()} [key=value ...]", "       --multirun: run every combination of key=a,b"]
+    lines = [*head, "", *required, *groups, *optional]
     return "\n".join(lines)
 
 
@@ -45,12 +43,11 @@ def _find(values: Any, key: str, default: Any) -> Any:
 def _text(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(value) + "}"
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _row(left: str, right: str) -> str:
-    return f"  {left:<{WIDTH}} {right}"
+    return f"  {left if len(left) <= WIDTH else left[: WIDTH - 3] + '...':<{WIDTH}} {right}"
 
 
 def _program() -> str:

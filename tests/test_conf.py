@@ -12,7 +12,6 @@ from typing import Any, get_type_hints
 import pytest
 
 from shards.command import CONF, compose
-from shards.settings import REQUIRED, leaves
 
 ROOT = CONF.parent
 
@@ -40,10 +39,15 @@ def settings_of(config: str) -> Any:
     return getattr(import_module(module), name)
 
 
+def example(config: str) -> tuple[str, list[str]]:
+    """(make target, settings) of the command that a file opens with: `# make train shards=... run=...`."""
+    make, target, *words = (CONF / f"{config}.yaml").read_text().splitlines()[0].removeprefix("# ").split()
+    assert make == "make"
+    return target, words
+
+
 def composed(config: str, *overrides: str) -> Any:
-    settings = settings_of(config)
-    given = [f"{key}=given" for key, _, default in leaves(settings) if default == REQUIRED and "." not in key]
-    return compose(settings, config, [*given, *overrides])
+    return compose(settings_of(config), config, [*example(config)[1], *overrides])
 
 
 def test_each_file_has_its_command_and_each_command_its_file() -> None:
@@ -51,7 +55,8 @@ def test_each_file_has_its_command_and_each_command_its_file() -> None:
 
 
 @pytest.mark.parametrize("config", COMMANDS)
-def test_the_defaults_compose(config: str) -> None:
+def test_the_example_composes(config: str) -> None:
+    assert re.search(rf"^{example(config)[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert isinstance(composed(config), settings_of(config))
 
 

@@ -70,6 +70,12 @@ def test_make_keeps_its_own_variables_and_exports_no_settings(root: Path, venv: 
     assert not {"shards", "teachers"} & set(environment)
 
 
+def test_a_sweep_is_a_multirun(root: Path, venv: Path) -> None:
+    arguments, _ = make(root, venv, "sweep", "student=soundnet5,soundnet8", "loss=kl,l2")
+    assert arguments[:3] == ["-m", "train", "--multirun"]
+    assert sorted(arguments[3:]) == ["loss=kl,l2", "student=soundnet5,soundnet8"]
+
+
 def test_check_shards_takes_its_folder_whole(root: Path, venv: Path) -> None:
     folder = "/my shards/it's $1"
     assert make(root, venv, "check-shards", f"shards={folder}")[0] == ["-m", "shards", "check", folder]
