@@ -96,7 +96,7 @@ def _load(location: str, split: str, *, sound: bool) -> tuple[Manifest, list[Col
 
 
 def _chosen(manifest: Manifest, learn_from: Sequence[str] | None) -> list[str]:
-    heads = sorted(manifest.teachers) if learn_from is None else list(learn_from)
+    heads = sorted(manifest.teachers if learn_from is None else learn_from)
     if not heads or len(set(heads)) < len(heads) or not set(heads) <= manifest.teachers.keys():
         raise ContractError(
             f"learn_from={heads} must name heads of teacher set {manifest.teacher_set}, each once: "

@@ -46,8 +46,8 @@ class BatchReader(BatchStream):
         return [self._pool.submit(self._fill_rows, batch, start, tars) for start in starts]
 
     def _stop(self) -> None:
+        self._store.close()  # first: threads of ours may be waiting for what it has not fetched yet
         self._pool.shutdown(cancel_futures=True)
-        self._store.close()
 
     def _look_ahead(self, draw: Draw) -> None:
         if draw.shards_ahead != self._shards_ahead:

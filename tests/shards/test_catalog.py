@@ -57,6 +57,7 @@ def test_mean_posterior_is_that_of_all_windows(tmp_path: Path, make_shards: Make
 def test_learn_from_chooses_heads_and_names_those_there_are(tmp_path: Path, make_shards: MakeShards) -> None:
     folder = str(make_shards(tmp_path, SHARDS))
     assert list(load_catalog(folder, "train", learn_from=["scenes"]).posterior_places) == ["scenes"]
+    assert list(load_catalog(folder, "train", learn_from=["scenes", "objects"]).cards) == ["objects", "scenes"]
     for wrong in (["sounds"], [], ["scenes", "scenes"]):
         with pytest.raises(ContractError, match=r"small, each once: it has \['objects', 'scenes'\]"):
             load_catalog(folder, "train", learn_from=wrong)

@@ -4,6 +4,7 @@ import io
 import os
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from numpy.typing import NDArray
 
 from shards.batch import Batch, allocate
 from shards.catalog import Catalog, load_catalog
-from shards.order import Order
+from shards.order import Order, sequential_draws
 from shards.reader import BatchReader
-from shards.store import DamagedShard
+from shards.store import DamagedShard, OpenTar, Store, Tar
 from shards.stream import Streaming, sequential_reader, training_reader
 
 MakeShards = Callable[..., Path]
@@ -210,6 +211,23 @@ def test_closing_leaves_no_thread_and_no_open_shard(tmp_path: Path, make_shards:
     reader.close()
     reader.close()
     assert not open_shards() and threading.active_count() == threads
+
+
+def test_closing_does_not_wait_for_shards_still_to_be_fetched(tmp_path: Path, make_shards: MakeShards) -> None:
+    shards = {f"train-{index:06d}": 1 for index in range(20)}
+    catalog = load_catalog(f"file://{make_shards(tmp_path, shards)}", "train")
+    fetched = []
+
+    def fetch_slowly(tar: Tar) -> OpenTar:
+        fetched.append(tar)
+        time.sleep(0.1)
+        return OpenTar(Path(tar.location.removeprefix("file://")))
+
+    store = Store(open_remote=fetch_slowly, threads=1)
+    reader = BatchReader(catalog, sequential_draws(catalog.shard_clips, batch=8), ring_of(catalog, 8), store)
+    reader.release(next(reader))
+    reader.close()
+    assert 8 <= len(fetched) < 20
 
 
 def test_more_clips_than_rows_are_refused(tmp_path: Path, make_shards: MakeShards) -> None:
