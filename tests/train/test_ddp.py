@@ -1,0 +1,134 @@
+"""Two gloo processes are one run: the same stream in halves, gradients averaged, one writer, one wish to stop.
+
+The reference is one process that normalises the two halves of each batch separately, as two CPU ranks do
+(SyncBatchNorm, which GPUs get, takes no CPU tensors).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from shards.catalog import load_catalog
+from shards.stream import Streaming, training_reader
+from train.batches import DeviceBatches, pinned_ring
+from train.checkpoint import build, load
+from train.ear import heard
+from train.layers import StudentSpec
+from train.losses import kl
+
+MakeShards = Callable[..., Path]
+CPU = torch.device("cpu")
+STEPS, BATCH = 6, 8
+
+PROGRAM = """
+import json, sys
+from pathlib import Path
+from train.layers import StudentSpec
+from train.run import run
+from train.settings import TrainSettings
+words = json.loads(sys.argv[1])
+run(TrainSettings(**{**words, "student": StudentSpec.from_fields(words["student"]), "run": Path(words["run"])}))
+"""
+
+
+def two_ranks(root: Path, settings: dict[str, object]) -> list[subprocess.Popen[str]]:
+    """What `torchrun --nproc-per-node 2` starts: the same command, with each rank's place in the environment."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    place = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, json.dumps(settings)],
+            cwd=root,
+            env=os.environ | place | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+
+
+@pytest.fixture
+def settings(tmp_path: Path, spec: StudentSpec, make_shards: MakeShards) -> dict[str, object]:
+    make_shards(tmp_path / "shards", {"train-000000": 9, "train-000001": 12, "validation-000000": 5})
+    student = {"name": spec.name, "layers": [vars(layer) for layer in spec.layers], "output": vars(spec.output)}
+    folders = {"shards": str(tmp_path / "shards"), "run": str(tmp_path / "run")}
+    cadence = {"steps": STEPS, "log_every": 2, "validate_every": 3, "save_every": 3}
+    return {"student": student, "device": "cpu", "compile": False, "batch": BATCH, **folders, **cadence}
+
+
+def reference(shards: str, spec: StudentSpec) -> dict[str, torch.Tensor]:
+    """One process, two half batches, each normalised by itself; the running statistics are the first half's."""
+    catalog = load_catalog(shards, "train")
+    ring = pinned_ring(2, BATCH, catalog.clip, catalog.classes, CPU)
+    batches = DeviceBatches(training_reader(catalog, ring, Streaming(), seed=0, batch=BATCH), catalog.clip, CPU)
+    network = build(spec, catalog.classes, sample_rate=catalog.clip.sample_rate)
+    adam = torch.optim.Adam(network.parameters(), lr=1e-3, betas=(0.9, 0.999))
+    for _ in range(STEPS):
+        batch = next(batches)
+        adam.zero_grad()
+        for half in (slice(0, 4), slice(4, 8)):
+            statistics = {name: buffer.clone() for name, buffer in network.named_buffers()}
+            posteriors = {head: posterior[half] for head, posterior in batch.posteriors.items()}
+            (kl(network(heard(batch.waveform[half])), posteriors) / 2).backward()  # type: ignore[no-untyped-call]
+            if half.start:
+                for name, buffer in network.named_buffers():
+                    buffer.copy_(statistics[name])
+        adam.step()
+    batches.close()
+    return network.state_dict()
+
+
+def test_two_ranks_are_one_process_with_two_half_batches(
+    settings: dict[str, object], spec: StudentSpec, root: Path
+) -> None:
+    ranks = two_ranks(root, settings)
+    told = [rank.communicate(timeout=100)[1] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], told
+    run = Path(str(settings["run"]))
+    checkpoint = load(run / "last.pt")
+    expected = reference(str(settings["shards"]), spec)
+    assert checkpoint.network.keys() == expected.keys()
+    for name, tensor in expected.items():
+        # A bias in front of batch norm has no gradient but rounding, of which Adam makes steps of lr all the same; the
+        # running mean follows the bias. Everything else must be equal.
+        idle = name.startswith("blocks.") and name.endswith((".conv.bias", ".running_mean"))
+        torch.testing.assert_close(checkpoint.network[name], tensor, rtol=1e-4, atol=2e-3 * STEPS if idle else 2e-6)
+    assert checkpoint.position == {"step": STEPS, "consumed": STEPS * BATCH, "seed": 0}
+
+    assert "held out: objects KL" in told[0] and told[1] == "", "only rank 0 speaks, and it alone writes"
+    steps = [row["step"] for row in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())]
+    assert steps == [2, 3, 4, 6, 6]
+    videos = json.loads((run / "validation.json").read_text())
+    assert videos["clips"] == 5 and videos["mean"]["objects/kl"] > 0
+
+
+def test_a_signal_to_one_rank_stops_both_at_one_step(settings: dict[str, object], root: Path) -> None:
+    ranks = two_ranks(root, {**settings, "steps": 10**6, "save_every": 10**6, "validate_every": 10**6})
+    metrics = Path(str(settings["run"])) / "metrics.jsonl"
+    while not metrics.exists() or not metrics.read_text():
+        assert all(rank.poll() is None for rank in ranks)
+        time.sleep(0.01)
+    ranks[1].send_signal(signal.SIGTERM)
+    assert [rank.wait(60) for rank in ranks] == [75, 75]
+    position = load(Path(str(settings["run"])) / "last.pt").position
+    assert position is not None and position["consumed"] == BATCH * position["step"] > 0
+
+
+def test_a_batch_that_ranks_cannot_share_is_refused(settings: dict[str, object], root: Path) -> None:
+    ranks = two_ranks(root, {**settings, "batch": 7})
+    told = [rank.communicate(timeout=100)[1] for rank in ranks]
+    assert all(rank.returncode == 1 for rank in ranks)
+    assert any("a batch of 7 clips cannot be shared by 2 ranks" in each for each in told)

@@ -1,0 +1,284 @@
+"""Whole runs on tiny shards: they learn, go on after kill -9 as if nothing had been, and refuse to become another run."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from shards.catalog import load_catalog
+from shards.manifest import ContractError
+from shards.stream import Streaming
+from train.checkpoint import load, load_network, load_student
+from train.layers import Layer, StudentSpec
+from train.run import run
+from train.settings import TrainSettings
+from train.stop import PREEMPTED
+
+MakeShards = Callable[..., Path]
+Begin = Callable[..., TrainSettings]
+
+
+@pytest.fixture
+def settings(tmp_path: Path, spec: StudentSpec, make_shards: MakeShards) -> TrainSettings:
+    make_shards(tmp_path / "shards", {"train-000000": 20, "train-000001": 15, "validation-000000": 7})
+    return TrainSettings(
+        shards=str(tmp_path / "shards"),
+        student=spec,
+        run=tmp_path / "run",
+        device="cpu",
+        compile=False,
+        batch=8,
+        steps=20,
+        log_every=5,
+        validate_every=10,
+        save_every=8,
+    )
+
+
+def overrides(settings: TrainSettings) -> list[str]:
+    """The same settings as words of the command line."""
+    layers = [vars(layer) for layer in settings.student.layers]
+    words = {name: getattr(settings, name) for name in ("shards", "run", "device", "batch", "steps", "seed")}
+    words |= {name: getattr(settings, name) for name in ("log_every", "validate_every", "save_every")}
+    words |= {"compile": str(settings.compile).lower(), "student.name": settings.student.name}
+    words |= {f"student.output.{name}": value for name, value in vars(settings.student.output).items()}
+    words["student.layers"] = json.dumps(layers).replace('"', "")
+    return [f"{key}={'null' if value is None else value}" for key, value in words.items()]
+
+
+def start(settings: TrainSettings, root: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "train", *overrides(settings)]
+    return subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+
+
+def rows(settings: TrainSettings) -> list[dict[str, Any]]:
+    assert settings.run is not None
+    return [json.loads(line) for line in (settings.run / "metrics.jsonl").read_text().splitlines()]
+
+
+def state(run_folder: Path) -> list[bytes | float]:
+    """Everything of a checkpoint that goes on changing, bit by bit."""
+    checkpoint = load(run_folder / "last.pt")
+    assert checkpoint.optimizer is not None and checkpoint.position is not None
+    tensors = list(checkpoint.network.values())
+    for moments in checkpoint.optimizer["state"].values():
+        tensors += [moments[name] for name in sorted(moments)]
+    position = [checkpoint.position[name] for name in ("step", "consumed", "seed")]
+    return [*(tensor.numpy().tobytes() for tensor in tensors), *position, checkpoint.best or 0.0]
+
+
+def test_a_student_learns_and_its_checkpoint_describes_itself(settings: TrainSettings) -> None:
+    settings = replace(settings, steps=120, validate_every=40)
+    run(settings)
+    assert settings.run is not None
+    found = json.loads((settings.run / "validation.json").read_text())
+    assert (found["step"], found["clips"], len(found["videos"])) == (120, 7, 1)
+    for head in ("objects", "scenes"):
+        mean = found["mean"]
+        assert mean[f"{head}/kl"] < 0.5 * min(mean[f"{head}/kl_mean"], mean[f"{head}/kl_uniform"])
+    for name in ("last.pt", "best.pt"):
+        student, checkpoint = load_student(settings.run / name)
+        catalog = load_catalog(settings.shards, "train")
+        assert checkpoint.spec == settings.student and checkpoint.clip == catalog.clip
+        assert checkpoint.teachers == catalog.cards and list(student.heads) == ["objects", "scenes"]
+        assert checkpoint.training_mean is not None
+        for head, mean_posterior in catalog.mean_posterior.items():
+            torch.testing.assert_close(checkpoint.training_mean[head].double(), torch.from_numpy(mean_posterior))
+        assert checkpoint.config["lr"] == 1e-3 and checkpoint.position is not None
+    assert load(settings.run / "last.pt").position == {"step": 120, "consumed": 960, "seed": 0}
+    losses = [row["loss"] for row in rows(settings) if "loss" in row]
+    assert len(losses) == 24 and losses[-1] < 0.5 * losses[0]
+    assert (settings.run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert list(settings.run.glob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.timeout(300)
+def test_kill_9_and_resume_is_the_undisturbed_run_bit_by_bit(
+    settings: TrainSettings, root: Path, tmp_path: Path, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if compiled:
+        layers = [Layer("conv1", 64, 32, 16, 4)]  # the less there is to compile, the sooner
+        spec = StudentSpec("smaller", layers, Layer("conv2", 17, 15))
+        settings = replace(settings, student=spec, compile=True)
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    assert settings.run is not None
+    process = start(replace(settings, steps=10**6), root)
+    wait_for(settings.run / "last.pt", process)
+    wait_for(settings.run / "validation.json", process)
+    process.kill()
+    process.communicate()
+    position = load(settings.run / "last.pt").position
+    assert position is not None and position["step"] % settings.save_every == 0
+
+    resumed = replace(settings, steps=position["step"] + 13, streaming=Streaming(threads=1, prefetch=1))
+    run(resumed)
+    undisturbed = replace(resumed, run=tmp_path / "undisturbed", streaming=Streaming(threads=7))
+    run(undisturbed)
+    assert undisturbed.run is not None
+    assert state(settings.run) == state(undisturbed.run)
+    steps = [row["step"] for row in rows(resumed) if "loss" in row]
+    assert steps == sorted(set(steps)), "what was noted after the checkpoint was noted again, and only once"
+    assert [row["step"] for row in rows(undisturbed)][-1] == steps[-1]
+
+
+def test_sigterm_saves_at_the_next_step_and_ends_with_its_own_code(settings: TrainSettings, root: Path) -> None:
+    settings = replace(settings, steps=10**6, validate_every=10**6, save_every=10**6, log_every=2)
+    assert settings.run is not None
+    process = start(settings, root)
+    wait_for(settings.run / "metrics.jsonl", process)
+    while not rows(settings):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == PREEMPTED == 75
+    position = load(settings.run / "last.pt").position
+    assert position is not None and position["consumed"] == 8 * position["step"] > 0
+    assert not (settings.run / "validation.json").exists()
+    run(replace(settings, steps=position["step"] + 3))
+    assert load(settings.run / "last.pt").position == {"step": position["step"] + 3, "seed": 0} | {
+        "consumed": 8 * (position["step"] + 3)
+    }
+
+
+def test_another_spec_is_refused_with_both_sides_and_more_steps_are_not(
+    settings: TrainSettings, tmp_path: Path, make_shards: MakeShards
+) -> None:
+    run(settings)
+    assert settings.run is not None
+    before = (settings.run / "last.pt").read_bytes()
+    other = make_shards(tmp_path / "other", {"train-000000": 20}, seed=9)
+    narrow = replace(
+        settings.student, layers=[replace(settings.student.layers[0], kernel=12), *settings.student.layers[1:]]
+    )
+    for change, message in {
+        "lr": ({"lr": 0.5}, r"lr: .*run has 0\.001, this run 0\.5"),
+        "loss": ({"loss": "l2"}, 'loss: .*run has "kl", this run "l2"'),
+        "batch": ({"batch": 4}, "batch: .*run has 8, this run 4"),
+        "seed": ({"seed": 1}, "seed: .*run has 0, this run 1"),
+        "heads": ({"learn_from": ["scenes"]}, r'learn_from: .*run has \["objects", "scenes"\], this run \["scenes"\]'),
+        "student": ({"student": narrow}, r"student\.conv1: .*kernel=16.*kernel=12"),
+        "shards": ({"shards": str(other)}, r"shards \(hash of their contents\)"),
+    }.values():
+        with pytest.raises(ContractError, match=message) as refused:
+            run(replace(settings, **change))
+        assert "run=another/folder" in str(refused.value)
+    with pytest.raises(ContractError, match="holds a run already: resume=auto"):
+        run(replace(settings, resume="never"))
+    run(settings)
+    assert (settings.run / "last.pt").read_bytes() == before, "all steps are done"
+    run(replace(settings, steps=23))
+    assert load(settings.run / "last.pt").position == {"step": 23, "consumed": 184, "seed": 0}
+
+
+def test_a_folder_has_one_run_at_a_time(settings: TrainSettings) -> None:
+    from train.runfolder import RunFolder
+
+    assert settings.run is not None
+    with RunFolder(settings.run).exclusive(), pytest.raises(ContractError, match="another run is writing into"):
+        run(settings)
+
+
+def test_each_teacher_alone_and_both(settings: TrainSettings, tmp_path: Path) -> None:
+    for heads in (["objects"], ["scenes"], ["scenes", "objects"]):
+        one = replace(settings, learn_from=heads, run=tmp_path / "-".join(heads), steps=10)
+        run(one)
+        assert one.run is not None
+        student, checkpoint = load_student(one.run / "last.pt")
+        assert list(student.heads) == list(checkpoint.teachers) == heads
+        assert {name.partition("/")[0] for name in rows(one)[-1]["validation"]} == set(heads)
+
+
+@pytest.mark.parametrize("loss", ["l2", "torch7"])
+def test_the_other_losses_train_too(settings: TrainSettings, loss: Any) -> None:
+    run(replace(settings, loss=loss, steps=60))
+    losses = [row["loss"] for row in rows(settings) if "loss" in row]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_an_autoencoder_learns_from_the_same_shards(settings: TrainSettings) -> None:
+    layers = [Layer("conv1", 16, 2, 8, 4), Layer("pool1", 8, 8), Layer("conv2", 8, 2, 4, 8), Layer("pool2", 4, 4)]
+    layers += [Layer("conv3", 4, 2, 2, 8), Layer("conv4", 4, 2, 2, 8)]
+    spec = StudentSpec("small", layers, Layer("conv5", 2, 1), kind="autoencoder")
+    run(replace(settings, student=spec, steps=60, lr=1e-2))
+    assert settings.run is not None
+    network, checkpoint = load_network(settings.run / "best.pt")
+    assert checkpoint.teachers == {} and checkpoint.training_mean is None
+    assert network.features(torch.zeros(1, 2000), ["conv4"])["conv4"].shape[1] == 8
+    last = rows(settings)[-1]["validation"]
+    assert last["mse"] < last["mse_silence"] and set(last) == {"mse", "mse_silence"}
+
+
+def test_a_loss_without_bounds_stops_the_run_before_anything_is_saved(settings: TrainSettings) -> None:
+    run(settings)
+    assert settings.run is not None
+    checkpoint = torch.load(settings.run / "last.pt", weights_only=True)
+    checkpoint["network"]["heads.objects.bias"][0] = float("nan")
+    torch.save(checkpoint, settings.run / "last.pt")
+    before = (settings.run / "last.pt").read_bytes(), (settings.run / "best.pt").read_bytes()
+    with pytest.raises(ContractError, match="step 21: the loss or its gradient is not finite"):
+        run(replace(settings, steps=100))
+    assert ((settings.run / "last.pt").read_bytes(), (settings.run / "best.pt").read_bytes()) == before
+
+
+def test_without_a_validation_split_one_line_says_so(
+    settings: TrainSettings, tmp_path: Path, make_shards: MakeShards, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = make_shards(tmp_path / "alone", {"train-000000": 9})
+    run(replace(settings, shards=str(alone)))
+    assert settings.run is not None
+    told = capsys.readouterr().err
+    assert told.count("training without validation") == 1 and "top-1" not in told
+    assert (settings.run / "last.pt").exists() and not (settings.run / "best.pt").exists()
+
+
+def test_one_line_says_what_to_do_without_a_gpu(settings: TrainSettings, root: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    done = subprocess.run(
+        [sys.executable, "-m", "train", f"shards={settings.shards}"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "device=cpu" in done.stderr
+
+
+def test_clips_that_do_not_fit_the_student_are_refused_before_training(settings: TrainSettings) -> None:
+    wide = replace(settings.student, output=Layer("conv3", 6, 4))
+    with pytest.raises(ContractError, match=r"4 label windows in 2 s, but 3 output steps of tiny"):
+        run(replace(settings, student=wide))
+    assert settings.run is not None and not settings.run.exists()
+
+
+def test_a_compiler_that_does_not_work_costs_one_line(
+    settings: TrainSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object, **__: object) -> Callable[[Sequence[float]], None]:
+        def function(_: object) -> None:
+            raise RuntimeError("no C++ compiler\nand much more")
+
+        return function
+
+    monkeypatch.setattr(torch, "compile", broken)
+    run(replace(settings, compile="auto", steps=3))
+    assert capsys.readouterr().err.count("without torch.compile, it does not work here: no C++ compiler\n") == 1
+    with pytest.raises(ContractError, match="compile=true, but the compiler does not work: no C"):
+        run(replace(settings, compile=True, steps=5))
