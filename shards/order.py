@@ -76,10 +76,8 @@ class Order:
         return epoch, block, offset - int(block_first[block])
 
     def _shards_of(self, epoch: int, block: int) -> list[int]:
-        shards: list[int] = (
-            self._epoch(epoch).shards[block * self.block_shards : (block + 1) * self.block_shards].tolist()
-        )
-        return shards
+        start = block * self.block_shards
+        return [int(shard) for shard in self._epoch(epoch).shards[start : start + self.block_shards]]
 
     def _shuffle_shards(self, epoch: int) -> _Epoch:
         shards = _permutation(len(self._clip_counts), self.seed, epoch)

@@ -5,8 +5,9 @@ Threads wait for the disk and copy; system calls and flac decoding release Pytho
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 
 from shards.batch import Batch
 from shards.catalog import Catalog
@@ -65,18 +66,23 @@ class BatchReader(BatchStream):
                 batch.clear_row(row, samples=0, windows=0)
 
     def _fill_row(self, batch: Batch, row: int, clip: int, tars: OpenTars) -> None:
-        catalog = self._catalog
-        shard, samples, windows = int(catalog.shard[clip]), int(catalog.samples[clip]), int(catalog.windows[clip])
+        catalog, key = self._catalog, self._catalog.keys[clip]
+        samples, windows = int(catalog.samples[clip]), int(catalog.windows[clip])
         batch.clear_row(row, samples=samples, windows=windows)
-        tar, member = catalog.sounds[shard], catalog.audio
-        try:
-            opened, (offset, size) = tars[tar].result(), catalog.sound_places[clip].tolist()
-            sound = batch.waveform[row, :samples]
-            READ_SOUND[member](opened.descriptor, (offset, size), sound, catalog.clip.sample_rate)
-            tar = catalog.labels[shard]
-            opened = tars[tar].result()
-            for head, places in catalog.posterior_places.items():
-                member, (offset, size) = f"{head}.npy", places[clip].tolist()
-                read_posterior(opened.descriptor, (offset, size), batch.posteriors[head][row, :windows])
-        except (DamagedExample, OSError) as error:
-            raise DamagedShard(f"{tar.location}: {catalog.keys[clip]}.{member}: {error}. {REMEDY}") from None
+        sounds, labels = self._tars_of(catalog.shard[clip])
+        opened, place = tars[sounds].result(), catalog.sound_places[clip].tolist()
+        with _blaming(sounds, f"{key}.{catalog.audio}"):
+            READ_SOUND[catalog.audio](opened.descriptor, place, batch.waveform[row, :samples], catalog.clip.sample_rate)
+        opened = tars[labels].result()
+        for head, places in catalog.posterior_places.items():
+            with _blaming(labels, f"{key}.{head}.npy"):
+                read_posterior(opened.descriptor, places[clip].tolist(), batch.posteriors[head][row, :windows])
+
+
+@contextmanager
+def _blaming(tar: Tar, member: str) -> Iterator[None]:
+    """Say in which shard and member the bytes at fault lie."""
+    try:
+        yield
+    except (DamagedExample, OSError) as error:
+        raise DamagedShard(f"{tar.location}: {member}: {error}. {REMEDY}") from None

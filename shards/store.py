@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -57,7 +56,7 @@ class OpenTar:
 class Store:
     """Opens tars, each once, in threads of its own; the first touch compares the length and, if asked, the hash.
 
-    `open_remote` opens the tars whose location is a URL: `Cache.open`.
+    `open_remote` opens the tars whose location is a URL: `Cache.open`. To be asked by one thread.
     """
 
     def __init__(
@@ -65,24 +64,21 @@ class Store:
     ) -> None:
         self._verify, self._open_remote = verify, open_remote
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="store")
-        self._lock = threading.Lock()
         self._tars: dict[Tar, Future[OpenTar]] = {}
         self._verified: set[Tar] = set()
 
     def ask(self, tar: Tar) -> Future[OpenTar]:
         """The tar, as soon as it is here; its result raises DamagedShard, or OSError where it cannot be fetched."""
-        with self._lock:
-            if tar not in self._tars:
-                self._tars[tar] = self._pool.submit(self._open_whole, tar)
-            return self._tars[tar]
+        if tar not in self._tars:
+            self._tars[tar] = self._pool.submit(self._open_whole, tar)
+        return self._tars[tar]
 
     def want(self, tars: Sequence[Tar]) -> None:
         """What is needed from now on, in this order: it is opened or fetched ahead, all else is let go."""
         for tar in tars:
             self.ask(tar)
         wanted = set(tars)
-        with self._lock:
-            self._tars = {tar: future for tar, future in self._tars.items() if tar in wanted or not future.done()}
+        self._tars = {tar: future for tar, future in self._tars.items() if tar in wanted}
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)

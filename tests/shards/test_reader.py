@@ -230,6 +230,18 @@ def test_closing_does_not_wait_for_shards_still_to_be_fetched(tmp_path: Path, ma
     assert 8 <= len(fetched) < 20
 
 
+def test_a_network_that_fails_is_not_blamed_on_a_clip(tmp_path: Path, make_shards: MakeShards) -> None:
+    catalog = load_catalog(f"file://{make_shards(tmp_path, SHARDS)}", "train")
+
+    def fail(tar: Tar) -> OpenTar:
+        raise ConnectionError("reset by peer")
+
+    draws = sequential_draws(catalog.shard_clips, batch=4)
+    reader = BatchReader(catalog, draws, ring_of(catalog, 4), Store(open_remote=fail))
+    with reader, pytest.raises(ConnectionError, match="reset by peer"):
+        next(reader)
+
+
 def test_more_clips_than_rows_are_refused(tmp_path: Path, make_shards: MakeShards) -> None:
     catalog = load_catalog(str(make_shards(tmp_path, SHARDS)), "train")
     reader = training_reader(catalog, ring_of(catalog, 3), Streaming(), seed=0, batch=4)
