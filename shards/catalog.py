@@ -113,10 +113,10 @@ def _require_joined(shards: Sequence[Columns], labels: Sequence[Columns], where:
         lacking, holding = (where, "the shards") if differing[0] in wanted else ("the shards", where)
         raise ContractError(f"{lacking} lack {differing[0]}, which {holding} hold ({len(differing)} such). {remedy}")
     for shard, columns in wanted.items():
-        one, other = (_described(columns), _described(found[shard]))
-        if one != other:
-            clip = next(clip for clip, pair in enumerate(zip_longest(one, other)) if pair[0] != pair[1])
-            sides = [described[clip] if clip < len(described) else "nothing" for described in (one, other)]
+        other = found[shard]
+        if not (np.array_equal(columns.keys, other.keys) and np.array_equal(columns.windows, other.windows)):
+            pairs = zip_longest(_described(columns), _described(other), fillvalue="nothing")
+            clip, sides = next((clip, pair) for clip, pair in enumerate(pairs) if pair[0] != pair[1])
             raise ContractError(
                 f"{shard}, clip {clip}: the shards have {sides[0]}, {where} has {sides[1]}. "
                 f"Delete {shard}.tar and .json in {where}. {remedy}"

@@ -5,6 +5,7 @@ A side file is outside data: what it says is proved possible here, before a byte
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ Keys = NDArray[Any]  # (clips,) of StringDType, whose strings have a width each
 Counts = NDArray[np.int64]  # (clips,)
 Places = NDArray[np.int64]  # (clips, 2): offset and bytes of a member's payload in its tar
 MAX_NPY_HEADER_BYTES = 10 + 2**16  # of version 1.0
+SHA256 = re.compile("[0-9a-f]{64}")  # nothing else may become the name of a file in the cache
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ def load_columns(path: Path, location: str, manifest: Manifest, *, sound: bool) 
             posteriors={head: _places(side, f"{head}.npy") for head in heads},
             posterior_sums={head: np.array(side.posterior_sums[head], np.float64) for head in heads},
         )
-        if side.shard != path.stem:
-            raise ValueError(f"it describes shard {side.shard}")
+        if side.shard != path.stem or not SHA256.fullmatch(side.tar_sha256):
+            raise ValueError(f"it describes shard {side.shard} with sha256 {side.tar_sha256}")
         _require_possible(columns, manifest)
     except (ValueError, TypeError, OverflowError, KeyError) as error:
         raise ContractError(f"{location}/{path.name} is no side file of this folder: {error}. {REMEDY}") from None

@@ -38,6 +38,8 @@ LIES = {
         "sums other classes of objects",
     ),
     "no sums": ({"posterior_sums": {}}, "objects"),
+    "no hash": ({"tar_sha256": "../" * 21 + "x"}, "with sha256 ../../"),
+    "no text": ({"tar_sha256": 7}, "expected string"),
     "another shard": ({"shard": "../../etc/passwd"}, "it describes shard ../../etc/passwd"),
 }
 
