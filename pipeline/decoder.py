@@ -121,7 +121,7 @@ def _decode(task: Task, decoding: Decoding, pipe: Connection, slots: Slots, touc
             return Summary("changed", f"sha256 is {digest or 'unknown'}, was {task.sha256}", size, digest)
         if task.times is not None:
             _relabel(task, path, decoding, pipe, slots, touch)
-            return Summary(bytes=size, sha256=digest)
+            return Summary(bytes=size, sha256=digest, media_seconds=task.times[-1][-1])
         reader = VideoReader(path, decoding.spec, decoding.views, decoding.reading, touch)
         with open(spool_path(decoding.spool, task), "wb") as spool:
             for clip in reader.clips():

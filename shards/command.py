@@ -130,6 +130,9 @@ def _run_hydra(settings: type[Settings], config: str, run: Callable[[Settings], 
             run(values)
         except (ContractError, UnreadableMedia) as error:
             raise stop(_say(str(error), 1)) from None
+        except OSError as error:  # a full disk, a folder that may not be written: the machine's fault, or the path's
+            where = f"{error.filename}: " if error.filename else ""
+            raise stop(_say(f"{where}{error.strerror or error}", 1)) from None
 
     overrides = translate(settings, overrides, conf, sweeping=sweeping)
     # Options first: argparse takes no second run of overrides behind an option.
