@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,9 +80,7 @@ class Teacher:
         crop = self.transform.crop
         if pictures.dtype != np.uint8 or pictures.shape[1:] != (crop, crop, 3):
             raise ValueError(f"pictures must be uint8 (n, {crop}, {crop}, 3), not {pictures.dtype} {pictures.shape}")
-        # float32 means float32 (convolutions would use TF32 unasked), and the same algorithm is taken on every run.
-        exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-        with torch.inference_mode(), exact:
+        with torch.inference_mode(), _exact():
             logits: Tensor = self._network(self._normalised(pictures))
         return logits  # (n, classes)
 
@@ -104,6 +104,23 @@ def dtype_of(precision: str, device: torch.device) -> torch.dtype:
         native = {"cuda": _cuda_has_bfloat16, "cpu": _cpu_has_bfloat16}.get(device.type)
         return torch.bfloat16 if native and native() else torch.float32
     return torch.float32 if precision == "float32" else torch.bfloat16
+
+
+@contextmanager
+def _exact() -> Iterator[None]:
+    """On CUDA: float32 is float32 (convolutions use TF32 unasked), and the same algorithm is taken on every run.
+
+    What the process has set for its other networks is put back.
+    """
+    cudnn: Any = torch.backends.cudnn  # whose settings are unknown to the type checker
+    matmul = torch.backends.cuda.matmul
+    before = cudnn.conv.fp32_precision, matmul.fp32_precision, cudnn.benchmark, cudnn.deterministic
+    try:
+        cudnn.conv.fp32_precision = matmul.fp32_precision = "ieee"
+        cudnn.benchmark, cudnn.deterministic = False, True
+        yield
+    finally:
+        cudnn.conv.fp32_precision, matmul.fp32_precision, cudnn.benchmark, cudnn.deterministic = before
 
 
 def _cuda_has_bfloat16() -> bool:

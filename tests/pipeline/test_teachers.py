@@ -113,6 +113,30 @@ def test_auto_takes_bfloat16_where_the_device_has_it(monkeypatch: pytest.MonkeyP
         dtype_of("half", cpu)
 
 
+def test_the_settings_of_others_are_put_back(spec: TeacherSpec) -> None:
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+
+    def settings() -> tuple[str, str, bool, bool]:
+        return cudnn.conv.fp32_precision, matmul.fp32_precision, cudnn.benchmark, cudnn.deterministic
+
+    ready, before, seen = teacher(spec), settings(), []
+    ready._network.register_forward_hook(lambda *_: seen.append(settings()))
+    ready.posteriors(pictures())
+    assert seen == [("ieee", "ieee", False, True)]
+    assert settings() == before
+
+
+@pytest.mark.gpu
+def test_posteriors_on_a_gpu(spec: TeacherSpec, network: torch.nn.Module) -> None:
+    card, wanted = cards(TeacherSet("test", {"objects": spec}))["objects"], exact(network, pictures(), SMALL)
+    ready = Teacher(spec, card, "cuda", "float32")
+    assert np.abs(ready.posteriors(pictures()) - wanted).max() < 1e-5  # TF32 is off by 1e-3
+    assert np.array_equal(ready.posteriors(pictures()), ready.posteriors(pictures()))
+    halved = Teacher(spec, card, "cuda", "auto")
+    assert halved.dtype == torch.bfloat16
+    assert np.sum(wanted * np.log(wanted / halved.posteriors(pictures())), axis=1).max() < 0.02
+
+
 @pytest.mark.parametrize("wrong", [np.zeros((2, 64, 64, 3), np.float32), np.zeros((2, 32, 64, 3), np.uint8)])
 def test_pictures_of_another_kind_are_refused(spec: TeacherSpec, wrong: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"must be uint8 \(n, 64, 64, 3\)"):
