@@ -89,16 +89,13 @@ class DeviceBatches:
     def _prepare(self, batch: Batch) -> DeviceBatch:
         """The batch's bytes on the device, on the current stream; then what is left to do to them there."""
         shifts, gains = self._augment.draw(self._seed, batch.position + np.arange(batch.rows), self._clip.windows)
-        changed = np.flatnonzero(
-            (shifts > 0) | (batch.lengths < self._clip.samples) | (batch.windows < self._clip.windows)
-        )
-        rows, shift, length, windows = (
-            self._send(column.astype(np.int64))
-            for column in (changed, shifts[changed], batch.lengths[changed], batch.windows[changed])
-        )
         waveform = self._send(batch.waveform)
         posteriors = {head: self._send(posterior) for head, posterior in batch.posteriors.items()}
+        short = (batch.lengths < self._clip.samples) | (batch.windows < self._clip.windows)
+        changed = np.flatnonzero(short | (shifts > 0))
         if len(changed):
+            columns = (changed, shifts[changed], batch.lengths[changed], batch.windows[changed])
+            rows, shift, length, windows = (self._send(column.astype(np.int64)) for column in columns)
             _repeat(waveform, rows, shift * self._clip.window_samples, length)
             for posterior in posteriors.values():
                 _repeat(posterior, rows, shift, windows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 import pickle
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from shards.clip import ClipSpec
-from shards.manifest import ContractError, TeacherCard
+from shards.manifest import ContractError, TeacherCard, write_whole
 from train.autoencoder import Autoencoder
 from train.layers import StudentSpec
 from train.student import Student, Trunk
@@ -41,16 +41,23 @@ class Checkpoint:
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Under a temporary name, flushed to disk, renamed: a checkpoint that exists is whole."""
+    """Under a temporary name, flushed to disk, renamed: a checkpoint that exists is whole.
+
+    Raises ContractError where it cannot be written, as on a full disk.
+    """
     fields = {name: getattr(checkpoint, name) for name in Checkpoint.__dataclass_fields__}
     fields |= {"spec": asdict(checkpoint.spec), "clip": asdict(checkpoint.clip)}
     fields["teachers"] = {head: asdict(card) for head, card in checkpoint.teachers.items()}
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as stream:
-        torch.save(fields, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial, path)
+    stream = io.BytesIO()
+    torch.save(fields, stream)
+    try:
+        write_whole(path, stream.getvalue())
+    except OSError as error:
+        path.with_name(path.name + ".partial").unlink(missing_ok=True)
+        raise ContractError(
+            f"{path} cannot be written: {error.strerror}. What was there before is whole; make room and run the same "
+            "command again"
+        ) from None
 
 
 def load(path: Path, device: str = "cpu") -> Checkpoint:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,16 +95,17 @@ def test_unknown_kind_is_refused() -> None:
         build(replace(SPEC, kind="transformer"), {"objects": 2}, sample_rate=100)
 
 
-def test_a_failed_save_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_line_and_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path / "a.pt", checkpoint())
+    before = (tmp_path / "a.pt").read_bytes()
 
-    def full(fields: object, stream: object) -> None:
-        raise OSError("No space left on device")
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match="No space"):
-        save(tmp_path / "a.pt", replace(checkpoint(), position={"clips": 1}))
-    assert load(tmp_path / "a.pt").position == {"clips": 640, "seed": 3}
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ContractError, match=r"a\.pt cannot be written: No space left on device"):
+        save(tmp_path / "a.pt", replace(checkpoint(), config={}))
+    assert (tmp_path / "a.pt").read_bytes() == before and [path.name for path in tmp_path.iterdir()] == ["a.pt"]
 
 
 def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:

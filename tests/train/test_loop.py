@@ -139,7 +139,7 @@ def test_a_gradient_that_is_not_finite_under_a_finite_loss_is_found() -> None:
     def root(prediction: Tensor, batch: Labelled) -> Tensor:
         return (0 * prediction).sqrt().mean()  # 0, with an infinite slope
 
-    with pytest.raises(Diverged, match="^step 1:"):
+    with pytest.raises(Diverged, match=r"^step 1:"):
         train(
             lambda batch: network(batch.values),
             batches(),

@@ -1,4 +1,4 @@
-"""Whole runs on tiny shards: they learn, go on after kill -9 as if nothing had been, and refuse to become another run."""
+"""Whole runs on tiny shards: they learn, go on after kill -9 as if nothing had been, refuse to become another run."""
 
 from __future__ import annotations
 
