@@ -180,7 +180,7 @@ def _shots(
 def _start(media: MediaFile, stream: AudioStream | VideoStream, first: AnyPacket | None) -> float:
     """Seconds at which a stream begins: as the file says, but no picture before the first key frame."""
     stamps = [] if stream.start_time is None else [stream.start_time]
-    if first is not None and first.pts is not None and not first.is_discard:
+    if first is not None and first.pts is not None and media.has_times and not first.is_discard:
         stamps.append(first.pts)
     numerator, denominator = media.time_base(stream)
     return max((stamp * numerator / denominator for stamp in stamps), default=-math.inf)

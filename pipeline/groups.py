@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -99,10 +100,15 @@ class Groups:
         return group
 
     def _part(self) -> Group:
-        """All but the latest packets, among which one may yet be shown before one that is already here."""
+        """All but the latest packets, cut where everything behind the cut is shown after everything in front of it."""
         assert self._key is not None
-        packets, self._packets = self._packets[:-REORDER_PACKETS], self._packets[-REORDER_PACKETS:]
-        until = min(held.begin for held in self._packets)
-        part = Group(self._key, packets, [], until, first=self._first, last=False)
+        begins = [held.begin for held in self._packets]
+        earliest_from = list(itertools.accumulate(reversed(begins), min))[::-1]
+        latest_before = list(itertools.accumulate(begins, max))
+        latest_cut = len(begins) - REORDER_PACKETS
+        clean = (cut for cut in range(latest_cut, 0, -1) if latest_before[cut - 1] < earliest_from[cut])
+        cut = next(clean, latest_cut)
+        packets, self._packets = self._packets[:cut], self._packets[cut:]
+        part = Group(self._key, packets, [], earliest_from[cut], first=self._first, last=False)
         self._bytes, self._first = sum(held.packet.size for held in self._packets), False
         return part

@@ -6,6 +6,7 @@ for, without the frames that no other frame refers to. No seeking, no index.
 
 from __future__ import annotations
 
+import heapq
 import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -42,6 +43,7 @@ class PictureTrack:
         self._carried: list[Ask] = []  # to be answered by the next group's key frame
         self._skipping: Literal["DEFAULT", "NONREF"] = "DEFAULT"
         self._every_frame = not media.has_times  # only the decoder knows when each frame is shown
+        self._guessed: list[int] = []  # a heap of time stamps that no frame has taken yet
         self._ended = False  # after a leap of HOLE_SECONDS nothing more is taken
         self._fields = self._context.field_order > 1  # interlaced: two packets may make one frame
         self._base = media.time_base(stream)
@@ -86,9 +88,16 @@ class PictureTrack:
 
     def _decode_in_order(self, packet: AnyPacket | None) -> Iterator[Shot]:
         """Every frame is decoded; a time is settled when the first frame comes that is shown after it."""
-        for frame in self._media.decoded(self._context.decode, packet):
-            if frame.pts is not None:
-                begin = frame.pts * self._base[0] / self._base[1]
+        stamp = None if packet is None else packet.dts if packet.pts is None else packet.pts
+        errors = self._media.errors
+        frames = self._media.decoded(self._context.decode, packet)
+        if stamp is not None and self._media.errors == errors:
+            heapq.heappush(self._guessed, stamp)
+        for frame in frames:
+            # AVI has no order but that of decoding: the frame shown next takes the earliest stamp not taken yet
+            shown = frame.pts if self._media.has_times or not self._guessed else heapq.heappop(self._guessed)
+            if shown is not None:
+                begin = shown * self._base[0] / self._base[1]
                 self._ask_latest(begin)
                 yield from self._shutter.show(begin, frame)
                 own = frame.duration * self._base[0] / self._base[1]
@@ -121,8 +130,9 @@ class PictureTrack:
         while self._upcoming + ROUNDING < until:
             key = self._nearest_key(group, self._upcoming)
             if key is None:
-                held = shown[max(bisect_right(begins, self._upcoming + ROUNDING) - 1, 0)]
-                asks.append(Ask(self._upcoming, held.begin, held.end))
+                place = max(bisect_right(begins, self._upcoming + ROUNDING) - 1, 0)
+                lasts = [*begins, group.until][place + 1] if self._media.is_indexed else shown[place].end
+                asks.append(Ask(self._upcoming, begins[place], lasts))
             else:
                 (asks if key is group.key else self._carried).append(Ask(self._upcoming, key.begin, math.inf))
             self._upcoming = next(self._times, math.inf)

@@ -69,7 +69,6 @@ class MediaFile:
                 f"file:{path}",  # a name such as `http:x.mp4` is no address
                 metadata_errors="replace",  # UCF101 has metadata that is not UTF-8
                 container_options={"protocol_whitelist": "file"},  # a playlist may not reach the network
-                options={"max_pixels": str(max_pixels)},  # probing decodes a frame of some formats
             )
         except MemoryError:
             raise
@@ -89,6 +88,11 @@ class MediaFile:
         """AVI stores no presentation times; what FFmpeg then puts on packets is a guess."""
         return self.container.format.name != "avi"
 
+    @property
+    def is_indexed(self) -> bool:
+        """MP4 and its kin list every frame, so that a long time between two is meant; elsewhere it may be a hole."""
+        return "mp4" in self.container.format.name
+
     def picture(self) -> VideoStream:
         """The moving picture: no cover art or thumbnails; the default one of several."""
         aside = Disposition.attached_pic | Disposition.timed_thumbnails
@@ -99,7 +103,8 @@ class MediaFile:
         width, height = stream.codec_context.width, stream.codec_context.height
         if width * height > self._max_pixels:
             raise UnreadableMedia("too_large", f"{width}x{height} is more than reading.max_pixels={self._max_pixels}")
-        stream.codec_context.options = {"max_pixels": str(self._max_pixels)}
+        # for a stream that grows on the way; doubled, since the decoder counts the margins of its buffers too
+        stream.codec_context.options = {"max_pixels": str(2 * self._max_pixels)}
         return stream
 
     def sounds(self) -> list[AudioStream]:

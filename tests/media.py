@@ -1,0 +1,213 @@
+"""Tiny videos of every bad habit, made on the spot with PyAV; what they show and when is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.stream import Disposition
+from numpy.typing import NDArray
+
+RATE = 48_000
+
+
+@dataclass(frozen=True)
+class Track:
+    """A sound track: float (samples,) at RATE from `start` seconds on, without packets that begin within `hole`."""
+
+    waveform: NDArray[np.floating]
+    start: float = 0.0
+    hole: tuple[float, float] = (0.0, 0.0)
+    codec: str = "aac"
+    default: bool = True
+
+
+def tone(seconds: float, hertz: float = 440.0) -> NDArray[np.floating]:
+    return 0.3 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE)
+
+
+def clicks(seconds: float, times: Sequence[float]) -> NDArray[np.floating]:
+    """Bursts of 20 ms, silence between them."""
+    waveform = np.zeros(round(seconds * RATE))
+    for time in times:
+        first = round(time * RATE)
+        burst = 0.9 * np.sin(2 * np.pi * 2_000 * np.arange(RATE // 50) / RATE)
+        waveform[first : first + len(burst)] = burst[: len(waveform) - first]
+    return waveform
+
+
+def moving(size: tuple[int, int], seed: int = 0) -> Callable[[float], NDArray[np.uint8]]:
+    """A texture that moves and brightens with time: no two frames are equal."""
+    small = np.random.default_rng(seed).integers(0, 200, (12, 16, 3))
+    texture = small.repeat(size[1] // 6, axis=0).repeat(size[0] // 8, axis=1)
+
+    def at(time: float) -> NDArray[np.uint8]:
+        step = round(time * 25)
+        rolled = np.roll(texture, (step // 2, step), axis=(0, 1))[: size[1], : size[0]]
+        return (rolled + step % 50).astype(np.uint8)
+
+    return at
+
+
+def flashing(size: tuple[int, int], times: Sequence[float], width: float = 0.1) -> Callable[[float], NDArray[np.uint8]]:
+    """Black, and white for `width` seconds from each of the times on."""
+
+    def at(time: float) -> NDArray[np.uint8]:
+        white = any(flash - 1e-6 <= time < flash + width - 1e-6 for flash in times)
+        return np.full((size[1], size[0], 3), 255 * white, np.uint8)
+
+    return at
+
+
+def film(
+    path: Path,
+    seconds: float = 6.0,
+    *,
+    fps: int = 25,
+    size: tuple[int, int] = (64, 48),
+    codec: str = "libx264",
+    options: dict[str, str] | None = None,
+    picture: Callable[[float], NDArray[np.uint8]] | None = None,
+    shown: Sequence[float] | None = None,
+    tracks: Sequence[Track] | None = None,
+    file_options: dict[str, str] | None = None,
+    rotation: int = 0,
+    sample_aspect: Fraction | None = None,
+    last: float | None = None,
+    hole: tuple[float, float] = (0.0, 0.0),
+    garbage: bool = False,
+    cover: bool = False,
+    metadata: dict[str, str] | None = None,
+) -> Path:
+    """A video. `shown` gives the frames' times where they are not even, `last` how long the last of them stays.
+
+    Picture packets shown within `hole` are left out; with `garbage` all of them are noise.
+    """
+    picture = picture or moving(size)
+    tracks = [Track(tone(seconds))] if tracks is None else tracks
+    base = Fraction(1, fps) if shown is None else Fraction(1, 1000)
+    times = [index / fps for index in range(round(seconds * fps))] if shown is None else list(shown)
+    with av.open(str(path), "w", options=file_options or {}) as container:
+        container.metadata.update(metadata or {})
+        stream = container.add_stream(codec, fps, options=options or {})
+        stream.width, stream.height, stream.pix_fmt = *size, "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.codec_context.time_base = base
+        if sample_aspect:
+            stream.codec_context.sample_aspect_ratio = sample_aspect
+        if rotation:
+            stream.set_display_rotation(rotation)
+        packets = _encode_pictures(stream, picture, times, base)
+        if last is not None:
+            packets[-1].duration = round(last / base)
+        if garbage:
+            packets = [_noise_like(packet) for packet in packets]
+        packets = [packet for packet in packets if not hole[0] <= _seconds(packet) < hole[1]]
+        sounds = [(track, _add_sound(container, track)) for track in tracks]
+        art = [_add_art(container)] if cover else []
+        for track, sound in sounds:
+            packets += _encode_sound(sound, track)
+        packets += [packet for stream in art for packet in _encode_art(stream)]
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            container.mux(packet)
+    return path
+
+
+def sound_file(path: Path, waveform: NDArray[np.floating], codec: str, *, rate: int = RATE, start: float = 0.0) -> Path:
+    """Sound alone, float (samples,) or (channels, samples)."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate, layout="mono" if waveform.ndim == 1 else "stereo")
+        container.mux(_encode_sound(stream, Track(waveform, start), rate))
+    return path
+
+
+def cover_art(path: Path, waveform: NDArray[np.floating] | None) -> Path:
+    """An MP3 with a picture attached, or the picture alone in the same kind of file."""
+    with av.open(str(path), "w") as container:
+        sound = container.add_stream("libmp3lame", RATE, layout="mono") if waveform is not None else None
+        container.mux(_encode_art(_add_art(container)))
+        if sound is not None:
+            container.mux(_encode_sound(sound, Track(waveform)))
+    return path
+
+
+def remuxed(source: Path, path: Path, *, shift: float = 0.0, file_options: dict[str, str] | None = None) -> Path:
+    """The same packets in another container, `shift` seconds later."""
+    with av.open(str(source)) as given, av.open(str(path), "w", options=file_options or {}) as container:
+        streams = {stream.index: container.add_stream_from_template(stream) for stream in given.streams}
+        for packet in given.demux():
+            if packet.dts is not None:
+                late = round(shift / packet.time_base)
+                packet.pts, packet.dts = packet.pts + late, packet.dts + late
+                packet.stream = streams[packet.stream.index]
+                container.mux(packet)
+    return path
+
+
+def damaged(source: Path, path: Path, *, share: float = 0.0, seed: int = 0, keep: float = 1.0) -> Path:
+    """A copy of which only the first `keep` is left, and in which a `share` of the bytes behind its head are wrong."""
+    data = bytearray(source.read_bytes())
+    data = data[: int(len(data) * keep)]
+    random = np.random.default_rng(seed)
+    for place in random.integers(4096, len(data), int(share * len(data))):
+        data[place] = random.integers(256)
+    path.write_bytes(data)
+    return path
+
+
+def _add_art(container: av.container.OutputContainer) -> av.VideoStream:
+    art = container.add_stream("mjpeg", 1)
+    art.width, art.height, art.pix_fmt = 64, 48, "yuvj420p"
+    art.disposition = Disposition.attached_pic
+    return art
+
+
+def _encode_art(art: av.VideoStream) -> list[av.Packet]:
+    frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 200, np.uint8), format="rgb24")
+    frame.pts, frame.time_base = 0, Fraction(1, 1)
+    return [*art.encode(frame), *art.encode(None)]
+
+
+def _encode_pictures(
+    stream: av.VideoStream, picture: Callable[[float], NDArray[np.uint8]], times: Sequence[float], base: Fraction
+) -> list[av.Packet]:
+    packets = []
+    for time in times:
+        frame = av.VideoFrame.from_ndarray(picture(time), format="rgb24")
+        frame.pts, frame.time_base = round(time / base), base
+        packets += stream.encode(frame)
+    return packets + stream.encode(None)
+
+
+def _noise_like(packet: av.Packet) -> av.Packet:
+    noise = av.Packet(np.random.default_rng(packet.size).bytes(packet.size))
+    noise.pts, noise.dts, noise.time_base, noise.stream = packet.pts, packet.dts, packet.time_base, packet.stream
+    noise.is_keyframe = packet.is_keyframe
+    return noise
+
+
+def _add_sound(container: av.container.OutputContainer, track: Track) -> av.AudioStream:
+    stream = container.add_stream(track.codec, RATE, layout="mono")
+    stream.disposition = Disposition.default if track.default else Disposition(0)
+    return stream
+
+
+def _encode_sound(stream: av.AudioStream, track: Track, rate: int = RATE) -> list[av.Packet]:
+    packets = []
+    for first in range(0, track.waveform.shape[-1], 1024):
+        block = np.atleast_2d(track.waveform)[:, first : first + 1024]
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(block, np.float32), "fltp", "mono" if track.waveform.ndim == 1 else "stereo"
+        )
+        frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
+        frame.pts = first + round(track.start * rate)
+        packets += stream.encode(frame)
+    packets += stream.encode(None)
+    return [packet for packet in packets if not track.hole[0] <= _seconds(packet) < track.hole[1]]
+
+
+def _seconds(packet: av.Packet) -> float:
+    return float(packet.pts * packet.time_base)
