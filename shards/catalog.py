@@ -77,7 +77,7 @@ def load_catalog(
     own, shards = _load(location, split, sound=True)
     labelled, labels = own, shards
     if teacher_set not in (None, own.teacher_set):
-        remedy = f"Run `make relabel shards={location} teachers={teacher_set}` to its end."
+        remedy = f"Run `make relabel videos=... shards={location} teachers={teacher_set}` to its end."
         try:
             labelled, labels = _load(f"{location}/teachers/{teacher_set}", split, sound=False)
         except ContractError as error:

@@ -116,7 +116,7 @@ def test_a_teacher_set_that_does_not_fit_is_refused(tmp_path: Path, make_shards:
         change(tmp_path / "teachers/big/train-000000.json", **changes)
     with pytest.raises(ContractError, match=message) as caught:
         load_catalog(str(folder), "train", teacher_set="big")
-    assert f"make relabel shards={tmp_path} teachers=big" in str(caught.value)
+    assert f"make relabel videos=... shards={tmp_path} teachers=big" in str(caught.value)
 
 
 def test_a_teacher_set_of_other_clips_is_refused(tmp_path: Path, make_shards: MakeShards) -> None:
