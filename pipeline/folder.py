@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -67,10 +67,17 @@ class Account:
         return f"{text}; {self.clips} clips, {self.seconds / 3600:.2f} h of sound"
 
 
-def account_for(plan: Plan, sides: list[SideFile], sample_rate: int) -> Account:
+def account_for(plan: Plan, sides: Iterable[SideFile], sample_rate: int) -> Account:
     """Count each input once: a video that a retry recovered is accepted, whatever an earlier shard said."""
-    accepted = {key.rsplit("-", 1)[0] for side in sides for key in side.keys}
-    rejects = {reject.key: reject for side in sides for reject in side.rejects if reject.key not in accepted}
+    accepted: set[str] = set()
+    rejected: dict[str, Reject] = {}
+    clips = samples = 0
+    for side in sides:
+        accepted.update(key.rsplit("-", 1)[0] for key in side.keys)
+        rejected.update((reject.key, reject) for reject in side.rejects)
+        clips += len(side.keys)
+        samples += sum(side.samples)
+    rejects = {key: reject for key, reject in rejected.items() if key not in accepted}
     planned = {video.key for video in plan.videos}
     return Account(
         inputs=len(planned) + len(plan.duplicates),
@@ -78,8 +85,8 @@ def account_for(plan: Plan, sides: list[SideFile], sample_rate: int) -> Account:
         rejects=list(rejects.values()),
         duplicates=len(plan.duplicates),
         waiting=len(planned - accepted - rejects.keys()),
-        clips=sum(len(side.keys) for side in sides),
-        seconds=sum(sum(side.samples) for side in sides) / sample_rate,
+        clips=clips,
+        seconds=samples / sample_rate,
     )
 
 

@@ -104,13 +104,13 @@ def agree_on_manifest(settings: PipelineSettings, teacher_cards: dict[str, Teach
 def make_plan(settings: PipelineSettings) -> Plan:
     """Finish an unfinished plan first; add what is new; on request, take up what was rejected."""
     plan = Plan.load(settings.shards)
-    sides = finished(settings.shards)
     dealing = Dealing(settings.shard_size, settings.validation_share, settings.seed)
-    hashes = {key: digest for side in sides for key, digest in side.video_hashes.items()}
+    hashes = {key: digest for side in finished(settings.shards) for key, digest in side.video_hashes.items()}
     rows, duplicates = plan.extend(find_videos(settings.videos), root_of(settings.videos), hashes, dealing)
     retrying = any(shard.retry for shard in unfinished(settings.shards, plan))
     if settings.retry_rejected and not retrying:  # a killed retry is finished, not begun anew
-        rejected = {reject.key for reject in account_for(plan, sides, settings.clip.sample_rate).rejects}
+        account = account_for(plan, finished(settings.shards), settings.clip.sample_rate)
+        rejected = {reject.key for reject in account.rejects}
         rows += plan.retry((video for video in plan.videos if video.key in rejected), dealing, after=rows)
     plan.append(settings.shards, rows, duplicates)
     splits = {shard.split for shard in plan.shards}

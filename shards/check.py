@@ -32,11 +32,12 @@ class Checked:
 def check(folder: Path) -> Checked:
     """Read every byte of every shard once. Raises Fault (or ContractError) naming the first thing that is wrong."""
     manifest = Manifest.load(folder)
-    sides = finished(folder)
     require_pairs(folder)
+    shards = samples = 0
     seen: dict[str, str] = {}
     splits: dict[str, str] = {}
-    for side in sides:
+    for side in finished(folder):
+        shards, samples = shards + 1, samples + sum(side.samples)
         _check_tar(folder, side)
         for clip, example in enumerate(_examples(folder, side, manifest)):
             where = f"{side.shard}: {example.key}"
@@ -50,9 +51,8 @@ def check(folder: Path) -> Checked:
                 raise Fault(f"{where}: the side file says {side.samples[clip]} samples, {side.windows[clip]} windows")
             _check_example(where, example, manifest)
     for teachers in sorted((folder / "teachers").glob("*/")):
-        _check_teacher_set(folder, teachers, sides)
-    seconds = sum(sum(side.samples) for side in sides) / manifest.clip.sample_rate
-    return Checked(len(sides), len(seen), seconds)
+        _check_teacher_set(folder, teachers)
+    return Checked(shards, len(seen), samples / manifest.clip.sample_rate)
 
 
 def require_pairs(folder: Path) -> None:
@@ -113,15 +113,14 @@ def _check_example(where: str, example: Example, manifest: Manifest) -> None:
         raise Fault(f"{where}: {len(example.meta.frame_got)} frames for {windows} windows")
 
 
-def _check_teacher_set(folder: Path, teachers: Path, sides: list[SideFile]) -> None:
+def _check_teacher_set(folder: Path, teachers: Path) -> None:
     """Another set's shards must hold the same keys in the same order, each of them whole."""
     Manifest.load(teachers)
-    by_name = {side.shard: side for side in sides}
     for side in finished(teachers):
-        if side.shard not in by_name:
+        if not (folder / f"{side.shard}.json").exists():
             raise Fault(f"{teachers / side.shard}.tar belongs to no shard of {folder}")
         _check_tar(teachers, side)
-        base = by_name[side.shard]
+        base = SideFile.load(folder / f"{side.shard}.json")
         if (side.keys, side.windows) != (base.keys, base.windows):
             raise Fault(
                 f"{teachers / side.shard}.tar does not hold the clips of {folder / side.shard}.tar: relabel again"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tarfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -75,10 +76,11 @@ class SideFile:
         return side
 
 
-def finished(folder: Path) -> list[SideFile]:
-    """The side files of all whole shards in a folder, in order of name."""
-    tars = sorted(path for path in folder.glob("*.tar") if path.with_suffix(".json").is_file())
-    return [SideFile.load(path.with_suffix(".json")) for path in tars]
+def finished(folder: Path) -> Iterator[SideFile]:
+    """The side files of all whole shards in a folder, in order of name, one in memory at a time."""
+    for tar in sorted(folder.glob("*.tar")):
+        if tar.with_suffix(".json").is_file():
+            yield SideFile.load(tar.with_suffix(".json"))
 
 
 def index_members(tar: Path) -> dict[str, dict[str, tuple[int, int]]]:

@@ -14,6 +14,7 @@ from pipeline.decoder import Task
 from pipeline.folder import exclusive, spool
 from pipeline.frames import Reading
 from pipeline.progress import Progress
+from pipeline.report import write_report
 from pipeline.resources import Resources, heads_of
 from pipeline.sources import root_of
 from pipeline.teachers import TeacherSet, cards
@@ -45,13 +46,12 @@ def run(settings: RelabelSettings) -> None:
     with exclusive(settings.shards), Progress(settings.shards / "pipeline.log") as progress:
         relabelled = replace(manifest, teacher_set=settings.teachers.name, teachers=teacher_cards)
         agree_on_manifest(folder, relabelled)
-        done = {side.shard for side in finished(folder)}
-        todo = {side.shard: side for side in finished(settings.shards) if side.shard not in done}
-        tasks = list(tasks_of(settings.shards, todo.values()))
-        if not tasks:
-            log.info("%s: labels of all %d finished shards stand already", folder, len(done))
+        videos = {side.shard: len({key.rsplit("-", 1)[0] for key in side.keys}) for side in finished(settings.shards)}
+        todo = [shard for shard in videos if not (folder / f"{shard}.json").exists()]
+        if not todo:
+            log.info("%s: labels of all %d finished shards stand already", folder, len(videos))
             return
-        progress.start(total=len(tasks), shards=len(todo))
+        progress.start(total=sum(videos[shard] for shard in todo), shards=len(todo))
         with (
             spool(settings.shards) as place,
             settings.executor(
@@ -63,9 +63,11 @@ def run(settings: RelabelSettings) -> None:
                 keep_frames=False,
             ) as executor,
         ):
-            for shard, jobs in groupby(executor.label(tasks), key=lambda job: job.task.shard):
-                write_labels(folder, todo[shard], jobs, progress)
-        log.info("%s: labels of %d shards stand", folder, len(done) + len(todo))
+            jobs = executor.label(tasks_of(settings.shards, todo))
+            for shard, members in groupby(jobs, key=lambda job: job.task.shard):
+                write_labels(folder, SideFile.load(settings.shards / f"{shard}.json"), members, progress)
+        log.info("%s: labels of %d shards stand", folder, len(videos))
+        log.info("a page to look at: %s", write_report(settings.shards))
 
 
 def agree_on_manifest(folder: Path, manifest: Manifest) -> None:
@@ -77,10 +79,11 @@ def agree_on_manifest(folder: Path, manifest: Manifest) -> None:
     require_same(asdict(manifest), asdict(Manifest.load(folder)), str(folder), remedy)
 
 
-def tasks_of(folder: Path, sides: Iterable[SideFile]) -> Iterator[Task]:
+def tasks_of(folder: Path, shards: Iterable[str]) -> Iterator[Task]:
     """One task a video, with the times of the frames that its clips were labelled by."""
     number = 0
-    for side in sides:
+    for shard in shards:
+        side = SideFile.load(folder / f"{shard}.json")
         for key, clips in groupby(metas(folder, side), key=lambda meta: meta.video):
             video = list(clips)
             times = [meta.frame_got for meta in video]

@@ -29,7 +29,7 @@ def test_videos_become_shards_and_a_page(tiny, capfd):
     told = capfd.readouterr().out
     assert "SYNTHETIC" in told
     assert str(tiny / "shards" / "report.html") in told.splitlines()[-1]
-    sides = finished(tiny / "shards")
+    sides = list(finished(tiny / "shards"))
     assert {side.split for side in sides} == {"train", "validation"}
     assert sum(len(side.video_hashes) for side in sides) == 4
     page = (tiny / "shards" / "report.html").read_text()
