@@ -34,6 +34,7 @@ Reason = Literal[
 ]
 
 HOLE_SECONDS = 600.0  # time stamps that leap further ahead, or a stream lagging further behind, end the reading there
+LEAP_SECONDS = 5.0  # a time stamp that far ahead of the one before is believed when the next one bears it out
 MAX_READ_FAILURES = 16  # in a row: a failing disk would otherwise be asked for ever
 MAX_PIXELS = 8192 * 4320
 
@@ -124,7 +125,32 @@ class MediaFile:
         return base.numerator, base.denominator
 
     def packets(self, *streams: Stream) -> Iterator[AnyPacket]:
-        """Packets of these streams in file order; a failed read is counted and passed over."""
+        """Packets of these streams in file order, without those that cannot be read or bear a broken time stamp."""
+        units = {stream.index: float(stream.time_base or 1) for stream in streams}  # seconds
+        latest: dict[int, float] = {}
+        doubtful: dict[int, tuple[float, AnyPacket]] = {}  # leapt ahead; good if the next of its stream goes on there
+        for packet in self._demuxed(streams):
+            index, stamp = packet.stream_index, packet.pts if packet.dts is None else packet.dts  # dts only ever rises
+            if stamp is None:
+                yield packet
+                continue
+            seconds = stamp * units[index]
+            if index in doubtful:
+                earlier_seconds, earlier = doubtful.pop(index)
+                if abs(seconds - earlier_seconds) < abs(seconds - latest[index]):
+                    latest[index] = earlier_seconds
+                    yield earlier
+                else:
+                    self.errors += 1
+            before = latest.get(index, seconds)
+            if seconds - before > LEAP_SECONDS:
+                doubtful[index] = seconds, packet
+            else:
+                latest[index] = max(seconds, before)
+                yield packet
+        yield from (packet for _, packet in doubtful.values())
+
+    def _demuxed(self, streams: tuple[Stream, ...]) -> Iterator[AnyPacket]:
         wanted = {stream.index for stream in streams}
         for stream in self.container.streams:
             stream.discard = Discard.default if stream.index in wanted else Discard.all
@@ -135,6 +161,8 @@ class MediaFile:
                     failures = 0
                     if packet.size:  # an empty packet would tell the decoder that the stream has ended
                         yield packet
+                return
+            except IndexError:  # PyAV, at the very end, over streams that appeared on the way
                 return
             except MemoryError:
                 raise

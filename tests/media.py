@@ -148,11 +148,15 @@ def remuxed(source: Path, path: Path, *, shift: float = 0.0, file_options: dict[
 
 
 def damaged(source: Path, path: Path, *, share: float = 0.0, seed: int = 0, keep: float = 1.0) -> Path:
-    """A copy of which only the first `keep` is left, and in which a `share` of the bytes behind its head are wrong."""
+    """A copy of which only the first `keep` is left, and in which a `share` of the bytes behind its head are wrong.
+
+    The index at an MP4's end stays whole.
+    """
     data = bytearray(source.read_bytes())
     data = data[: int(len(data) * keep)]
     random = np.random.default_rng(seed)
-    for place in random.integers(4096, len(data), int(share * len(data))):
+    end = data.rindex(b"moov") if b"moov" in data[4096:] else len(data)
+    for place in random.integers(4096, end, int(share * end)):
         data[place] = random.integers(256)
     path.write_bytes(data)
     return path
