@@ -55,6 +55,9 @@ eval-esc10: $(INSTALLED) ## The same on ESC-10, the part of ESC-50 that it is
 bench-pipeline: $(INSTALLED)-bench ## Time the reader of stage one against its peers
 	$(RUN) pipeline.bench $(OVERRIDES)
 
+bench-train: $(INSTALLED) ## Time stage two: reader, loop, compiler; device=cpu batch=4 steps=3
+	$(RUN) train.bench $(OVERRIDES)
+
 test: $(INSTALLED) ## Run all tests
 	$(RUN) pytest
 

@@ -84,6 +84,7 @@ def record(settings: TrainSettings, catalog: Catalog) -> dict[str, Any]:
         **{f"teacher.{head}": f"{card.architecture} {card.weights}" for head, card in catalog.cards.items()},
         **{f"clip.{name}": value for name, value in asdict(catalog.clip).items()},
         "shards (hash of their contents)": catalog.fingerprint[:16],
+        "reader": settings.streaming.reader,
         "block_shards": settings.streaming.block_shards,
         **{name: getattr(settings, name) for name in ("batch", "lr", "beta1", "seed", "precision")},
         **{f"augment.{name}": value for name, value in asdict(settings.augment).items()},
