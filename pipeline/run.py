@@ -61,6 +61,7 @@ class PipelineSettings(Resources):
 
 def run(settings: PipelineSettings) -> None:
     """Make the shards, or go on where a killed run stopped. Raises ContractError."""
+    root_of(settings.videos)
     teacher_cards = cards(settings.teachers)  # missing weights stop the run before any video is touched
     with exclusive(settings.shards), Progress(settings.shards / "pipeline.log") as progress:
         agree_on_manifest(settings, teacher_cards)

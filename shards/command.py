@@ -174,8 +174,8 @@ def _one_line(error: BaseException) -> str:
     while not str(error) and error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        group = error.missing_cfg_file.rpartition("/")[0]
-        return unknown(error.missing_cfg_file.replace("/", "=", 1), [f"{group}={option}" for option in error.options])
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        return f"{group}={unknown(choice, error.options)}"
     return " ".join(str(error).split())
 
 

@@ -166,7 +166,7 @@ def test_a_sweep_goes_on_after_a_job_that_fails(
         (["clip.window=2"], "clip.window is unknown: did you mean clip.windows?"),
         (["zzz=1"], "zzz is unknown: there are videos, teachers, clip,"),
         (["steps.more=1"], "steps.more is unknown: steps is a single value"),
-        (["teachers=vgg"], "teachers=vgg is unknown: did you mean teachers=vgg16?"),
+        (["teachers=vgg"], "teachers=vgg is unknown: did you mean vgg16?"),
         (["teachers.heads.scens=null"], "Could not override 'teachers.heads.scens'"),
         (["+teachers.heads.sounds={architecture: x}"], "teachers.heads.sounds.mean is not given"),
         (["+teachers.heads.sounds={architektur: x}"], "did you mean teachers.heads.sounds.architecture?"),
