@@ -19,7 +19,6 @@ from evaluate.subject import Subject
 from evaluate.svm import GRID, LinearSVM
 from evaluate.untrained import Birth, untrained_source
 from shards.clip import ClipSpec
-from shards.command import compose
 from train.layers import StudentSpec
 
 
@@ -29,6 +28,7 @@ class EvaluateSettings:
 
     benchmark: BenchmarkSpec
     root: Path
+    student: StudentSpec
     checkpoint: Path | None = None
     layer: str | None = None
     layers: list[str] = field(default_factory=lambda: ["pool5"])
@@ -90,7 +90,7 @@ def _sources(
     if "random" in settings.baselines:
         for seed in range(settings.seeds):
             hearing = {"windows": settings.windows, "device": settings.device}
-            yield untrained_source(_birth(subject, seed), sounds, settings.layers, **hearing), settings.svm
+            yield untrained_source(_birth(settings, subject, seed), sounds, settings.layers, **hearing), settings.svm
     if "mfcc" in settings.baselines or "forest" in settings.baselines:
         described = {"": describe(sounds)}
         mfcc = Source("MFCC statistics", lambda split: described)
@@ -100,10 +100,10 @@ def _sources(
             yield mfcc, RandomForest()
 
 
-def _birth(subject: Subject | None, seed: int) -> Birth:
-    """The untrained sibling of the network under evaluation; SoundNet8 where there is none."""
+def _birth(settings: EvaluateSettings, subject: Subject | None, seed: int) -> Birth:
+    """The untrained sibling of the network under evaluation; where there is none, of `student`."""
     if subject is None:
-        return Birth(compose(StudentSpec, "student/soundnet8"), {"objects": 1}, seed)
+        return Birth(settings.student, {"objects": 1}, seed)
     return Birth(subject.checkpoint.spec, subject.checkpoint.heads, seed)
 
 

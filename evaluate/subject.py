@@ -43,6 +43,16 @@ class Subject:
             "config": checkpoint.config,
         }
 
+    @property
+    def story(self) -> str:
+        """How far it was trained and by whom, in a few words; of foreign weights, where they come from."""
+        checkpoint = self.checkpoint
+        teachers = ", ".join(f"{head} by {card.architecture}" for head, card in checkpoint.teachers.items())
+        if checkpoint.position is None:
+            return str(checkpoint.config.get("source", "of unknown origin"))
+        told = f"{checkpoint.position['consumed']:,} clips in {checkpoint.position['step']:,} steps"
+        return f"{told}, {teachers}" if teachers else told
+
     def require_unseen(self, benchmark: Benchmark) -> None:
         """Raise ContractError where a tested fold's labels were used to train this network."""
         seen = self.checkpoint.config.get(SUPERVISED)

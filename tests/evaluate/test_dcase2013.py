@@ -16,6 +16,7 @@ from evaluate.run import EvaluateSettings, evaluate
 from shards.command import compose
 from shards.manifest import ContractError
 from shards.waveform import read_waveform
+from train.layers import StudentSpec
 
 RATE = 8000  # as the tiny student hears; DCASE has 44,100
 PER_CLASS = 2  # DCASE has 10
@@ -44,12 +45,12 @@ def made(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def settings(made: Path, tmp_path: Path, checkpoint: Path) -> EvaluateSettings:
+def settings(made: Path, tmp_path: Path, checkpoint: Path, tiny: StudentSpec) -> EvaluateSettings:
     root = tmp_path / "dcase"
     for path in made.glob("*/*.wav"):
         (root / path.parent.name).mkdir(parents=True, exist_ok=True)
         (root / path.parent.name / path.name).symlink_to(path)
-    return EvaluateSettings(SPEC, root, checkpoint, layer="conv3", C=0.01, cache=tmp_path / "cache")
+    return EvaluateSettings(SPEC, root, tiny, checkpoint, layer="conv3", C=0.01, cache=tmp_path / "cache")
 
 
 def test_a_scene_is_recognised(settings: EvaluateSettings) -> None:

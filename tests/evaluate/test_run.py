@@ -19,13 +19,16 @@ from evaluate.subject import SUPERVISED, Subject
 from shards.command import compose
 from shards.manifest import ContractError
 from train.checkpoint import load, save
+from train.layers import StudentSpec
 
 
 @pytest.fixture
-def settings(esc_spec: BenchmarkSpec, esc_root: Path, checkpoint: Path, tmp_path: Path) -> EvaluateSettings:
+def settings(
+    esc_spec: BenchmarkSpec, esc_root: Path, tiny: StudentSpec, checkpoint: Path, tmp_path: Path
+) -> EvaluateSettings:
     torch.set_num_threads(1)
     return EvaluateSettings(
-        esc_spec, esc_root, checkpoint, layers=["conv2", "conv3"], C=0.01, seeds=2, cache=tmp_path / "cache"
+        esc_spec, esc_root, tiny, checkpoint, layers=["conv2", "conv3"], C=0.01, seeds=2, cache=tmp_path / "cache"
     )
 
 
@@ -117,13 +120,14 @@ def test_the_command(root: Path, esc_root: Path, checkpoint: Path, tmp_path: Pat
     assert str(score) in done.stdout
 
 
-def test_published_weights_on_esc10(root: Path, shared: Path, tmp_path: Path) -> None:
+@pytest.mark.timeout(600)  # half a minute on two quiet cores
+def test_published_weights_on_esc10(root: Path, shared: Path, tiny: StudentSpec, tmp_path: Path) -> None:
     """Table 4: 92.2 % on ESC-10. The authors' scripts have C=0.01."""
     published = root / "data" / "published" / "soundnet8.pt"
     if not published.is_file():
         pytest.skip(f"{published} is not there: `make published` fetches it")
     settings = EvaluateSettings(
-        compose(BenchmarkSpec, "benchmark/esc10"), shared / "data" / "esc10", published, C=0.01, cache=tmp_path
+        compose(BenchmarkSpec, "benchmark/esc10"), shared / "data" / "esc10", tiny, published, C=0.01, cache=tmp_path
     )
     (score,) = evaluate(settings).scores
     assert abs(score.accuracy - 0.922) < 0.015

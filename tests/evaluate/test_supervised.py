@@ -50,7 +50,7 @@ def test_labels_are_learned_and_remembered(settings: SupervisedSettings, capsys:
 def test_svm_on_a_supervised_network_may_only_test_its_own_fold(settings: SupervisedSettings, tmp_path: Path) -> None:
     run(replace(settings, folds=["3"], steps=2))
     probe = EvaluateSettings(
-        settings.benchmark, settings.root, settings.folder / "3.pt", layer="conv1", C=0.01, cache=tmp_path
+        settings.benchmark, settings.root, SMALL, settings.folder / "3.pt", layer="conv1", C=0.01, cache=tmp_path
     )
     with pytest.raises(ContractError, match=r"folds 1, 2, and would be tested on fold 1, 2: .*folds=\[3\]"):
         evaluate(probe)

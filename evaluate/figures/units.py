@@ -1,0 +1,105 @@
+"""Figure 6: the clips that excite single hidden units most, found over whole shards in memory that does not grow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.report.sample import SampledShard
+from shards.example import Example
+from shards.manifest import Manifest
+from shards.sidefile import finished
+from train.student import Trunk, scaled
+
+CLIPS_PER_UNIT = 4
+EXCERPT_SECONDS = 3.0  # around the unit's most excited step
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Where a unit is excited: a clip by shard and number, and the step of its layer."""
+
+    activation: float
+    shard: str
+    clip: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit of the layer with its strongest peaks, at most one a clip; `selectivity` is their mean in deviations."""
+
+    index: int
+    selectivity: float
+    peaks: list[Peak]
+
+
+class Peaks:
+    """The strongest activations of every unit so far: memory for units x CLIPS_PER_UNIT, however many clips come."""
+
+    def __init__(self, units: int, keep: int = CLIPS_PER_UNIT) -> None:
+        self._values = np.full((units, keep), -np.inf)
+        self._places = np.empty((units, keep), object)
+        self._clips, self._sum, self._squares = 0, np.zeros(units), np.zeros(units)
+
+    def add(self, activations: NDArray[np.float32], shard: str, clip: int) -> None:
+        """One clip's activations (units, steps)."""
+        highest, steps = activations.max(axis=1).astype(np.float64), activations.argmax(axis=1)
+        self._clips += 1
+        self._sum += highest
+        self._squares += highest**2
+        weakest = self._values.argmin(axis=1)
+        for unit in np.nonzero(highest > self._values[np.arange(len(highest)), weakest])[0]:
+            self._values[unit, weakest[unit]] = highest[unit]
+            self._places[unit, weakest[unit]] = (shard, clip, int(steps[unit]))
+
+    def most_selective(self, count: int) -> list[Unit]:
+        """The units whose strongest clips stand out most from what the unit does in a clip on average."""
+        mean = self._sum / max(self._clips, 1)
+        deviation = np.sqrt(np.maximum(self._squares / max(self._clips, 1) - mean**2, 0))
+        kept = np.where(np.isfinite(self._values), self._values, np.nan)
+        selectivity = np.where(deviation > 0, (np.nanmean(kept, axis=1) - mean) / np.maximum(deviation, 1e-12), 0.0)
+        chosen = np.argsort(-selectivity, kind="stable")[:count]
+        return [Unit(int(unit), float(selectivity[unit]), self._peaks(unit)) for unit in chosen]
+
+    def _peaks(self, unit: int) -> list[Peak]:
+        order = np.argsort(-self._values[unit], kind="stable")
+        return [
+            Peak(float(self._values[unit, at]), *self._places[unit, at])
+            for at in order
+            if self._places[unit, at] is not None
+        ]
+
+
+def find_units(network: Trunk, layer: str, shards: Path, count: int, device: str = "cpu") -> list[Unit]:
+    """The most selective units of a layer over all clips in a shard folder. Raises ContractError."""
+    rate, peaks = Manifest.load(shards).clip.sample_rate, None
+    shortest = network.min_samples(layer)
+    for shard, clip, example in clips_of(shards, rate):
+        waveform = np.resize(example.waveform, max(shortest, len(example.waveform)))
+        with torch.inference_mode():
+            heard = network.features(scaled(torch.from_numpy(waveform)[None].to(device)), [layer])[layer][0]
+        peaks = peaks or Peaks(len(heard))
+        peaks.add(heard.float().cpu().numpy(), shard, clip)
+    return [] if peaks is None else peaks.most_selective(count)
+
+
+def clips_of(shards: Path, sample_rate: int) -> Iterator[tuple[str, int, Example]]:
+    """(shard, number in it, example), one after the other."""
+    for side in finished(shards):
+        opened = SampledShard(shards, side.shard, [])
+        for clip in range(len(side.keys)):
+            yield side.shard, clip, opened.example(clip, sample_rate)
+
+
+def excerpt(network: Trunk, layer: str, example: Example, step: int) -> NDArray[np.int16]:
+    """The seconds around the middle of what one step hears, int16 (samples,), inside the clip."""
+    samples = min(round(EXCERPT_SECONDS * network.sample_rate), len(example.waveform))
+    middle = round(network.spec.centre(step, layer)) % len(example.waveform)  # a short clip was repeated
+    first = min(max(0, middle - samples // 2), len(example.waveform) - samples)
+    return example.waveform[first : first + samples]

@@ -1,0 +1,11 @@
+"""`python -m evaluate.reproduce`: the paper's tables and figures beside ours."""
+
+from functools import partial
+
+from evaluate.reproduce.plans import Plans
+from evaluate.reproduce.run import run
+from evaluate.reproduce.settings import ReproduceSettings
+from shards.command import command
+
+if __name__ == "__main__":
+    command(ReproduceSettings, "reproduce", partial(run, plans=Plans.compose()))

@@ -1,0 +1,152 @@
+"""A table's cells: our number beside the paper's, or the one thing that is missing and the command that makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluate.memory import remembered
+from evaluate.multimodal import recognise
+from evaluate.reproduce.paper import LAYERS, Column, Row, Table
+from evaluate.reproduce.plans import Plans
+from evaluate.reproduce.rows import checkpoint_of, require_row
+from evaluate.reproduce.settings import Missing, ReproduceSettings
+from evaluate.run import EvaluateSettings
+from evaluate.scores import Score, Scores
+from evaluate.subject import Subject
+from shards.manifest import ContractError
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Shares of 1. `ours` is None where something is `missing`, and for what the paper quotes from others."""
+
+    paper: float | None
+    ours: float | None = None
+    interval: tuple[float, float] | None = None
+    note: str = ""  # how far the checkpoint was trained and by whom
+    missing: str = ""
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A table with our numbers, row by row."""
+
+    table: Table
+    cells: list[list[Cell]]
+
+
+def fill(table: Table, settings: ReproduceSettings, plans: Plans) -> Filled:
+    """Every cell that the checkpoints and data at hand allow."""
+    return Filled(
+        table,
+        [[_cell(row, column, settings, plans, at) for at, column in enumerate(table.columns)] for row in table.rows],
+    )
+
+
+def _cell(row: Row, column: Column, settings: ReproduceSettings, plans: Plans, at: int) -> Cell:
+    printed = row.paper[at]
+    paper = None if printed is None else printed / 100
+    if row.origin == "literature":
+        return Cell(paper)
+    try:
+        ours, interval, note = ORIGINS[row.origin](row, column, settings, plans)
+    except Missing as missing:
+        return Cell(paper, missing=missing.what, command=missing.command)
+    except ContractError as error:
+        return Cell(paper, missing=str(error))
+    return Cell(paper, ours, interval, note)
+
+
+Found = tuple[float, tuple[float, float] | None, str]
+
+
+def _of_checkpoint(row: Row, column: Column, settings: ReproduceSettings, plans: Plans) -> Found:
+    """The SVM on a layer of a run of our own, or of the published weights."""
+    probe = probe_of(row, column, settings, plans)
+    path = checkpoint_of(row, settings)
+    subject = Subject.load(path)
+    require_row(row, subject, plans)
+    probe.checkpoint, probe.baselines = path, []
+    # All layers of a row of Table 6 are heard in one pass.
+    probe.layers = list(LAYERS) if column.layer else [row.layer]
+    wanted = column.layer or row.layer
+    (score,) = [score for score in remembered(probe).scores if score.layer == wanted]
+    return score.accuracy, score.interval, subject.story
+
+
+def _of_baseline(row: Row, column: Column, settings: ReproduceSettings, plans: Plans) -> Found:
+    """MFCC statistics, or random networks: the mean over their seeds, from the lowest to the highest."""
+    probe = probe_of(row, column, settings, plans)
+    probe.layers, probe.baselines = [row.layer], [row.origin]  # type: ignore[list-item]
+    scores = remembered(probe).scores
+    accuracies = [score.accuracy for score in scores]
+    if len(scores) == 1:
+        return scores[0].accuracy, scores[0].interval, ""
+    spread = f"{len(scores)} seeds, {min(accuracies):.1%} to {max(accuracies):.1%}"
+    return sum(accuracies) / len(accuracies), None, spread
+
+
+def _of_supervised(row: Row, column: Column, settings: ReproduceSettings, plans: Plans) -> Found:
+    """What `make supervised` has left."""
+    folder = settings.runs / f"supervised-{row.name}-{column.benchmark}"
+    if not (folder / "scores.json").is_file():
+        raise Missing(
+            f"the supervised networks in {folder}",
+            f"make supervised benchmark={column.benchmark} root={settings.roots[column.benchmark]} student={row.name}",
+        )
+    scores = Scores.load(folder)
+    (score,) = scores.scores
+    steps = (scores.checkpoint or {}).get("config", {}).get("steps", 0)
+    return score.accuracy, score.interval, f"{steps:,} steps for each fold"
+
+
+def _of_videos(row: Row, column: Column, settings: ReproduceSettings, plans: Plans) -> Found:
+    """Table 7: the labelled videos of `videos=...`."""
+    if settings.videos is None or not settings.videos.is_file():
+        raise Missing("labelled videos", "make reproduce videos=<a CSV file with path and label>")
+    path = checkpoint_of(row, settings)
+    subject = Subject.load(path)
+    require_row(row, subject, plans)
+    found = recognise(settings.videos, subject, settings.teachers, row.layer, settings.cache, settings.device)
+    score: Score = found.scores[column.modality]
+    chance = f"chance {found.chance:.1%}, most frequent {found.most_frequent:.1%}"
+    return (
+        score.accuracy,
+        score.interval,
+        f"{score.recordings} videos of {found.classes} classes, {chance}; {subject.story}",
+    )
+
+
+ORIGINS: dict[str, Callable[[Row, Column, ReproduceSettings, Plans], Found]] = {
+    "experiment": _of_checkpoint,
+    "published": _of_checkpoint,
+    "mfcc": _of_baseline,
+    "forest": _of_baseline,
+    "random": _of_baseline,
+    "supervised": _of_supervised,
+    "videos": _of_videos,
+}
+
+
+def probe_of(row: Row, column: Column, settings: ReproduceSettings, plans: Plans) -> EvaluateSettings:
+    """The settings of `make eval-...` for a cell. Raises Missing where the data set is not there."""
+    name = row.benchmark or column.benchmark
+    spec, root = plans.benchmarks[name], settings.roots.get(name, Path("data") / name)
+    if not root.exists():
+        raise Missing(
+            f"the data set {name} in {root}", f"get {spec.source}, then make reproduce roots.{name}=<its folder>"
+        )
+    return EvaluateSettings(
+        spec,
+        root,
+        settings.student,
+        baselines=["mfcc"],  # replaced by what the cell needs
+        C=settings.C,
+        grid=settings.grid,
+        seeds=settings.seeds,
+        device=settings.device,
+        cache=settings.cache,
+    )

@@ -1,0 +1,29 @@
+"""The assembly of `make reproduce`: tables, figures, page."""
+
+from __future__ import annotations
+
+from evaluate.reproduce.cells import Filled, fill
+from evaluate.reproduce.page import write_page
+from evaluate.reproduce.paper import TABLES
+from evaluate.reproduce.pictures import FIGURES, draw
+from evaluate.reproduce.plans import Plans
+from evaluate.reproduce.settings import ReproduceSettings
+
+
+def run(settings: ReproduceSettings, plans: Plans) -> None:
+    """Fill what can be filled; what cannot says why. Nothing is trained here but classifiers."""
+    tables: list[Filled] = []
+    for table in TABLES:
+        if table.number in settings.tables:
+            print(f"Table {table.number}: {table.title}", flush=True)
+            tables.append(fill(table, settings, plans))
+    pictures = []
+    for number, (title, _) in FIGURES.items():
+        if number in settings.figures:
+            print(f"Figure {number}: {title}", flush=True)
+            pictures.append(draw(number, settings, plans))
+    page, _ = write_page(settings.out, settings, tables, pictures)
+    ours = [cell for filled in tables for row in filled.cells for cell in row if cell.ours is not None or cell.missing]
+    measured = sum(cell.ours is not None for cell in ours)
+    drawn = sum(not picture.missing for picture in pictures)
+    print(f"{page}: {measured} of {len(ours)} cells measured, {drawn} of {len(pictures)} figures drawn")
