@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -58,6 +59,8 @@ def compiler(choice: Compile, device: torch.device) -> Compiler:
     """
     if choice is False:
         return lambda function: function
+    if device.type == "cpu":  # its search for a CUDA toolkit is of no interest then
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     torch.compiler.reset()  # a sweep's jobs share a process; another job's graphs would count against the limit
     try:
         torch.compile(lambda value: value * 2 + 1, dynamic=False)(torch.ones(8, device=device))

@@ -42,8 +42,9 @@ class RunFolder:
             yield
 
     def begin(self, record: Mapping[str, Any], resume: Resume) -> None:
-        """Write the record on the first run; on a later one, be equal to it. Raises ContractError."""
-        if not self.record.exists():
+        """Note what this run is; where a checkpoint is there already, be equal to its record. Raises ContractError."""
+        if not self.last.exists():  # nothing that could be gone on with, whatever an earlier try has left
+            self.best.unlink(missing_ok=True)
             write_whole(self.record, json.dumps(record, indent=1, sort_keys=True).encode())
             return
         if resume == "never":
@@ -52,7 +53,7 @@ class RunFolder:
             )
         try:
             found = json.loads(self.record.read_bytes())
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             raise ContractError(f"{self.record} cannot be read ({error}): say run=another/folder") from None
         remedy = "Go on with the settings this run was begun with, or begin another: run=another/folder."
         require_same(json.loads(json.dumps(record)), found, str(self.path), remedy)

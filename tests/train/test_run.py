@@ -21,6 +21,7 @@ from shards.stream import Streaming
 from train.checkpoint import load, load_network, load_student
 from train.layers import Layer, StudentSpec
 from train.run import run
+from train.runfolder import RunFolder
 from train.settings import TrainSettings
 from train.stop import PREEMPTED
 
@@ -186,9 +187,16 @@ def test_another_spec_is_refused_with_both_sides_and_more_steps_are_not(
     assert load(settings.run / "last.pt").position == {"step": 23, "consumed": 184, "seed": 0}
 
 
-def test_a_folder_has_one_run_at_a_time(settings: TrainSettings) -> None:
-    from train.runfolder import RunFolder
+def test_a_try_that_saved_nothing_binds_no_one(settings: TrainSettings) -> None:
+    assert settings.run is not None
+    with pytest.raises(ContractError, match="precision=bf16 is for device=cuda"):
+        run(replace(settings, precision="bf16"))
+    assert (settings.run / "run.json").exists()
+    run(replace(settings, resume="never"))
+    assert load(settings.run / "last.pt").position is not None
 
+
+def test_a_folder_has_one_run_at_a_time(settings: TrainSettings) -> None:
     assert settings.run is not None
     with RunFolder(settings.run).exclusive(), pytest.raises(ContractError, match="another run is writing into"):
         run(settings)
@@ -200,7 +208,7 @@ def test_each_teacher_alone_and_both(settings: TrainSettings, tmp_path: Path) ->
         run(one)
         assert one.run is not None
         student, checkpoint = load_student(one.run / "last.pt")
-        assert list(student.heads) == list(checkpoint.teachers) == heads
+        assert list(student.heads) == list(checkpoint.teachers) == sorted(heads)
         assert {name.partition("/")[0] for name in rows(one)[-1]["validation"]} == set(heads)
 
 
