@@ -59,7 +59,7 @@ class Executor:
         self._slots.destroy()
 
     def label(self, tasks: Iterable[Task]) -> Iterator[Job]:
-        """Yield every video, labelled or with the reason it is rejected for. Raises ContractError where a teacher dies."""
+        """Yield every video, labelled or with the reason it is rejected for. Raises ContractError if a teacher dies."""
         self._tasks = iter(tasks)
         self._upcoming = next(self._tasks, None)
         while self._upcoming is not None or self._order:
@@ -142,8 +142,8 @@ class Executor:
             labeller.process.join()
             code = labeller.process.exitcode
             raise ContractError(
-                f"a teacher process ended with exit code {code}: what it said stands above. If its device or this machine "
-                "ran out of memory, give batch_clips a smaller value; finished shards stay"
+                f"a teacher process ended with exit code {code}: what it said stands above. If its device or this "
+                "machine ran out of memory, give batch_clips a smaller value; finished shards stay"
             )
         if isinstance(message, str):
             labeller.ready = True
