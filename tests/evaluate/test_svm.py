@@ -65,6 +65,13 @@ def test_of_equally_good_cs_the_smallest_is_taken() -> None:
     assert LinearSVM(None, (1.0, 0.1, 10.0)).train(windows, labels, np.arange(30) % 3).C == 0.1
 
 
+def test_a_c_that_the_solver_cannot_finish_is_not_taken() -> None:
+    windows, labels = problem(noise=3.0)
+    large = Windows(windows.values * 1000, windows.recordings)
+    chosen = LinearSVM(None, (1e-8, 1e-7, 100.0, 1000.0)).train(large, labels, np.arange(30) % 3)
+    assert chosen.converged and chosen.C in (1e-8, 1e-7)
+
+
 def test_a_fixed_c_is_used_as_it_is() -> None:
     windows, labels = problem()
     assert LinearSVM(0.3).train(windows, labels, np.zeros(30, np.int64)).C == 0.3
