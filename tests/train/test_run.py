@@ -112,13 +112,12 @@ def test_a_student_learns_and_its_checkpoint_describes_itself(settings: TrainSet
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 @pytest.mark.timeout(300)
 def test_kill_9_and_resume_is_the_undisturbed_run_bit_by_bit(
-    settings: TrainSettings, root: Path, tmp_path: Path, compiled: bool, monkeypatch: pytest.MonkeyPatch
+    settings: TrainSettings, root: Path, tmp_path: Path, compiled: bool
 ) -> None:
     if compiled:
         layers = [Layer("conv1", 64, 32, 16, 4)]  # the less there is to compile, the sooner
         spec = StudentSpec("smaller", layers, Layer("conv2", 17, 15))
         settings = replace(settings, student=spec, compile=True)
-        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
     assert settings.run is not None
     process = start(replace(settings, steps=10**6), root)
     wait_for(settings.run / "last.pt", process)
