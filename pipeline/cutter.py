@@ -41,11 +41,14 @@ class Cutter:
 
     def __init__(self, spec: ClipSpec, start: float, sound: SoundTrack) -> None:
         self.start = start
+        self.given = 0  # clips
         self.dropped: list[UnreadableMedia] = []  # one for each clip given up
         self.cut_seconds = 0.0  # of the timeline that went into clips, given or dropped
-        self._index = 0
         self._spec, self._sound = spec, sound
         self._shots: deque[Shot] = deque()
+        self._index = 0  # of the next clip
+        self._begin, self._end = start, start + spec.seconds  # of the next clip
+        self._first_sample = round(start * spec.sample_rate)
 
     def times(self) -> Iterator[float]:
         """Endless: the time of each frame of each clip."""
@@ -57,29 +60,23 @@ class Cutter:
         """The next shots, in the order of `times`."""
         self._shots.extend(shots)
 
+    def is_ready(self, picture_end: float) -> bool:
+        """Whether sound and picture have both passed the next clip."""
+        return (
+            picture_end >= self._end
+            and self._sound.written >= self._first_sample + self._spec.samples
+            and len(self._shots) >= self._spec.frames
+        )
+
     def ready(self, picture_end: float) -> Iterator[RawClip]:
         """The clips that sound and picture have both passed."""
-        while (
-            len(self._shots) >= self._spec.frames
-            and self._sound.written >= self._first_sample + self._spec.samples
-            and picture_end >= self._begin + self._spec.seconds
-        ):
+        while self.is_ready(picture_end):
             yield from self._cut(self._spec.windows)
 
     def rest(self, end: float) -> Iterator[RawClip]:
         """What is left of whole windows up to `end` seconds; a window that lacks less than SLACK_SECONDS is whole."""
         while (windows := self._whole_windows(end)) and len(self._shots) >= windows * self._spec.frames_per_window:
             yield from self._cut(windows)
-            if windows < self._spec.windows:
-                return
-
-    @property
-    def _begin(self) -> float:
-        return self.start + self._index * self._spec.seconds
-
-    @property
-    def _first_sample(self) -> int:
-        return round(self.start * self._spec.sample_rate) + self._index * self._spec.samples
 
     def _whole_windows(self, end: float) -> int:
         windows = math.floor((end - self._begin + SLACK_SECONDS) / self._spec.window_seconds)
@@ -91,11 +88,15 @@ class Cutter:
         waveform = self._sound.take(self._first_sample, windows * self._spec.window_samples)
         begin, index, seconds = self._begin, self._index, windows * self._spec.window_seconds
         self._index += 1
+        self._begin = self.start + self._index * self._spec.seconds
+        self._end = self._begin + self._spec.seconds
+        self._first_sample += self._spec.samples
         self.cut_seconds += seconds
         fault = next((shot.fault for shot in shots if shot.fault), None)
         if fault:
             self.dropped.append(UnreadableMedia(fault.reason, f"clip {index}: {fault.detail}"))
         else:
+            self.given += 1
             yield clip_of(index, begin, seconds, waveform, shots)
 
 

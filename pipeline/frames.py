@@ -65,31 +65,28 @@ class VideoReader:
             sound = SoundTrack(self._spec.sample_rate)
             packets = media.packets(picture, voice)
             first = self._first_key(media, packets, voice, sound)
-            cutter = Cutter(self._spec, max(_start(media, picture, first), _start(media, voice, None)), sound)
+            start = max([*_starts(media, voice), *_starts(media, picture, first)], default=0.0)
+            cutter = Cutter(self._spec, start, sound)
             reach = self._spec.window_seconds / self._spec.frames_per_window / 2
             pictures = PictureTrack(media, picture, self._views, self._reading, cutter.times(), reach)
-            given = 0
             for packet in itertools.chain([first], packets):
                 self._progress()
                 if packet.stream_index == voice.index:
                     sound.push(media.decoded(voice.codec_context.decode, packet))
                 else:
                     cutter.add(pictures.push(packet))
-                for clip in cutter.ready(pictures.end_seconds):
-                    given += 1
-                    yield clip
-                if abs(pictures.end_seconds - (sound.end_seconds or cutter.start)) > HOLE_SECONDS:
+                if cutter.is_ready(pictures.end_seconds):
+                    yield from cutter.ready(pictures.end_seconds)
+                if HOLE_SECONDS < abs(pictures.end_seconds - (sound.end_seconds or cutter.start)) < math.inf:
                     break  # one of the two has ended long ago: nothing in common is to come
             sound.push(media.decoded(voice.codec_context.decode, None))
             sound.finish()
             end = sound.end_seconds or cutter.start
             cutter.add(pictures.finish(end + SLACK_SECONDS))
             end = min(end, pictures.end_seconds)
-            for clip in cutter.rest(end):
-                given += 1
-                yield clip
+            yield from cutter.rest(end)
             self._sum_up(media, cutter, end)
-            if not given:
+            if not cutter.given:
                 yield self._only_clip(media, cutter, sound)
 
     def _first_key(
@@ -177,10 +174,10 @@ def _shots(
         yield from track.finish(math.inf)
 
 
-def _start(media: MediaFile, stream: AudioStream | VideoStream, first: AnyPacket | None) -> float:
-    """Seconds at which a stream begins: as the file says, but no picture before the first key frame."""
-    stamps = [] if stream.start_time is None else [stream.start_time]
-    if first is not None and first.pts is not None and media.has_times and not first.is_discard:
-        stamps.append(first.pts)
+def _starts(media: MediaFile, stream: AudioStream | VideoStream, first: AnyPacket | None = None) -> Iterator[float]:
+    """Seconds before which a stream cannot begin: what the file says, and the first key frame if it is shown."""
     numerator, denominator = media.time_base(stream)
-    return max((stamp * numerator / denominator for stamp in stamps), default=-math.inf)
+    if stream.start_time is not None:
+        yield stream.start_time * numerator / denominator
+    if first is not None and first.pts is not None and media.has_times and not first.is_discard:
+        yield first.pts * numerator / denominator

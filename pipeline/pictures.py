@@ -57,24 +57,16 @@ class PictureTrack:
 
     def push(self, packet: AnyPacket) -> Iterator[Shot]:
         """Takes the next packet; gives the shots that have become certain."""
-        stamp, duration = packet.pts, packet.duration
-        if stamp is not None:
-            begin = stamp * self._base[0] / self._base[1]
-            own = (duration or 0) * self._base[0] / self._base[1]
-            self._ended |= HOLE_SECONDS < begin - self.end_seconds < math.inf
-            if self._ended:
-                return
-            self.end_seconds = max(self.end_seconds, begin + (own or self._frame_seconds))
-            if not self._every_frame:
-                held = Held(packet, begin, begin + own, packet.is_keyframe, packet.is_discard)
-                for group in self._groups.push(held):
-                    yield from self._settle(group, math.inf)
-                return
-        elif not self._every_frame:
-            self._every_frame = True
-            for earlier in self._groups.release():
-                yield from self._decode_in_order(earlier.packet)
-        yield from self._decode_in_order(packet)
+        held = self._hold(packet)
+        if self._ended:
+            return
+        if held is None and not self._every_frame:
+            yield from self._give_up_groups()
+        if held is None or self._every_frame:
+            yield from self._decode_in_order(packet)
+            return
+        for group in self._groups.push(held):
+            yield from self._settle(group, math.inf)
 
     def finish(self, until: float) -> Iterator[Shot]:
         """No more packets will come; gives the shots for all times before `until` seconds."""
@@ -86,6 +78,28 @@ class PictureTrack:
             for group in self._groups.finish():
                 yield from self._settle(group, until)
 
+    def _hold(self, packet: AnyPacket) -> Held | None:
+        """The packet with its times; None if it bears none."""
+        stamp, duration = packet.pts, packet.duration
+        if stamp is None:
+            return None
+        begin = stamp * self._base[0] / self._base[1]
+        own = (duration or 0) * self._base[0] / self._base[1]
+        held = Held(packet, begin, begin + own, packet.is_keyframe, packet.is_discard)
+        self._ended |= HOLE_SECONDS < begin - self.end_seconds < math.inf
+        if not held.hidden and not self._ended:
+            self.end_seconds = max(self.end_seconds, begin + (own or self._frame_seconds))
+        return held
+
+    def _give_up_groups(self) -> Iterator[Shot]:
+        """A packet without a time has come: from here on every frame is decoded."""
+        self._every_frame = True
+        self._skip("DEFAULT")
+        for ask in self._carried:
+            self._shutter.ask(ask)
+        for held in self._groups.release():
+            yield from self._decode_in_order(held.packet)
+
     def _decode_in_order(self, packet: AnyPacket | None) -> Iterator[Shot]:
         """Every frame is decoded; a time is settled when the first frame comes that is shown after it."""
         stamp = None if packet is None else packet.dts if packet.pts is None else packet.pts
@@ -94,8 +108,9 @@ class PictureTrack:
         if stamp is not None and self._media.errors == errors:
             heapq.heappush(self._guessed, stamp)
         for frame in frames:
-            # AVI has no order but that of decoding: the frame shown next takes the earliest stamp not taken yet
-            shown = frame.pts if self._media.has_times or not self._guessed else heapq.heappop(self._guessed)
+            shown = frame.dts if frame.pts is None else frame.pts
+            if not self._media.has_times and self._guessed:  # AVI: the frame shown next takes the earliest stamp left
+                shown = heapq.heappop(self._guessed)
             if shown is not None:
                 begin = shown * self._base[0] / self._base[1]
                 self._ask_latest(begin)

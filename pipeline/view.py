@@ -50,8 +50,9 @@ class Lens:
         if max(frame.width * frame.height, width * height) > self._max_pixels:
             size = f"a frame of {frame.width}x{frame.height}, scaled to {width}x{height}"
             raise UnreadableMedia("too_large", f"{size}, is more than reading.max_pixels={self._max_pixels}")
+        # planar: as from packed RGB with full chroma, in a third of the time
         scaled = self._scalers[short].reformat(
-            frame, width, height, "rgb24", interpolation=Interpolation.BICUBIC, threads=1
+            frame, width, height, "gbrp", interpolation=Interpolation.BICUBIC, threads=1
         )
         picture: NDArray[np.uint8] = scaled.to_ndarray().astype(np.uint8, copy=False)
         return np.rot90(picture, round(frame.rotation / 90))  # both count counterclockwise

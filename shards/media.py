@@ -74,7 +74,8 @@ class MediaFile:
         except MemoryError:
             raise
         except (FFmpegError, OSError, ValueError) as error:
-            raise UnreadableMedia("not_media", str(error).replace(f"file:{path}", path.name)) from error
+            said = getattr(error, "strerror", None) or type(error).__name__
+            raise UnreadableMedia("not_media", f"FFmpeg cannot open it: {said}") from error
 
     def __enter__(self) -> MediaFile:
         return self
@@ -187,15 +188,15 @@ def _require_regular_file(path: Path) -> None:
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
-            raise UnreadableMedia("not_a_file", f"{path.name} is no regular file")
+            raise UnreadableMedia("not_a_file", "it is no regular file")
         if not status.st_size:
-            raise UnreadableMedia("empty", f"{path.name} has zero bytes")
+            raise UnreadableMedia("empty", "it has zero bytes")
         with open(path, "rb"):
             pass
     except PermissionError as error:
-        raise UnreadableMedia("no_permission", f"{path.name}: {error.strerror}") from error
+        raise UnreadableMedia("no_permission", str(error.strerror)) from error
     except OSError as error:
-        raise UnreadableMedia("not_found", f"{path.name}: {error.strerror}") from error
+        raise UnreadableMedia("not_found", str(error.strerror)) from error
 
 
 def _usable(streams: list[Track]) -> list[Track]:

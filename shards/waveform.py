@@ -11,7 +11,6 @@ import av
 import numpy as np
 from av.error import ArgumentError
 from av.filter import Graph
-from av.filter.context import FilterContext
 from numpy.typing import NDArray
 
 from shards.media import HOLE_SECONDS, MediaFile, Reason, UnreadableMedia
@@ -22,13 +21,17 @@ RESAMPLER = "ffmpeg swresample, default filter, s16 mono downmix, placed by time
 JUMP_SECONDS = 0.02  # time stamps of one unbroken run jitter by less (Matroska keeps milliseconds)
 
 
-class Resampler:
-    """swresample for one unbroken run of frames of one format; to s16, since a float downmix is not normalised."""
+class Run:
+    """An unbroken run of frames of one format on its way through swresample.
 
-    def __init__(self, frame: av.AudioFrame, sample_rate: int) -> None:
-        self.seconds = 0.0  # length of what was fed
-        self._rate = frame.sample_rate
-        self._unread = 0
+    To s16, since a downmix to float is not normalised. Read once a second: to read after each frame costs more than to
+    resample.
+    """
+
+    def __init__(self, frame: av.AudioFrame, begin: float, sample_rate: int) -> None:
+        self.end = begin  # seconds, of the frames fed so far
+        self.unit = float(frame.time_base or 1)  # seconds
+        self._begin, self._rate, self._fed, self._unread = begin, frame.sample_rate, 0, 0
         graph = self._graph = Graph()  # its filters do not keep it alive
         self._source = graph.add(
             "abuffer",
@@ -38,35 +41,34 @@ class Resampler:
             time_base=f"1/{frame.sample_rate}",
         )
         convert = graph.add("aformat", sample_rates=str(sample_rate), sample_fmts="s16", channel_layouts="mono")
-        self._sink: FilterContext = graph.add("abuffersink")
+        self._sink = graph.add("abuffersink")
         graph.link_nodes(self._source, convert, self._sink).configure()
         graph.set_audio_frame_size(sample_rate)
 
-    def push(self, frame: av.AudioFrame) -> NDArray[np.int16]:
-        """int16 (samples,): what became ready, once a second; to read after each frame costs more than to resample.
-
-        Raises av.error.ArgumentError for a frame of another format.
-        """
+    def push(self, frame: av.AudioFrame) -> list[NDArray[np.int16]]:
+        """Pieces of int16 (samples,) that became ready. Raises av.error.ArgumentError for a frame of another format."""
         self._source.push(frame)
-        self._unread += frame.samples
-        self.seconds += frame.samples / self._rate
+        samples = frame.samples
+        self._fed += samples
+        self._unread += samples
+        self.end = self._begin + self._fed / self._rate
         if self._unread < self._rate:
-            return np.empty(0, np.int16)
+            return []
         self._unread = 0
         return self._read()
 
-    def finish(self) -> NDArray[np.int16]:
-        """int16 (samples,): all that is left."""
+    def finish(self) -> list[NDArray[np.int16]]:
+        """What is left."""
         self._source.push(None)
         return self._read()
 
-    def _read(self) -> NDArray[np.int16]:
-        ready = [np.empty(0, np.int16)]
+    def _read(self) -> list[NDArray[np.int16]]:
+        ready = []
         while True:
             try:
                 ready.append(cast(av.AudioFrame, self._sink.pull()).to_ndarray()[0].astype(np.int16, copy=False))
             except (BlockingIOError, EOFError):
-                return np.concatenate(ready)
+                return ready
 
 
 class SoundTrack:
@@ -83,21 +85,30 @@ class SoundTrack:
         self.end_seconds: float | None = None  # where the frames fed so far end; None before the first
         self._ended = False  # after a leap of HOLE_SECONDS nothing more is taken
         self._pieces: deque[tuple[int, NDArray[np.int16]]] = deque()  # (first sample, samples), ascending
-        self._resampler: Resampler | None = None
-        self._anchor = 0.0  # seconds at which the present run of frames began
-        self._next = 0  # where the resampler's next sample goes
+        self._run: Run | None = None
+        self._next = 0  # where the run's next sample goes
 
     def push(self, frames: Iterable[av.AudioFrame]) -> None:
         """Takes the next decoded frames; one without a time stamp follows the one before it."""
         for frame in frames:
-            if frame.samples and not self._ended:
-                self._push(frame)
+            run, stamp = self._run, frame.pts
+            if run is None or (stamp is not None and abs(stamp * run.unit - run.end) > JUMP_SECONDS):
+                run = self._start_run(frame)
+            if self._ended or not frame.samples:
+                continue
+            try:
+                ready = run.push(frame)
+            except ArgumentError:  # its format is not that of the frames before
+                run = self._start_run(frame)
+                ready = run.push(frame)
+            self.end_seconds = run.end
+            self._place(ready)
 
     def finish(self) -> None:
         """No more frames will come."""
-        if self._resampler is not None:
-            self._place(self._resampler.finish())
-            self._resampler = None
+        if self._run is not None:
+            self._place(self._run.finish())
+            self._run = None
 
     def take(self, first: int, samples: int) -> NDArray[np.int16]:
         """int16 (samples,) from sample `first` on, silent where no sound is; everything before its end is forgotten."""
@@ -117,40 +128,24 @@ class SoundTrack:
         first = self._pieces[0][0] if self._pieces else self.written
         return self.take(first, self.written - first)
 
-    def _push(self, frame: av.AudioFrame) -> None:
-        stamp = frame.pts
-        begin = self.end_seconds if stamp is None else frame.time
-        begin = 0.0 if begin is None else begin
-        ahead = 0.0 if self.end_seconds is None else begin - self.end_seconds
-        self._ended = ahead > HOLE_SECONDS
-        if self._ended:
-            return
-        run = self._resampler
-        if run is None or abs(ahead) > JUMP_SECONDS:
-            run = self._start_run(frame, begin)
-        try:
-            ready = run.push(frame)
-        except ArgumentError:  # its format is not that of the frames before
-            run = self._start_run(frame, begin)
-            ready = run.push(frame)
-        self.end_seconds = self._anchor + run.seconds
-        self._place(ready)
-
-    def _start_run(self, frame: av.AudioFrame, begin: float) -> Resampler:
+    def _start_run(self, frame: av.AudioFrame) -> Run:
+        before = self.end_seconds
+        begin = (before if frame.pts is None else frame.time) or 0.0
+        self._ended |= before is not None and begin - before > HOLE_SECONDS
         self.finish()
-        self._resampler = Resampler(frame, self.sample_rate)
-        self._anchor = begin
+        self._run = Run(frame, begin, self.sample_rate)
         self._next = round(begin * self.sample_rate)
-        if self.end_seconds is None:
+        if before is None:
             self.written = self._next
-        return self._resampler
+        return self._run
 
-    def _place(self, samples: NDArray[np.int16]) -> None:
-        fresh = samples[max(0, self.written - self._next) :]  # what overlaps is cut
-        self._next += len(samples)
-        if len(fresh):
-            self._pieces.append((self._next - len(fresh), fresh))
-            self.written = self._next
+    def _place(self, ready: list[NDArray[np.int16]]) -> None:
+        for samples in ready:
+            fresh = samples[max(0, self.written - self._next) :]  # what overlaps is cut
+            self._next += len(samples)
+            if len(fresh):
+                self._pieces.append((self._next - len(fresh), fresh))
+                self.written = self._next
 
 
 def read_waveform(path: Path, sample_rate: int) -> NDArray[np.int16]:

@@ -141,3 +141,23 @@ def test_memory_does_not_grow_with_the_video(tmp_path, monkeypatch):
         waiting = sum(len(piece) for _, piece in cutters[0]._sound._pieces)
         assert len(cutters[0]._shots) <= 2 * spec.frames and waiting <= 3 * spec.samples
     assert count == 40
+
+
+@pytest.mark.parametrize("sampling", ["exact", "keyframe"])
+@pytest.mark.parametrize("missing", [0, 40, 130])
+def test_packets_without_a_time_are_decoded_in_turn(missing, sampling, tmp_path):
+    """From the first such packet on; the decoder then knows when its frame is shown."""
+    path = film(tmp_path / "a.ts", 8.0, options={"x264-params": "keyint=50:min-keyint=50:bframes=0"}, tracks=[])
+    times = [float(time) for time in np.arange(1.53, 8, 0.5)]
+    whole = feed(path, times)[1]
+    with MediaFile(path) as media:
+        stream = media.picture()
+        track, got = PictureTrack(media, stream, [VIEW], Reading(sampling=sampling), iter(times), 0.5), []
+        for index, packet in enumerate(media.packets(stream)):
+            if index >= missing:
+                packet.pts = None
+            got += [shot.got for shot in track.push(packet)]
+        got += [shot.got for shot in track.finish(float("inf"))]
+    assert len(got) == len(whole)
+    if sampling == "exact":
+        assert got == pytest.approx(whole)
