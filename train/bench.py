@@ -159,7 +159,7 @@ def describe(settings: BenchSettings, seconds: dict[str, list[float]], reader: f
     lines.append(f"eager over compiled{median(over_fast):7.2f} times")
     bare = median(seconds["bare"])
     lines.append(
-        f"a step: {flops / 1e9:.1f} GFLOP; {traffic / 1e6:.0f} MB of activations and gradients pass through memory"
+        f"a step: {flops / 1e9:.3g} GFLOP; {traffic / 1e6:.0f} MB of activations and gradients pass through memory"
     )
     wanted = settings.batch / bare
     lines.append(
