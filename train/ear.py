@@ -44,7 +44,9 @@ def shared(ear: Ear, device: torch.device, ranks: Ranks) -> nn.Module:
         return ear
     if device.type == "cuda":
         ear.network = nn.SyncBatchNorm.convert_sync_batchnorm(ear.network)  # type: ignore[no-untyped-call]
-        return DistributedDataParallel(ear, device_ids=[device.index], gradient_as_bucket_view=True)
+        # The statistics are the same on all ranks already, so they are not sent around at each step.
+        device_ids = [device.index]
+        return DistributedDataParallel(ear, device_ids, broadcast_buffers=False, gradient_as_bucket_view=True)
     return DistributedDataParallel(ear, gradient_as_bucket_view=True)
 
 

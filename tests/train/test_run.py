@@ -218,6 +218,14 @@ def test_the_other_losses_train_too(settings: TrainSettings, loss: Any) -> None:
     assert losses[-1] < 0.8 * losses[0]
 
 
+def test_the_stock_reader_fills_the_same_batches(settings: TrainSettings) -> None:
+    run(replace(settings, streaming=Streaming(reader="webdataset"), steps=60, validate_every=60))
+    last = rows(settings)[-1]["validation"]
+    assert last["objects/kl"] < last["objects/kl_mean"]
+    with pytest.raises(ContractError, match=r'reader: .*run has "webdataset", this run "direct"'):
+        run(settings)
+
+
 def test_an_autoencoder_learns_from_the_same_shards(settings: TrainSettings) -> None:
     layers = [Layer("conv1", 16, 2, 8, 4), Layer("pool1", 8, 8), Layer("conv2", 8, 2, 4, 8), Layer("pool2", 4, 4)]
     layers += [Layer("conv3", 4, 2, 2, 8), Layer("conv4", 4, 2, 2, 8)]
