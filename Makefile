@@ -52,6 +52,12 @@ eval-esc50: $(INSTALLED) ## The same on ESC-50
 eval-esc10: $(INSTALLED) ## The same on ESC-10, the part of ESC-50 that it is
 	$(RUN) evaluate benchmark=esc10 $(OVERRIDES)
 
+supervised: $(INSTALLED) ## Train on a benchmark's labels, from scratch or from a checkpoint: benchmark=... root=...
+	$(RUN) evaluate.supervised $(OVERRIDES)
+
+reproduce: $(INSTALLED) ## Every table and figure of the paper, beside the paper's own numbers
+	$(RUN) evaluate.reproduce $(OVERRIDES)
+
 bench-pipeline: $(INSTALLED)-bench ## Time the reader of stage one against its peers
 	$(RUN) pipeline.bench $(OVERRIDES)
 

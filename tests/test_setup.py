@@ -21,6 +21,11 @@ if "install" in sys.argv:
     time.sleep(float(os.environ.get("PIP_SECONDS", 0)))
     sys.exit(int(os.environ.get("PIP_EXIT", 0)))
 """
+HEEDING_SIGINT = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
 
 
 @pytest.fixture
@@ -158,7 +163,8 @@ def test_an_environment_without_its_python_is_named(root: Path, path: Path, tmp_
 
 def test_an_interruption_says_how_to_go_on(root: Path, path: Path, venv: Path) -> None:
     variables = {"PATH": str(path), "NOTES": str(path / "notes"), "PIP_SECONDS": "30"}
-    command = ["sh", "conf/setup.sh", str(venv), "dev,demo"]
+    # A job that a shell put into the background ignores SIGINT, and so would all its children: not this one.
+    command = [sys.executable, "-c", HEEDING_SIGINT, "sh", "conf/setup.sh", str(venv), "dev,demo"]
     with subprocess.Popen(
         command, cwd=root, env=variables, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
