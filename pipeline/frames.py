@@ -19,7 +19,7 @@ from pipeline.shots import Shot
 from pipeline.view import View
 from shards.clip import ClipSpec
 from shards.media import HOLE_SECONDS, AnyPacket, MediaFile, UnreadableMedia
-from shards.waveform import SoundTrack, choose_track, is_audible
+from shards.waveform import SoundTrack, audible_track
 
 __all__ = ["RawClip", "Reading", "VideoReader", "View", "frames_at"]
 
@@ -47,21 +47,28 @@ class VideoReader:
         self.media_seconds = 0.0
         self._path, self._spec, self._views, self._reading = path, spec, views, reading
         self._progress = progress
+        self._track = -1  # index of the sound track that is read
 
     def clips(self) -> Iterator[RawClip]:
         """The clips in order. Raises UnreadableMedia if there is none, and then before any was given."""
-        heard = False
-        for clip in self._read():
-            if not heard and not clip.waveform.any():
-                self._require_sound()
-            heard = True
-            yield clip
+        clips = self._read(None)
+        first = next(clips)
+        if not first.waveform.any():
+            track = audible_track(self._path, self._spec.sample_rate, self._progress)
+            if track is None:
+                raise UnreadableMedia("silent", "every sample of its sound is zero")
+            if track != self._track:
+                clips = self._read(track)
+                first = next(clips)
+        yield first
+        yield from clips
 
-    def _read(self) -> Iterator[RawClip]:
+    def _read(self, track: int | None) -> Iterator[RawClip]:
+        """One clip at least; with this sound track, or the default one."""
         with MediaFile(self._path, self._reading.max_pixels) as media:
             picture = media.picture()
-            self._track = choose_track(self._path, media, self._spec.sample_rate, self._progress)
-            voice = media.sound(self._track)
+            voice = media.sound(track)
+            self._track = voice.index
             sound = SoundTrack(self._spec.sample_rate)
             packets = media.packets(picture, voice)
             first = self._first_key(media, packets, voice, sound)
@@ -126,10 +133,6 @@ class VideoReader:
         rate = self._spec.sample_rate
         waveform = sound.take(round(cutter.start * rate), round(seconds * rate))
         return clip_of(0, cutter.start, len(waveform) / rate, waveform, shots)
-
-    def _require_sound(self) -> None:
-        if not is_audible(self._path, self._track, self._spec.sample_rate, self._progress):
-            raise UnreadableMedia("silent", "every sample of its sound is zero")
 
 
 def frames_at(

@@ -116,9 +116,9 @@ class MediaFile:
             raise UnreadableMedia("no_audio", "there is no sound track in it")
         return _usable(tracks)
 
-    def sound(self, index: int) -> AudioStream:
-        """The sound track with this stream index, as `sounds` gave it."""
-        return next(stream for stream in self.sounds() if stream.index == index)
+    def sound(self, index: int | None) -> AudioStream:
+        """The sound track with this stream index, or the default one."""
+        return next(stream for stream in self.sounds() if index in (None, stream.index))
 
     def time_base(self, stream: Stream) -> tuple[int, int]:
         """Seconds per unit of the stream's time stamps: numerator and denominator, for floats that compare equal."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from shards.media import HOLE_SECONDS, MediaFile, Reason, UnreadableMedia
 
-__all__ = ["RESAMPLER", "Reason", "SoundTrack", "UnreadableMedia", "choose_track", "is_audible", "read_waveform"]
+__all__ = ["RESAMPLER", "Reason", "SoundTrack", "UnreadableMedia", "audible_track", "read_waveform"]
 
 RESAMPLER = "ffmpeg swresample, default filter, s16 mono downmix, placed by time stamps"
 JUMP_SECONDS = 0.02  # time stamps of one unbroken run jitter by less (Matroska keeps milliseconds)
@@ -151,31 +151,25 @@ class SoundTrack:
 def read_waveform(path: Path, sample_rate: int) -> NDArray[np.int16]:
     """int16 (samples,): all sound of a media file, mono, from the sound's own start.
 
-    Raises UnreadableMedia.
+    Of several tracks the default one, unless it is digitally silent and another is not. Raises UnreadableMedia.
     """
-    with MediaFile(path) as media:
-        stream = media.sound(choose_track(path, media, sample_rate))
-        sound = SoundTrack(sample_rate)
-        for packet in media.packets(stream):
-            sound.push(media.decoded(stream.codec_context.decode, packet))
-        sound.push(media.decoded(stream.codec_context.decode, None))
-        sound.finish()
-    waveform = sound.take_ready()
-    if not len(waveform):
-        raise UnreadableMedia("damaged" if media.errors else "no_audio", "no sound could be decoded")
+    waveform = _read_track(path, None, sample_rate)
+    if not waveform.any() and (track := audible_track(path, sample_rate)) is not None:
+        waveform = _read_track(path, track, sample_rate)
     return waveform
 
 
-def choose_track(path: Path, media: MediaFile, sample_rate: int, progress: Callable[[], None] = lambda: None) -> int:
-    """Index of the sound track to read: the default one, unless it is digitally silent and another is not."""
-    tracks = [stream.index for stream in media.sounds()]
-    if len(tracks) == 1:
-        return tracks[0]
-    return next((index for index in tracks if is_audible(path, index, sample_rate, progress)), tracks[0])
+def audible_track(path: Path, sample_rate: int, progress: Callable[[], None] = lambda: None) -> int | None:
+    """Index of the first sound track, the default one before the others, that is not digitally silent; None if all are.
+
+    Reads each up to its first sample that is not zero, and nothing but sound.
+    """
+    with MediaFile(path) as media:
+        tracks = [stream.index for stream in media.sounds()]
+    return next((index for index in tracks if _is_audible(path, index, sample_rate, progress)), None)
 
 
-def is_audible(path: Path, index: int, sample_rate: int, progress: Callable[[], None] = lambda: None) -> bool:
-    """Whether any sample of this track is not zero; reads up to the first such sample, and nothing but sound."""
+def _is_audible(path: Path, index: int, sample_rate: int, progress: Callable[[], None]) -> bool:
     sound = SoundTrack(sample_rate)
     with MediaFile(path) as media:
         stream = media.sound(index)
@@ -187,3 +181,17 @@ def is_audible(path: Path, index: int, sample_rate: int, progress: Callable[[], 
         sound.push(media.decoded(stream.codec_context.decode, None))
     sound.finish()
     return bool(sound.take_ready().any())
+
+
+def _read_track(path: Path, index: int | None, sample_rate: int) -> NDArray[np.int16]:
+    sound = SoundTrack(sample_rate)
+    with MediaFile(path) as media:
+        stream = media.sound(index)
+        for packet in media.packets(stream):
+            sound.push(media.decoded(stream.codec_context.decode, packet))
+        sound.push(media.decoded(stream.codec_context.decode, None))
+        sound.finish()
+    waveform = sound.take_ready()
+    if not len(waveform):
+        raise UnreadableMedia("damaged" if media.errors else "no_audio", "no sound could be decoded")
+    return waveform

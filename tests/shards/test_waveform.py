@@ -96,6 +96,12 @@ def test_a_late_track_is_read_from_its_own_start(tmp_path):
     assert waveform[2_000:4_000].any()
 
 
+def test_a_silent_default_track_gives_way(tmp_path):
+    tracks = [Track(0 * tone(1)), Track(0 * tone(1), default=False), Track(tone(1), default=False)]
+    assert read_waveform(film(tmp_path / "a.mkv", 1.0, tracks=tracks), TARGET).any()
+    assert not read_waveform(film(tmp_path / "b.mkv", 1.0, tracks=tracks[:2]), TARGET).any()
+
+
 def test_silence_is_sound_too(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(RATE), RATE)
     assert not read_waveform(tmp_path / "a.wav", TARGET).any()
