@@ -73,14 +73,19 @@ class Cutter:
         while self.is_ready(picture_end):
             yield from self._cut(self._spec.windows)
 
+    def whole_until(self, end: float) -> float:
+        """Where the last whole window ends; one that lacks no more than SLACK_SECONDS is whole."""
+        return self._begin + self._windows_until(end) * self._spec.window_seconds
+
     def rest(self, end: float) -> Iterator[RawClip]:
-        """What is left of whole windows up to `end` seconds; a window that lacks less than SLACK_SECONDS is whole."""
-        while (windows := self._whole_windows(end)) and len(self._shots) >= windows * self._spec.frames_per_window:
+        """What is left of whole windows up to `end` seconds."""
+        while windows := min(self._windows_until(end), self._spec.windows):
+            if len(self._shots) < windows * self._spec.frames_per_window:
+                return
             yield from self._cut(windows)
 
-    def _whole_windows(self, end: float) -> int:
-        windows = math.floor((end - self._begin + SLACK_SECONDS) / self._spec.window_seconds)
-        return min(max(windows, 0), self._spec.windows)
+    def _windows_until(self, end: float) -> int:
+        return max(math.floor((end - self._begin + SLACK_SECONDS) / self._spec.window_seconds), 0)
 
     def _cut(self, windows: int) -> Iterator[RawClip]:
         """The next clip; none if one of its frames could not be had."""

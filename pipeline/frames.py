@@ -12,7 +12,7 @@ from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from pipeline.cutter import SLACK_SECONDS, Cutter, RawClip, clip_of
+from pipeline.cutter import Cutter, RawClip, clip_of
 from pipeline.pictures import PictureTrack
 from pipeline.reading import Reading
 from pipeline.shots import Shot
@@ -88,9 +88,9 @@ class VideoReader:
                     break  # one of the two has ended long ago: nothing in common is to come
             sound.push(media.decoded(voice.codec_context.decode, None))
             sound.finish()
-            end = sound.end_seconds or cutter.start
-            cutter.add(pictures.finish(end + SLACK_SECONDS))
-            end = min(end, pictures.end_seconds)
+            cutter.add(pictures.drain())
+            end = min(sound.end_seconds or cutter.start, pictures.end_seconds)
+            cutter.add(pictures.finish(cutter.whole_until(end)))
             yield from cutter.rest(end)
             self._sum_up(media, cutter, end)
             if not cutter.given:
@@ -174,6 +174,7 @@ def _shots(
             yield from track.push(packet)
             if track.done:
                 return
+        yield from track.drain()
         yield from track.finish(math.inf)
 
 

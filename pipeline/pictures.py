@@ -68,10 +68,14 @@ class PictureTrack:
         for group in self._groups.push(held):
             yield from self._settle(group, math.inf)
 
-    def finish(self, until: float) -> Iterator[Shot]:
-        """No more packets will come; gives the shots for all times before `until` seconds."""
+    def drain(self) -> Iterator[Shot]:
+        """No more packets will come: from here on `end_seconds` is where the stream ends."""
         if self._every_frame:
             yield from self._decode_in_order(None)
+
+    def finish(self, until: float) -> Iterator[Shot]:
+        """After `drain`: gives the shots for the times that are left before `until` seconds."""
+        if self._every_frame:
             self._ask_latest(until)
             yield from self._shutter.close()
         else:

@@ -43,7 +43,7 @@ def feed(path: Path, times: list[float], **reading: object) -> tuple[PictureTrac
         for packet in media.packets(stream):
             got += [shot.got for shot in track.push(packet)]
             held.append(len(track._groups._packets) + len(track._groups._after))
-        got += [shot.got for shot in track.finish(float("inf"))]
+        got += [shot.got for shot in (*track.drain(), *track.finish(float("inf")))]
         return track, got, held, media.fed
 
 
@@ -157,7 +157,25 @@ def test_packets_without_a_time_are_decoded_in_turn(missing, sampling, tmp_path)
             if index >= missing:
                 packet.pts = None
             got += [shot.got for shot in track.push(packet)]
-        got += [shot.got for shot in track.finish(float("inf"))]
+        got += [shot.got for shot in (*track.drain(), *track.finish(float("inf")))]
     assert len(got) == len(whole)
     if sampling == "exact":
         assert got == pytest.approx(whole)
+
+
+def test_the_tail_that_is_cut_is_not_decoded(tmp_path):
+    """Of 9 s, one group, the second window is not whole: nothing behind the first one's centre need be decoded."""
+    options = {"x264-params": "keyint=250:scenecut=0"}
+    path = film(tmp_path / "a.mp4", 9.0, options=options, tracks=[Track(tone(9.0))])
+    fed = []
+
+    class Watched(MediaFile):
+        def decoded(self, decode, packet):
+            if packet is not None and packet.stream.type == "video":
+                fed.append(float(packet.pts * packet.time_base))
+            return super().decoded(decode, packet)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(frames, "MediaFile", Watched)
+        list(frames.VideoReader(path, ClipSpec(), [VIEW], Reading()).clips())
+    assert max(fed) <= 3.0
