@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -44,14 +45,21 @@ class _Tally:
     seconds: float = 0.0
 
 
-def evaluate_folds(benchmark: Benchmark, source: Source, classifier: Classifier) -> list[Score]:
-    """One score per layer of the source."""
+def evaluate_folds(
+    benchmark: Benchmark,
+    source: Source,
+    classifier: Classifier,
+    by_layer: Mapping[str, Classifier] = MappingProxyType({}),
+) -> list[Score]:
+    """One score per layer of the source; `by_layer` names layers that need another classifier."""
     tallies: dict[str, _Tally] = {}
     for split in benchmark.splits():
         for layer, windows in source.of(split).items():
             tally = tallies.setdefault(layer, _Tally(np.full(len(benchmark.recordings), -1)))
-            _test(benchmark, split, windows, classifier, tally)
-    return [_score(benchmark, source, classifier, layer, tally) for layer, tally in tallies.items()]
+            _test(benchmark, split, windows, by_layer.get(layer, classifier), tally)
+    return [
+        _score(benchmark, source, by_layer.get(layer, classifier), layer, tally) for layer, tally in tallies.items()
+    ]
 
 
 def _test(benchmark: Benchmark, split: Split, windows: Windows, classifier: Classifier, tally: _Tally) -> None:

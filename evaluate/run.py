@@ -19,6 +19,7 @@ from evaluate.subject import Subject
 from evaluate.svm import GRID, LinearSVM
 from evaluate.untrained import Birth, untrained_source
 from shards.clip import ClipSpec
+from train.device import require_device
 from train.layers import StudentSpec
 
 
@@ -64,6 +65,7 @@ def run(settings: EvaluateSettings) -> None:
 
 def evaluate(settings: EvaluateSettings) -> Scores:
     """All scores asked for, printed as they come. Raises ContractError, if possible before any sound is read."""
+    require_device(settings.device)
     benchmark = load_benchmark(settings.benchmark, settings.root)
     if settings.folds:
         benchmark = benchmark.restricted(settings.folds)
@@ -74,7 +76,7 @@ def evaluate(settings: EvaluateSettings) -> Scores:
     sounds = Sounds(benchmark, clip.sample_rate)
     scores: list[Score] = []
     for source, classifier in _sources(settings, sounds, subject):
-        for score in evaluate_folds(benchmark, source, classifier):
+        for score in evaluate_folds(benchmark, source, classifier, _by_layer(settings, subject)):
             print(score, flush=True)
             scores.append(score)
     record = None if subject is None else subject.record
@@ -100,6 +102,15 @@ def _sources(
             yield mfcc, RandomForest()
 
 
+def _by_layer(settings: EvaluateSettings, subject: Subject | None) -> dict[str, Classifier]:
+    """Log posteriors have one large direction in common, in which liblinear gets lost: they are scaled first.
+
+    On ESC-10, conv8 of the published weights comes to 56 % as it is and to 89 % scaled.
+    """
+    spec = settings.student if subject is None else subject.checkpoint.spec
+    return {spec.output.name: ScaledSVM(settings.svm)}
+
+
 def _birth(settings: EvaluateSettings, subject: Subject | None, seed: int) -> Birth:
     """The untrained sibling of the network under evaluation; where there is none, of `student`."""
     if subject is None:
@@ -113,4 +124,5 @@ def subject_source(subject: Subject, sounds: Sounds, settings: EvaluateSettings)
         subject.network, subject.sha256, settings.cache / "features", settings.windows, settings.device
     )
     windows = extractor.extract(sounds, settings.layers)
-    return Source("checkpoint", lambda split: windows, windows={"cut": settings.windows})
+    cut = {"cut": settings.windows, "seconds": sounds.benchmark.spec.window_seconds}
+    return Source("checkpoint", lambda split: windows, windows=cut)

@@ -51,6 +51,10 @@ def test_every_number_hangs_together(settings: EvaluateSettings) -> None:
         assert score.accuracy == pytest.approx(np.mean(list(score.per_fold.values())))
         assert [score.per_class[name] for name in scores.classes] == pytest.approx(np.diag(confusion) / 6)
     assert scores.scores[0].accuracy > 0.8 and scores.scores[-1].accuracy > 0.8  # three tones are told apart
+    assert [score.classifier for score in scores.scores[:2]] == [
+        "linear SVM",
+        "scaled linear SVM",
+    ]  # conv3 is the output
     assert scores.scores[0].C == {"1": 0.01, "2": 0.01, "3": 0.01}
     assert scores.checkpoint is not None and scores.checkpoint["student"] == "tiny"
 
@@ -99,6 +103,13 @@ def test_esc10_is_a_part_of_esc50(checkpoint: Path, tmp_path: Path, shared: Path
     with pytest.raises(ContractError, match=r"folds=\[5\]"):
         Subject.load(tmp_path / "supervised.pt").require_unseen(benchmark)
     Subject.load(tmp_path / "supervised.pt").require_unseen(benchmark.restricted(["5"]))
+
+
+def test_a_gpu_that_is_not_there(settings: EvaluateSettings) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(ContractError, match="say device=cpu"):
+        evaluate(replace(settings, device="cuda"))
 
 
 def test_nothing_to_evaluate(settings: EvaluateSettings) -> None:
