@@ -12,14 +12,16 @@ from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from pipeline.cutter import Cutter, RawClip, clip_of
+from pipeline.cutter import SLACK_SECONDS, Cutter, RawClip, clip_of
 from pipeline.pictures import PictureTrack
 from pipeline.reading import Reading
 from pipeline.shots import Shot
 from pipeline.view import View
 from shards.clip import ClipSpec
-from shards.media import HOLE_SECONDS, AnyPacket, MediaFile, UnreadableMedia
+from shards.media import HOLE_SECONDS, AnyPacket, MediaFile, Reason, UnreadableMedia
 from shards.waveform import SoundTrack, audible_track
+
+UNDECODED = ("damaged", "no_frames")
 
 __all__ = ["RawClip", "Reading", "VideoReader", "View", "frames_at"]
 
@@ -51,19 +53,28 @@ class VideoReader:
 
     def clips(self) -> Iterator[RawClip]:
         """The clips in order. Raises UnreadableMedia if there is none, and then before any was given."""
-        clips = self._read(None)
-        first = next(clips)
+        first, clips = self._open(None)
         if not first.waveform.any():
             track = audible_track(self._path, self._spec.sample_rate, self._progress)
             if track is None:
                 raise UnreadableMedia("silent", "every sample of its sound is zero")
             if track != self._track:
-                clips = self._read(track)
-                first = next(clips)
+                first, clips = self._open(track)
         yield first
         yield from clips
 
-    def _read(self, track: int | None) -> Iterator[RawClip]:
+    def _open(self, track: int | None) -> tuple[RawClip, Iterator[RawClip]]:
+        """The first clip and the others. Where no group gives a frame, its key frames may be none: then once more."""
+        try:
+            clips = self._read(track)
+            return next(clips), clips
+        except UnreadableMedia as fault:
+            if fault.reason not in UNDECODED:
+                raise
+        clips = self._read(track, every_frame=True)
+        return next(clips), clips
+
+    def _read(self, track: int | None, every_frame: bool = False) -> Iterator[RawClip]:
         """One clip at least; with this sound track, or the default one."""
         with MediaFile(self._path, self._reading.max_pixels) as media:
             picture = media.picture()
@@ -75,7 +86,7 @@ class VideoReader:
             start = max([*_starts(media, voice), *_starts(media, picture, first)], default=0.0)
             cutter = Cutter(self._spec, start, sound)
             reach = self._spec.window_seconds / self._spec.frames_per_window / 2
-            pictures = PictureTrack(media, picture, self._views, self._reading, cutter.times(), reach)
+            pictures = PictureTrack(media, picture, self._views, self._reading, cutter.times(), reach, every_frame)
             for packet in itertools.chain([first], packets):
                 self._progress()
                 if packet.stream_index == voice.index:
@@ -84,7 +95,7 @@ class VideoReader:
                     cutter.add(pictures.push(packet))
                 if cutter.is_ready(pictures.end_seconds):
                     yield from cutter.ready(pictures.end_seconds)
-                if HOLE_SECONDS < abs(pictures.end_seconds - (sound.end_seconds or cutter.start)) < math.inf:
+                if abs(max(pictures.end_seconds, start) - max(sound.end_seconds or start, start)) > HOLE_SECONDS:
                     break  # one of the two has ended long ago: nothing in common is to come
             sound.push(media.decoded(voice.codec_context.decode, None))
             sound.finish()
@@ -94,7 +105,7 @@ class VideoReader:
             yield from cutter.rest(end)
             self._sum_up(media, cutter, end)
             if not cutter.given:
-                yield self._only_clip(media, cutter, sound)
+                yield self._only_clip(media, cutter, sound, every_frame)
 
     def _first_key(
         self, media: MediaFile, packets: Iterator[AnyPacket], voice: AudioStream, sound: SoundTrack
@@ -114,21 +125,24 @@ class VideoReader:
         self.decode_errors = media.errors
         self.dropped = [fault.detail for fault in cutter.dropped]
 
-    def _only_clip(self, media: MediaFile, cutter: Cutter, sound: SoundTrack) -> RawClip:
+    def _only_clip(self, media: MediaFile, cutter: Cutter, sound: SoundTrack, every_frame: bool) -> RawClip:
         """A video shorter than one window: one clip of its own length, its frames read anew at the centres of that."""
         if cutter.dropped:
             raise UnreadableMedia("damaged" if media.errors else cutter.dropped[0].reason, cutter.dropped[0].detail)
         seconds = self.media_seconds
         if sound.end_seconds is None:
             raise UnreadableMedia("damaged" if media.errors else "no_audio", "no sound could be decoded")
+        if seconds + SLACK_SECONDS >= self._spec.window_seconds:
+            raise UnreadableMedia("damaged" if media.errors else "no_frames", "no frame could be decoded")
         if seconds < self._reading.min_seconds:
             raise UnreadableMedia("too_short", f"sound and picture have {seconds:.2f} s in common")
         times = [cutter.start + time for time in self._spec.frame_times(1, seconds)]
         reach = seconds / self._spec.frames_per_window / 2
-        shots = list(_shots(self._path, times, self._views, self._reading, reach, self._progress))
+        shots = list(_shots(self._path, times, self._views, self._reading, reach, self._progress, every_frame))
         fault = next((shot.fault for shot in shots if shot.fault), None)
         if fault or len(shots) < len(times):
-            raise fault or UnreadableMedia("no_frames", "no frame could be decoded")
+            reason: Reason = "damaged" if every_frame else "no_frames"
+            raise UnreadableMedia(reason, fault.detail if fault else "no frame could be decoded")
         self.tail_seconds_cut = 0.0
         rate = self._spec.sample_rate
         waveform = sound.take(round(cutter.start * rate), round(seconds * rate))
@@ -148,13 +162,15 @@ def frames_at(
     UnreadableMedia.
     """
     given = 0
-    for shot in _shots(path, times, views, reading, math.inf, progress):
-        if shot.fault:
-            raise shot.fault
-        given += 1
-        yield shot.got, shot.pictures
-    if given < len(times):
-        raise UnreadableMedia("no_frames", f"{given} of {len(times)} frames could be decoded")
+    for every_frame in (False, True):
+        for shot in _shots(path, times[given:], views, reading, math.inf, progress, every_frame):
+            if shot.fault:
+                break
+            given += 1
+            yield shot.got, shot.pictures
+        if given == len(times):
+            return
+    raise UnreadableMedia("no_frames", f"{given} of {len(times)} frames could be decoded")
 
 
 def _shots(
@@ -164,10 +180,11 @@ def _shots(
     reading: Reading,
     reach: float,
     progress: Callable[[], None],
+    every_frame: bool,
 ) -> Iterator[Shot]:
     with MediaFile(path, reading.max_pixels) as media:
         picture = media.picture()
-        track = PictureTrack(media, picture, views, reading, iter(times), reach)
+        track = PictureTrack(media, picture, views, reading, iter(times), reach, every_frame)
         packets = itertools.dropwhile(lambda packet: not packet.is_keyframe, media.packets(picture))
         for packet in packets:
             progress()

@@ -24,7 +24,10 @@ ROUNDING = 1e-6  # seconds; asked times are sums of floats
 
 
 class PictureTrack:
-    """Fed a stream's packets from a key frame on; gives one Shot for each of the ascending `times`, in their order."""
+    """Fed a stream's packets from a key frame on; gives one Shot for each of the ascending `times`, in their order.
+
+    With `every_frame` all frames are decoded in turn, for streams whose key frames cannot be trusted.
+    """
 
     def __init__(
         self,
@@ -34,6 +37,7 @@ class PictureTrack:
         reading: Reading,
         times: Iterator[float],
         reach: float,
+        every_frame: bool = False,
     ) -> None:
         self.end_seconds = -math.inf  # where the packets seen so far end
         self._media, self._context, self._reading, self._times = media, stream.codec_context, reading, times
@@ -42,11 +46,12 @@ class PictureTrack:
         self._groups = Groups()
         self._carried: list[Ask] = []  # to be answered by the next group's key frame
         self._skipping: Literal["DEFAULT", "NONREF"] = "DEFAULT"
-        self._every_frame = not media.has_times  # only the decoder knows when each frame is shown
+        self._every_frame = every_frame or not media.has_times  # then only the decoder knows when each frame is shown
         self._guessed: list[int] = []  # a heap of time stamps that no frame has taken yet
         self._ended = False  # after a leap of HOLE_SECONDS nothing more is taken
         self._fields = self._context.field_order > 1  # interlaced: two packets may make one frame
         self._base = media.time_base(stream)
+        self._context.open(strict=False)  # dav1d would keep the `skip_frame` that it is opened with
         rate = stream.average_rate
         self._frame_seconds = float(1 / rate) if rate else 0.0  # for packets that do not know how long they last
 
@@ -146,12 +151,12 @@ class PictureTrack:
             return asks
         shown = group.shown() or [group.key]
         begins = [held.begin for held in shown]
+        lasts = [*begins[1:], group.until] if self._media.is_indexed else [held.end for held in shown]
         while self._upcoming + ROUNDING < until:
             key = self._nearest_key(group, self._upcoming)
             if key is None:
                 place = max(bisect_right(begins, self._upcoming + ROUNDING) - 1, 0)
-                lasts = [*begins, group.until][place + 1] if self._media.is_indexed else shown[place].end
-                asks.append(Ask(self._upcoming, begins[place], lasts))
+                asks.append(Ask(self._upcoming, begins[place], lasts[place]))
             else:
                 (asks if key is group.key else self._carried).append(Ask(self._upcoming, key.begin, math.inf))
             self._upcoming = next(self._times, math.inf)

@@ -80,12 +80,14 @@ def film(
     last: float | None = None,
     hole: tuple[float, float] = (0.0, 0.0),
     garbage: bool = False,
+    all_keys: bool = False,
     cover: bool = False,
     metadata: dict[str, str] | None = None,
 ) -> Path:
     """A video. `shown` gives the frames' times where they are not even, `last` how long the last of them stays.
 
-    Picture packets shown within `hole` are left out; with `garbage` all of them are noise.
+    Picture packets shown within `hole` are left out; with `garbage` all of them are noise, with `all_keys` they all
+    claim to be key frames.
     """
     picture = picture or moving(size)
     tracks = [Track(tone(seconds))] if tracks is None else tracks
@@ -105,6 +107,8 @@ def film(
             packets[-1].duration = round(last / base)
         if garbage:
             packets = [_noise_like(packet) for packet in packets]
+        for packet in packets:
+            packet.is_keyframe |= all_keys
         packets = [packet for packet in packets if not hole[0] <= _seconds(packet) < hole[1]]
         sounds = [(track, _add_sound(container, track)) for track in tracks]
         art = [_add_art(container)] if cover else []

@@ -67,6 +67,7 @@ STREAMS = {
     "mpeg4": ("a.mp4", {"codec": "mpeg4", "options": {"bf": "2", "g": "30"}}),
     "mpeg2 transport stream": ("a.ts", {"codec": "mpeg2video", "options": {"bf": "2", "g": "15"}}),
     "vp9": ("a.webm", {"codec": "libvpx-vp9", "options": {"cpu-used": "8", "deadline": "realtime", "g": "50"}}),
+    "av1": ("a.mkv", {"codec": "libsvtav1", "options": {"preset": "12", "g": "50", "svtav1-params": "lp=1"}}),
     "every frame a key": ("a.mkv", {"codec": "mjpeg"}),
     "odd times": ("a.mp4", {"shown": [0, 0.1, 0.5, 1.5, 1.6, 3.2, 3.3, 3.34, 5.0], "last": 1.0}),
 }

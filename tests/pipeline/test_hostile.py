@@ -158,9 +158,24 @@ def test_a_hole_in_the_picture_costs_the_clips_within(tmp_path):
     assert len(reader.dropped) == 2 and reader.dropped[0].startswith("clip 2: no frame for ")
 
 
-def test_a_video_without_one_good_frame_is_damaged(tmp_path):
-    whole = film(tmp_path / "a.mkv", 3.0, codec="mpeg4", garbage=True)
-    assert reason(whole) == "damaged"
+@pytest.mark.parametrize("seconds", [3.0, 0.9])
+@pytest.mark.parametrize("file", ["a.mkv", "a.avi"])
+def test_a_video_without_one_good_frame_is_damaged(file, seconds, tmp_path):
+    tracks = [Track(tone(seconds), codec="libmp3lame")]
+    path = film(tmp_path / file, seconds, codec="mpeg4", garbage=True, tracks=tracks)
+    assert reason(path, min_seconds=0.5) == "damaged"
+
+
+def test_a_file_that_calls_every_frame_a_key_frame(tmp_path):
+    """Single frames do not decode alone; such a video is decoded in turn."""
+    options = {"x264-params": "keyint=100:scenecut=0:bframes=2"}
+    honest, _ = read(film(tmp_path / "a.mp4", 6.0, options=options))
+    path = film(tmp_path / "b.mp4", 6.0, options=options, all_keys=True)
+    clips, _ = read(path)
+    assert [clip.got for clip in clips] == [clip.got for clip in honest]
+    assert all(np.array_equal(ours.pictures[0], theirs.pictures[0]) for ours, theirs in zip(clips, honest, strict=True))
+    times = [time for clip in clips for time in clip.got]
+    assert [time for time, _ in frames_at(path, times, [VIEW], Reading())] == times
 
 
 def test_still_pictures_are_fine(tmp_path):
