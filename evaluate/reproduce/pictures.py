@@ -9,7 +9,7 @@ from pathlib import Path
 from evaluate.figures.confusion import draw_confusion, worst_confusions
 from evaluate.figures.embedding import draw_embeddings
 from evaluate.figures.filters import draw_filters
-from evaluate.figures.units import CLIPS_PER_UNIT, Unit, excerpt, find_units
+from evaluate.figures.units import CLIPS_PER_UNIT, Peak, Unit, excerpt, find_units
 from evaluate.memory import remembered
 from evaluate.multimodal import labelled_videos, sound_features, visual_features
 from evaluate.reproduce.cells import probe_of
@@ -130,7 +130,7 @@ def _units(picture: Picture, settings: ReproduceSettings, plans: Plans) -> Pictu
     """Figure 6: what excites hidden units."""
     shards, subject = _shards(settings), _subject(settings)
     units = find_units(subject.network, LAYER, shards, settings.units, settings.device)
-    shown = [(unit, [_moment(shards, subject, unit, at) for at in range(len(unit.peaks))]) for unit in units]
+    shown = [(unit, [moment_of(shards, subject, peak) for peak in unit.peaks]) for unit in units]
     caption = (
         f"The {len(shown)} units of {LAYER} whose {CLIPS_PER_UNIT} strongest clips stand out most in {shards.name}; "
         f"{subject.path.name} ({subject.story}). The network heard only the sound."
@@ -138,8 +138,8 @@ def _units(picture: Picture, settings: ReproduceSettings, plans: Plans) -> Pictu
     return _with(picture, caption, units=shown)
 
 
-def _moment(shards: Path, subject: Subject, unit: Unit, at: int) -> Moment:
-    peak = unit.peaks[at]
+def moment_of(shards: Path, subject: Subject, peak: Peak) -> Moment:
+    """A peak of a unit of LAYER, as it is heard and was seen. Raises DamagedExample."""
     rate = subject.network.sample_rate
     example = SampledShard(shards, peak.shard, []).example(peak.clip, rate)
     sound = excerpt(subject.network, LAYER, example, peak.step)
