@@ -224,8 +224,8 @@ def test_the_timeline_is_what_sound_and_picture_have_in_common(picture, sound, t
 
 
 def test_a_clip_whose_frames_are_all_there_may_still_lack_picture(tmp_path):
-    """The last frame asked for of [4, 6) is at 5.875 s, and the picture ends at 5.92 s."""
-    path = film(tmp_path / "a.mkv", 5.92, codec="mjpeg", tracks=[Track(tone(9.0))])
+    """The last frame asked for of [4, 6) is at 5.875 s, and the picture ends at 5.94 s."""
+    path = film(tmp_path / "a.mkv", 5.94, fps=50, codec="mjpeg", tracks=[Track(tone(9.0))])
     assert [clip.seconds for clip in read(path)[0]] == [2.0, 2.0, 1.0]
 
 
