@@ -22,7 +22,7 @@ from train.runfolder import RunFolder
 
 TEMPLATE = "story.html.j2"
 STYLE = Path(__file__).parents[1] / "pipeline" / "report"  # the pages of the project look alike
-EXHIBITS = 6  # clips shown
+EXHIBITS = 8  # clips shown
 UNITS = 4
 
 
