@@ -83,10 +83,13 @@ class VideoReader:
             sound = SoundTrack(self._spec.sample_rate)
             packets = media.packets(picture, voice)
             first = self._first_key(media, packets, voice, sound)
-            start = max([*_starts(media, voice), *_starts(media, picture, first)], default=0.0)
+            shift = media.edit_shift(picture, first)
+            start = max([*_starts(media, voice), *(at + shift for at in _starts(media, picture, first))], default=0.0)
             cutter = Cutter(self._spec, start, sound)
             reach = self._spec.window_seconds / self._spec.frames_per_window / 2
-            pictures = PictureTrack(media, picture, self._views, self._reading, cutter.times(), reach, every_frame)
+            pictures = PictureTrack(
+                media, picture, self._views, self._reading, cutter.times(), reach, shift, every_frame
+            )
             for packet in itertools.chain([first], packets):
                 self._progress()
                 if packet.stream_index == voice.index:
@@ -184,9 +187,13 @@ def _shots(
 ) -> Iterator[Shot]:
     with MediaFile(path, reading.max_pixels) as media:
         picture = media.picture()
-        track = PictureTrack(media, picture, views, reading, iter(times), reach, every_frame)
         packets = itertools.dropwhile(lambda packet: not packet.is_keyframe, media.packets(picture))
-        for packet in packets:
+        first = next(packets, None)
+        if first is None:
+            return
+        shift = media.edit_shift(picture, first)
+        track = PictureTrack(media, picture, views, reading, iter(times), reach, shift, every_frame)
+        for packet in itertools.chain([first], packets):
             progress()
             yield from track.push(packet)
             if track.done:

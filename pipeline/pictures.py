@@ -26,7 +26,8 @@ ROUNDING = 1e-6  # seconds; asked times are sums of floats
 class PictureTrack:
     """Fed a stream's packets from a key frame on; gives one Shot for each of the ascending `times`, in their order.
 
-    With `every_frame` all frames are decoded in turn, for streams whose key frames cannot be trusted.
+    All time stamps are moved by `shift` seconds. With `every_frame` all frames are decoded in turn, for streams whose
+    key frames cannot be trusted.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class PictureTrack:
         reading: Reading,
         times: Iterator[float],
         reach: float,
+        shift: float,
         every_frame: bool = False,
     ) -> None:
         self.end_seconds = -math.inf  # where the packets seen so far end
@@ -50,7 +52,7 @@ class PictureTrack:
         self._guessed: list[int] = []  # a heap of time stamps that no frame has taken yet
         self._ended = False  # after a leap of HOLE_SECONDS nothing more is taken
         self._fields = self._context.field_order > 1  # interlaced: two packets may make one frame
-        self._base = media.time_base(stream)
+        self._base, self._shift = media.time_base(stream), shift
         self._context.open(strict=False)  # dav1d would keep the `skip_frame` that it is opened with
         rate = stream.average_rate
         self._frame_seconds = float(1 / rate) if rate else 0.0  # for packets that do not know how long they last
@@ -92,7 +94,7 @@ class PictureTrack:
         stamp, duration = packet.pts, packet.duration
         if stamp is None:
             return None
-        begin = stamp * self._base[0] / self._base[1]
+        begin = self._seconds(stamp)
         own = (duration or 0) * self._base[0] / self._base[1]
         held = Held(packet, begin, begin + own, packet.is_keyframe, packet.is_discard)
         self._ended |= HOLE_SECONDS < begin - self.end_seconds < math.inf
@@ -121,7 +123,7 @@ class PictureTrack:
             if not self._media.has_times and self._guessed:  # AVI: the frame shown next takes the earliest stamp left
                 shown = heapq.heappop(self._guessed)
             if shown is not None:
-                begin = shown * self._base[0] / self._base[1]
+                begin = self._seconds(shown)
                 self._ask_latest(begin)
                 yield from self._shutter.show(begin, frame)
                 own = frame.duration * self._base[0] / self._base[1]
@@ -189,7 +191,10 @@ class PictureTrack:
     def _show(self, packet: AnyPacket | None) -> Iterator[Shot]:
         for frame in self._media.decoded(self._context.decode, packet):
             if frame.pts is not None:
-                yield from self._shutter.show(frame.pts * self._base[0] / self._base[1], frame)
+                yield from self._shutter.show(self._seconds(frame.pts), frame)
+
+    def _seconds(self, stamp: int) -> float:
+        return stamp * self._base[0] / self._base[1] + self._shift
 
     def _skip(self, kind: Literal["DEFAULT", "NONREF"]) -> None:
         if kind != self._skipping:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -63,7 +64,7 @@ class MediaFile:
 
     def __init__(self, path: Path, max_pixels: int = MAX_PIXELS) -> None:
         self.errors = 0
-        self._max_pixels = max_pixels
+        self._path, self._max_pixels = path, max_pixels
         _require_regular_file(path)
         try:
             self.container = av.open(
@@ -124,6 +125,23 @@ class MediaFile:
         """Seconds per unit of the stream's time stamps: numerator and denominator, for floats that compare equal."""
         base = stream.time_base or Fraction(1, 1)
         return base.numerator, base.denominator
+
+    def edit_shift(self, stream: Stream, first: AnyPacket) -> float:
+        """Seconds that FFmpeg moves a stream whose first packets an edit list hides.
+
+        It lets the first frame behind the cut begin at the cut, up to a frame too early. Read without the hiding, the
+        same packet bears its true time.
+        """
+        if not first.is_discard:
+            return 0.0
+        with (
+            suppress(FFmpegError),
+            av.open(f"file:{self._path}", metadata_errors="replace", options={"advanced_editlist": "0"}) as plain,
+        ):
+            for packet in plain.demux(plain.streams[stream.index]):
+                if packet.pos == first.pos and packet.pts is not None and first.pts is not None:
+                    return float((packet.pts - first.pts) * packet.time_base)
+        return 0.0
 
     def packets(self, *streams: Stream) -> Iterator[AnyPacket]:
         """Packets of these streams in file order, without those that cannot be read or bear a broken time stamp."""

@@ -133,7 +133,7 @@ def late_picture(path: Path) -> Path:
 
 def edit_list(path: Path) -> Path:
     source = flash_film(path.with_name("source.mp4"), [Track(clicks(9, FLASHES))])
-    return remuxed(source, path, shift=-1.1, file_options={"avoid_negative_ts": "disabled"})
+    return remuxed(source, path, shift=-1.13, file_options={"avoid_negative_ts": "disabled"})
 
 
 def fragments(path: Path) -> Path:

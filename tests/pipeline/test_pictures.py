@@ -39,7 +39,7 @@ def feed(path: Path, times: list[float], **reading: object) -> tuple[PictureTrac
     held, got = [], []
     with Counted(path) as media:
         stream = media.picture()
-        track = PictureTrack(media, stream, [VIEW], Reading(**reading), iter(times), 0.5)
+        track = PictureTrack(media, stream, [VIEW], Reading(**reading), iter(times), 0.5, 0.0)
         for packet in media.packets(stream):
             got += [shot.got for shot in track.push(packet)]
             held.append(len(track._groups._packets) + len(track._groups._after))
@@ -152,7 +152,7 @@ def test_packets_without_a_time_are_decoded_in_turn(missing, sampling, tmp_path)
     whole = feed(path, times)[1]
     with MediaFile(path) as media:
         stream = media.picture()
-        track, got = PictureTrack(media, stream, [VIEW], Reading(sampling=sampling), iter(times), 0.5), []
+        track, got = PictureTrack(media, stream, [VIEW], Reading(sampling=sampling), iter(times), 0.5, 0.0), []
         for index, packet in enumerate(media.packets(stream)):
             if index >= missing:
                 packet.pts = None
