@@ -47,6 +47,8 @@ class Journal:
     ) -> None:
         self._bar.stop()
         self._board.close()
+        if kind is None:
+            draw_curves(history(self._folder.metrics), self._folder.curves)
 
     def say(self, line: str) -> None:
         self._console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -125,10 +125,3 @@ def test_a_signal_to_one_rank_stops_both_at_one_step(settings: dict[str, object]
     assert [rank.wait(60) for rank in ranks] == [75, 75]
     position = load(Path(str(settings["run"])) / "last.pt").position
     assert position is not None and position["consumed"] == BATCH * position["step"] > 0
-
-
-def test_a_batch_that_ranks_cannot_share_is_refused(settings: dict[str, object], root: Path) -> None:
-    ranks = two_ranks(root, {**settings, "batch": 7})
-    told = [rank.communicate(timeout=100)[1] for rank in ranks]
-    assert all(rank.returncode == 1 for rank in ranks)
-    assert any("a batch of 7 clips cannot be shared by 2 ranks" in each for each in told)

@@ -260,6 +260,7 @@ def test_without_a_validation_split_one_line_says_so(
     told = capsys.readouterr().err
     assert told.count("training without validation") == 1 and "top-1" not in told
     assert (settings.run / "last.pt").exists() and not (settings.run / "best.pt").exists()
+    assert (settings.run / "curves.png").exists()
 
 
 def test_one_line_says_what_to_do_without_a_gpu(settings: TrainSettings, root: Path) -> None:
@@ -297,3 +298,13 @@ def test_a_compiler_that_does_not_work_costs_one_line(
     assert capsys.readouterr().err.count("without torch.compile, it does not work here: no C++ compiler\n") == 1
     with pytest.raises(ContractError, match="compile=true, but the compiler does not work: no C"):
         run(replace(settings, compile=True, steps=5))
+
+
+@pytest.mark.gpu
+def test_a_gpu_learns_the_same_lesson(settings: TrainSettings) -> None:
+    run(replace(settings, device="cuda", compile="auto", steps=120))
+    last = rows(settings)[-1]["validation"]
+    assert last["objects/kl"] < 0.5 * min(last["objects/kl_mean"], last["objects/kl_uniform"])
+    assert settings.run is not None
+    run(replace(settings, steps=121))  # and a CPU may go on with it
+    assert load(settings.run / "last.pt").position == {"step": 121, "consumed": 968, "seed": 0}
