@@ -114,13 +114,21 @@ def _locked(path: Path) -> Iterator[None]:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+        if _is_still(path, descriptor):
             break
-        os.close(descriptor)  # it was renamed or removed while we waited
+        os.close(descriptor)
     try:
         yield
     finally:
         os.close(descriptor)
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    """Whether the path leads to the open file: it may have been renamed or removed while we waited for its lock."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _removed_as_stale(partial: Path) -> bool:

@@ -51,6 +51,7 @@ def overrides(settings: TrainSettings) -> list[str]:
     layers = [vars(layer) for layer in settings.student.layers]
     words = {name: getattr(settings, name) for name in ("shards", "run", "device", "batch", "steps", "seed")}
     words |= {name: getattr(settings, name) for name in ("log_every", "validate_every", "save_every")}
+    words |= {f"streaming.{name}": getattr(settings.streaming, name) for name in ("threads", "prefetch")}
     words |= {"compile": str(settings.compile).lower(), "student.name": settings.student.name}
     words |= {f"student.output.{name}": value for name, value in vars(settings.student.output).items()}
     words["student.layers"] = json.dumps(layers).replace('"', "")
@@ -60,6 +61,12 @@ def overrides(settings: TrainSettings) -> list[str]:
 def start(settings: TrainSettings, root: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "train", *overrides(settings)]
     return subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True)
+
+
+def finish(settings: TrainSettings, root: Path) -> None:
+    process = start(settings, root)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
 
 
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
@@ -127,10 +134,11 @@ def test_kill_9_and_resume_is_the_undisturbed_run_bit_by_bit(
     position = load(settings.run / "last.pt").position
     assert position is not None and position["step"] % settings.save_every == 0
 
+    # Each in a process of its own, as a user's: what other tests have imported may keep the compiler from working.
     resumed = replace(settings, steps=position["step"] + 13, streaming=Streaming(threads=1, prefetch=1))
-    run(resumed)
+    finish(resumed, root)
     undisturbed = replace(resumed, run=tmp_path / "undisturbed", streaming=Streaming(threads=7))
-    run(undisturbed)
+    finish(undisturbed, root)
     assert undisturbed.run is not None
     assert state(settings.run) == state(undisturbed.run)
     steps = [row["step"] for row in rows(resumed) if "loss" in row]
