@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-
 from evaluate.figures.confusion import draw_confusion
 from evaluate.figures.filters import draw_filters
 from evaluate.figures.units import Unit, find_units
@@ -14,14 +12,13 @@ from evaluate.reproduce.pictures import LAYER, Moment, moment_of
 from evaluate.scores import Scores
 from evaluate.subject import Subject
 from pipeline.report.exhibit import Exhibit, data_url, exhibit_of
-from pipeline.report.page import in_bytes, in_percent, in_time, readable
+from pipeline.report.page import STYLE, template
 from pipeline.report.sample import evenly, sampled, teacher_heads
 from pipeline.report.survey import Survey, survey_of
 from shards.manifest import Manifest, write_whole
 from train.runfolder import RunFolder
 
 TEMPLATE = "story.html.j2"
-STYLE = Path(__file__).parents[1] / "pipeline" / "report"  # the pages of the project look alike
 EXHIBITS = 8  # clips shown
 UNITS = 4
 
@@ -36,7 +33,7 @@ def write_story(page: Path, *, shards: Path, run: Path, scores: Path, head: str,
     subject = Subject.load(folder.last)
     found = Scores.load(scores)
     probe = Probe.of(found)
-    told = _template().render(
+    told = template(TEMPLATE, Path(__file__).parent, STYLE).render(
         origin=origin,
         survey=survey,
         clip=manifest.clip,
@@ -72,22 +69,3 @@ def _link(page: Path, target: Path) -> str:
     """The way from the page to a file beside or below it; empty where there is no such file."""
     is_near = target.is_file() and target.resolve().is_relative_to(page.parent.resolve())
     return target.resolve().relative_to(page.parent.resolve()).as_posix() if is_near else ""
-
-
-def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader([Path(__file__).parent, STYLE]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "readable": readable,
-        "bytes": in_bytes,
-        "time": in_time,
-        "percent": in_percent,
-        "count": "{:,}".format,
-        "nats": "{:.2f}".format,
-    }
-    return environment.get_template(TEMPLATE)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipeline.keys import video_of
 from pipeline.plan import Plan
 from shards.manifest import ContractError, write_whole
 from shards.sidefile import Reject, SideFile
@@ -73,7 +74,7 @@ def account_for(plan: Plan, sides: Iterable[SideFile], sample_rate: int) -> Acco
     rejected: dict[str, Reject] = {}
     clips = samples = 0
     for side in sides:
-        accepted.update(key.rsplit("-", 1)[0] for key in side.keys)
+        accepted.update(video_of(key) for key in side.keys)
         rejected.update((reject.key, reject) for reject in side.rejects)
         clips += len(side.keys)
         samples += sum(side.samples)

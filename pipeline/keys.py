@@ -25,6 +25,11 @@ def clip_key(video_key: str, clip: int) -> str:
     return f"{video_key}-{clip:05d}"
 
 
+def video_of(key: str) -> str:
+    """The key of the video that a clip's key belongs to: the way back from `clip_key`."""
+    return key.rpartition("-")[0]
+
+
 def split_of(key: str, validation_share: float, seed: int) -> str:
     """`train` or `validation`, by a hash, so that it stays what it is when videos are added."""
     draw = int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode()).digest()[:8], "big") / 2**64

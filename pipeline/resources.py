@@ -46,7 +46,7 @@ class Resources:
         machine = Machine(
             devices=self._devices(),
             decoders=decoders,
-            slots=self.slots or 4 * self.batch_clips + 2 * decoders,
+            slots=max(self.slots or 4 * self.batch_clips + 2 * decoders, self.batch_clips),
             batch_clips=self.batch_clips,
             stall_seconds=self.stall_seconds,
         )

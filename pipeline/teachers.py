@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from pipeline.classes import IMAGENET, imagenet_classes, read_classes
 from pipeline.networks import last_linear, load_network
 from pipeline.teacherset import TeacherSet, TeacherSpec, Transform
-from pipeline.weights import promised_hash, release_of, require_files, sha256_of, weights_file
+from pipeline.weights import promised_hash, release_of, require_files, weights_file
 from shards.manifest import ContractError, TeacherCard
+from shards.sidefile import sha256_of
 
 __all__ = ["Teacher", "TeacherSet", "TeacherSpec", "Transform", "cards"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import pickle
 import re
@@ -101,11 +100,6 @@ def require_files(heads: Mapping[str, TeacherSpec]) -> None:
             droppable = ", ".join(f"`teachers.heads.{head}=null`" for head in dict(missing))
             lines.append(f"or do without a head: {droppable}")
         raise ContractError("\n".join(["files of the teachers are missing. Put each where this says:", *lines]))
-
-
-def sha256_of(path: Path) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def promised_hash(path: Path) -> str:

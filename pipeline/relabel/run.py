@@ -13,6 +13,7 @@ from pipeline.children import Job
 from pipeline.decoder import Task
 from pipeline.folder import exclusive, spool
 from pipeline.frames import Reading
+from pipeline.keys import video_of
 from pipeline.progress import Progress
 from pipeline.report import write_report
 from pipeline.resources import Resources, heads_of
@@ -46,8 +47,8 @@ def run(settings: RelabelSettings) -> None:
     with exclusive(settings.shards), Progress(settings.shards / "pipeline.log") as progress:
         relabelled = replace(manifest, teacher_set=settings.teachers.name, teachers=teacher_cards)
         agree_on_manifest(folder, relabelled)
-        videos = {side.shard: len({key.rsplit("-", 1)[0] for key in side.keys}) for side in finished(settings.shards)}
-        todo = [shard for shard in videos if not (folder / f"{shard}.json").exists()]
+        videos = {side.shard: len({video_of(key) for key in side.keys}) for side in finished(settings.shards)}
+        todo = [shard for shard in videos if videos[shard] and not (folder / f"{shard}.json").exists()]
         if not todo:
             log.info("%s: labels of all %d finished shards stand already", folder, len(videos))
             return

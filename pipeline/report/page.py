@@ -13,6 +13,8 @@ from pipeline.report.survey import survey_of
 from shards.codec import DamagedExample
 from shards.manifest import ContractError, Manifest, write_whole
 
+STYLE = Path(__file__).parent  # templates and style of the project's pages
+
 NAME = "report.html"
 EXHIBITS = 12  # clips shown
 HEARD = 1_000  # clips whose posteriors the teachers' statistics are drawn from
@@ -33,7 +35,7 @@ def write_report(folder: Path) -> Path:
         exhibits = [exhibit_of(shard, clip, manifest.clip) for shard, clip in chosen]
     except DamagedExample as error:
         raise ContractError(f"{folder}: {error}. See what is wrong with `python -m shards check {folder}`") from None
-    page = _template().render(
+    page = template("page.html.j2", STYLE).render(
         name=folder.resolve().name,
         manifest=manifest,
         survey=survey,
@@ -75,9 +77,10 @@ def in_percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.095 else f"{100 * share:.1f} %"
 
 
-def _template() -> Template:
+def template(name: str, *folders: Path) -> Template:
+    """A page's template, out of the first of these folders that has it; everything it is given is escaped."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(folders),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -89,5 +92,6 @@ def _template() -> Template:
         "time": in_time,
         "percent": in_percent,
         "count": "{:,}".format,
+        "nats": "{:.2f}".format,
     }
-    return environment.get_template("page.html.j2")
+    return environment.get_template(name)

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.keys import video_of
+from pipeline.plan import NAME as PLAN
 from shards.clip import ClipSpec
 from shards.manifest import ContractError
 from shards.sidefile import Reject, SideFile
 
-PLAN = "plan.jsonl"
 EXAMPLES = 5  # of each kind of reject, of duplicates, of dropped clips
 
 
@@ -84,7 +85,7 @@ def survey_of(folder: Path, clip: ClipSpec) -> Survey:
     _count_plan(folder / PLAN, survey)
     for side in sides(folder):
         split = survey.splits[side.split]
-        videos = {key.rsplit("-", 1)[0] for key in side.keys}
+        videos = {video_of(key) for key in side.keys}
         split.shards += 1
         split.videos += len(videos)
         split.clips += len(side.keys)

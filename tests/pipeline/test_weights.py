@@ -25,8 +25,9 @@ from torchvision.models.densenet import DenseNet
 
 from pipeline.networks import fill
 from pipeline.teacherset import TeacherSpec, Transform
-from pipeline.weights import classes_file, read_state_dict, release_of, require_files, sha256_of, weights_file
+from pipeline.weights import classes_file, read_state_dict, release_of, require_files, weights_file
 from shards.manifest import ContractError
+from shards.sidefile import sha256_of
 
 IMAGENET = Transform(256, 224, "rgb", [123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
 
