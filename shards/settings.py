@@ -39,6 +39,8 @@ def build(kind: Any, value: Any, key: str = "") -> Any:
         return origin(build(parts[0], item, f"{key}[{index}]") for index, item in enumerate(value))
     if kind is Path and isinstance(value, str) and value:
         return Path(value).expanduser() if value.startswith("~/") else Path(value)
+    if kind is str and key.endswith("]") and type(value) is int:
+        return str(value)  # folds=[1]: in a list, typed words are parsed before their kind is known
     if kind in (bool, str) and isinstance(value, kind):
         return value
     if kind in (int, float) and _is_number(value, whole=kind is int):

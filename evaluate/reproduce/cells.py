@@ -52,7 +52,8 @@ def _cell(row: Row, column: Column, settings: ReproduceSettings, plans: Plans, a
     if row.origin == "literature":
         return Cell(paper)
     try:
-        ours, interval, note = ORIGINS[row.origin](row, column, settings, plans)
+        make = _of_videos if column.modality else ORIGINS[row.origin]
+        ours, interval, note = make(row, column, settings, plans)
     except Missing as missing:
         return Cell(paper, missing=missing.what, command=missing.command)
     except ContractError as error:
@@ -127,7 +128,6 @@ ORIGINS: dict[str, Callable[[Row, Column, ReproduceSettings, Plans], Found]] = {
     "forest": _of_baseline,
     "random": _of_baseline,
     "supervised": _of_supervised,
-    "videos": _of_videos,
 }
 
 

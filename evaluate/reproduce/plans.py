@@ -27,7 +27,7 @@ class Plans:
         rows = [row for table in TABLES for row in table.rows]
         columns = [column for table in TABLES for column in table.columns]
         benchmarks = {row.benchmark for row in rows} | {column.benchmark for column in columns}
-        names = {row.name for row in rows if row.origin in ("experiment", "videos")}
+        names = {row.name for row in rows if row.origin == "experiment"}
         experiments = {
             name: compose(TrainSettings, "train", [f"experiment={name}", "shards=any"], conf) for name in sorted(names)
         }

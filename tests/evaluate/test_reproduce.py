@@ -102,9 +102,9 @@ TABLE = Table(
         Row("untrained", (None,), "random", layer="conv2"),
         Row("hand-crafted", (67.5,), "mfcc"),
         Row("labels", (51.1,), "supervised", "tiny"),
-        Row("videos", (32.4,), "videos", "row"),
     ),
 )
+SEEN = Table(10, "Another", (Column("sound", modality="sound"),), (Row("videos", (32.4,), "experiment", "row"),))
 
 
 def cells(settings: ReproduceSettings) -> dict[str, dict[str, object]]:
@@ -114,8 +114,8 @@ def cells(settings: ReproduceSettings) -> dict[str, dict[str, object]]:
 def test_cells_are_filled_or_say_what_is_missing(
     settings: ReproduceSettings, tiny_plans: Plans, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evaluate.reproduce.run.TABLES", (TABLE,))
-    settings.tables = [9]
+    monkeypatch.setattr("evaluate.reproduce.run.TABLES", (TABLE, SEEN))
+    settings.tables = [9, 10]
     run(settings, tiny_plans)
     found = cells(settings)
     assert found["quoted"]["paper"] == 0.81 and found["quoted"]["ours"] is None and not found["quoted"]["missing"]
