@@ -176,6 +176,12 @@ def _read_table(path: Path, columns: Iterable[str], remedy: str) -> list[dict[st
     absent = [column for column in columns if column not in (reader.fieldnames or [])]
     if absent:
         raise ContractError(f"{path} has no column {', '.join(absent)}, it has {reader.fieldnames}. {remedy}")
+    for row in rows:
+        empty = [column for column in columns if not row[column]]
+        if empty:
+            raise ContractError(
+                f"{path}: a row has no {', '.join(empty)}: {list(row.values())}. Fill it in, or take it out"
+            )
     return rows
 
 

@@ -6,30 +6,20 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from evaluate.reproduce.cells import Filled
 from evaluate.reproduce.pictures import Picture
 from evaluate.reproduce.settings import ReproduceSettings
+from pipeline.report.page import STYLE, template
 from shards.manifest import write_whole
 
-HERE = Path(__file__).parent
-STYLE = HERE.parents[1] / "pipeline" / "report"  # the pages of the project look alike
+TEMPLATE = "index.html.j2"
 
 
 def write_page(
     folder: Path, settings: ReproduceSettings, tables: list[Filled], pictures: list[Picture]
 ) -> tuple[Path, Path]:
     """index.html and reproduce.json in `folder`."""
-    environment = Environment(
-        loader=FileSystemLoader([HERE, STYLE]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = "{:.1%}".format
-    page = environment.get_template("index.html.j2").render(tables=tables, pictures=pictures, settings=settings)
+    page = template(TEMPLATE, Path(__file__).parent, STYLE).render(tables=tables, pictures=pictures, settings=settings)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "index.html", page.encode())
     write_whole(folder / "reproduce.json", json.dumps(as_json(tables, pictures), indent=1).encode())

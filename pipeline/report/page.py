@@ -91,6 +91,7 @@ def template(name: str, *folders: Path) -> Template:
         "bytes": in_bytes,
         "time": in_time,
         "percent": in_percent,
+        "tenths": "{:.1%}".format,
         "count": "{:,}".format,
         "nats": "{:.2f}".format,
     }
