@@ -13,7 +13,8 @@ from shards.manifest import ContractError
 class Layer:
     """One column of the paper's Table 1 or 2: with `filters` a convolution, without a max pool.
 
-    The output layer has no `filters` either: it is a convolution per head, with as many as the head has classes.
+    `kind` names another module of train/blocks.py: `mean` is a pool, `residual` two convolutions with a shortcut. The
+    output layer has no `filters` either: it is a convolution per head, with as many as the head has classes.
     """
 
     name: str
@@ -21,24 +22,43 @@ class Layer:
     stride: int
     padding: int = 0
     filters: int | None = None
+    kind: str | None = None  # of train/blocks.py; None: what the filters say
 
     def __post_init__(self) -> None:
         if min(self.kernel, self.stride) < 1 or self.padding < 0 or (self.filters is not None and self.filters < 1):
             raise ValueError(f"a layer needs a positive kernel, stride and filters, not {self}")
+        if self.kind == "residual" and self.kernel != 2 * self.padding + 1:
+            # The second convolution keeps the steps of the first, which the shortcut has too.
+            raise ValueError(f"a residual layer's kernel is twice its padding and 1, not {self}")
 
     @property
     def is_pool(self) -> bool:
         return self.filters is None
 
+    @property
+    def span(self) -> int:
+        """Steps of its input that one step depends on."""
+        return 1 + (self.kernel - 1) * self._reaches
+
+    @property
+    def margin(self) -> int:
+        """Steps by which the first step reaches out of its input."""
+        return self.padding * self._reaches
+
+    @property
+    def _reaches(self) -> int:
+        # A residual layer's second convolution sees the first one's steps, which are `stride` apart.
+        return 1 + self.stride if self.kind == "residual" else 1
+
     def steps(self, length: int) -> int:
         """Steps out of `length` steps in; incomplete windows at the end are dropped (`floor`), as in Torch7."""
         if length == 0:
             return 0  # padding alone is no sound
-        return max(0, (length + 2 * self.padding - self.kernel) // self.stride + 1)
+        return max(0, (length + 2 * self.margin - self.span) // self.stride + 1)
 
     def shortest(self, steps: int) -> int:
         """The fewest steps in that give `steps` out."""
-        return max(1, (steps - 1) * self.stride + self.kernel - 2 * self.padding)
+        return max(1, (steps - 1) * self.stride + self.span - 2 * self.margin)
 
 
 @dataclass(frozen=True)
@@ -101,7 +121,7 @@ class StudentSpec:
         """Samples that one step of `layer` depends on (some of them padding at the ends of the sound)."""
         field, stride = 1, 1
         for each in self.through(layer):
-            field += (each.kernel - 1) * stride
+            field += (each.span - 1) * stride
             stride *= each.stride
         return field
 
@@ -109,6 +129,6 @@ class StudentSpec:
         """Sample at the middle of what step number `step` of `layer` sees, from the sound's start."""
         padding, stride = 0, 1
         for each in self.through(layer):
-            padding += each.padding * stride
+            padding += each.margin * stride
             stride *= each.stride
         return step * stride - padding + (self.receptive_field(layer) - 1) / 2

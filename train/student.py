@@ -1,14 +1,14 @@
-"""The student: a stack of convolutions over the raw waveform, and one output convolution per teacher head."""
+"""The student: a stack of layers over the raw waveform, and one output convolution per teacher head."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from shards.manifest import ContractError
+from train.blocks import block_of
 from train.layers import Layer, StudentSpec
 
 # Full scale of the waveform (paper section 2: [-256, 256]). The authors' training and feature extraction multiply
@@ -34,16 +34,8 @@ class Trunk(nn.Module):
         self.channels = 1  # of the last layer
         self.blocks = nn.ModuleDict()
         for layer in layers:
-            self.blocks[layer.name] = self._block(layer)
-
-    def _block(self, layer: Layer) -> nn.Module:
-        if layer.filters is None:
-            # MaxPool1d, as max_pool2d on an unsqueezed axis is 6 times slower on a CPU without gradients.
-            return nn.MaxPool1d(layer.kernel, layer.stride, layer.padding)
-        convolution = nn.Conv1d(self.channels, layer.filters, layer.kernel, layer.stride, layer.padding)
-        self.channels = layer.filters
-        norm = nn.BatchNorm1d(layer.filters, eps=1e-5)
-        return nn.Sequential(OrderedDict(conv=convolution, norm=norm, relu=nn.ReLU(inplace=True)))
+            self.blocks[layer.name] = block_of(layer, self.channels)
+            self.channels = layer.filters or self.channels
 
     @property
     def layers(self) -> list[str]:
