@@ -11,6 +11,15 @@ from numpy.typing import NDArray
 from shards.clip import ClipSpec
 
 
+@dataclass(frozen=True)
+class Skip:
+    """A clip that was drawn for a row and left out, because its bytes are not those that were written."""
+
+    row: int
+    clip: int  # catalog index
+    reason: str
+
+
 @dataclass(eq=False)
 class Batch:
     """Bytes as they lie in the shards; scaling, tiling and everything else happens on the device.
@@ -26,6 +35,7 @@ class Batch:
     clips: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))  # (count,), catalog indices
     position: int = 0  # of row 0 in the stream; row i stands at position + i
     consumed: int = 0  # what a checkpoint keeps once this batch is trained on: clips of all ranks together
+    skipped: list[Skip] = field(default_factory=list)  # in no order; `clips` has what stands in their rows instead
 
     def __post_init__(self) -> None:
         _require(self.waveform, np.int16, self.rows, "waveform")

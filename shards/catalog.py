@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.clip import ClipSpec
-from shards.columns import Columns, Counts, Keys, Places, load_columns
+from shards.columns import Checksums, Columns, Counts, Keys, Places, load_columns
 from shards.location import metadata
 from shards.manifest import ContractError, Manifest, TeacherCard, require_same
 from shards.store import Tar
@@ -39,6 +39,8 @@ class Catalog:
     windows: Counts
     sound_places: Places
     posterior_places: dict[str, Places]  # head -> places in `labels`
+    sound_checksums: Checksums
+    posterior_checksums: dict[str, Checksums]
     posterior_sums: dict[str, NDArray[np.float64]]  # head -> sum over all windows of all clips, (classes,)
 
     @property
@@ -151,6 +153,10 @@ def _assemble(
         windows=np.concatenate([np.empty(0, np.int64), *(columns.windows for columns in shards)]),
         sound_places=_joined(columns.sounds for columns in shards),
         posterior_places={head: _joined(columns.posteriors[head] for columns in labels) for head in heads},
+        sound_checksums=_joined_checksums(columns.sound_checksums for columns in shards),
+        posterior_checksums={
+            head: _joined_checksums(columns.posterior_checksums[head] for columns in labels) for head in heads
+        },
         posterior_sums={
             head: sum(
                 (columns.posterior_sums[head] for columns in labels), np.zeros(len(labelled.teachers[head].classes))
@@ -158,6 +164,10 @@ def _assemble(
             for head in heads
         },
     )
+
+
+def _joined_checksums(checksums: Iterable[Checksums]) -> Checksums:
+    return np.concatenate([np.empty(0, np.uint32), *checksums])
 
 
 def _joined(places: Iterable[Places]) -> Places:

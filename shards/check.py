@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.checksum import checksum
 from shards.codec import DamagedExample
 from shards.example import Example
 from shards.manifest import ContractError, Manifest
@@ -50,6 +51,7 @@ def check(folder: Path) -> Checked:
             if (len(example.waveform), _windows(example)) != (side.samples[clip], side.windows[clip]):
                 raise Fault(f"{where}: the side file says {side.samples[clip]} samples, {side.windows[clip]} windows")
             _check_example(where, example, manifest)
+            _check_checksums(where, example, side, clip, manifest.audio)
     for teachers in sorted((folder / "teachers").glob("*/")):
         _check_teacher_set(folder, teachers)
     return Checked(shards, len(seen), samples / manifest.clip.sample_rate)
@@ -111,6 +113,14 @@ def _check_example(where: str, example: Example, manifest: Manifest) -> None:
             raise Fault(f"{where}: {head} is no posterior, its rows sum to {sums.tolist()}")
     if len(example.meta.frame_got) != windows * clip.frames_per_window:
         raise Fault(f"{where}: {len(example.meta.frame_got)} frames for {windows} windows")
+
+
+def _check_checksums(where: str, example: Example, side: SideFile, clip: int, audio: str) -> None:
+    arrays = {audio: checksum(example.waveform)}
+    arrays |= {f"{head}.npy": checksum(posterior) for head, posterior in example.posteriors.items()}
+    for name, found in arrays.items():
+        if (said := side.checksums.get(name, [-1] * (clip + 1))[clip]) != found:
+            raise Fault(f"{where}.{name} has checksum {found}, the side file says {said}")
 
 
 def _check_teacher_set(folder: Path, teachers: Path) -> None:

@@ -20,6 +20,7 @@ from shards.store import REMEDY, Tar
 
 Keys = NDArray[Any]  # (clips,) of StringDType, whose strings have a width each
 Counts = NDArray[np.int64]  # (clips,)
+Checksums = NDArray[np.uint32]  # (clips,), of what a member decodes to
 Places = NDArray[np.int64]  # (clips, 2): offset and bytes of a member's payload in its tar
 MAX_NPY_HEADER_BYTES = 10 + 2**16  # of version 1.0
 SHA256 = re.compile("[0-9a-f]{64}")  # nothing else may become the name of a file in the cache
@@ -35,6 +36,8 @@ class Columns:
     windows: Counts
     sounds: Places  # empty where only labels are wanted
     posteriors: dict[str, Places]
+    sound_checksums: Checksums  # empty where only labels are wanted
+    posterior_checksums: dict[str, Checksums]
     posterior_sums: dict[str, NDArray[np.float64]]  # head -> sum over all windows of all clips, (classes,)
 
 
@@ -50,6 +53,8 @@ def load_columns(path: Path, location: str, manifest: Manifest, *, sound: bool) 
             windows=np.array(side.windows, np.int64),
             sounds=_places(side, manifest.audio) if sound and side.keys else np.empty((0, 2), np.int64),
             posteriors={head: _places(side, f"{head}.npy") for head in heads},
+            sound_checksums=_checksums(side, manifest.audio) if sound and side.keys else np.empty(0, np.uint32),
+            posterior_checksums={head: _checksums(side, f"{head}.npy") for head in heads},
             posterior_sums={head: np.array(side.posterior_sums[head], np.float64) for head in heads},
         )
         if side.shard != path.stem or not SHA256.fullmatch(side.tar_sha256):
@@ -65,6 +70,10 @@ def _places(side: SideFile, extension: str) -> Places:
     if None in places:
         raise ValueError(f"{side.keys[places.index(None)]}.{extension} is missing")
     return np.array(places, np.int64).reshape(-1, 2)
+
+
+def _checksums(side: SideFile, extension: str) -> Checksums:
+    return np.array(side.checksums[extension], np.uint32)
 
 
 def _require_possible(columns: Columns, manifest: Manifest) -> None:

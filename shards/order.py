@@ -63,6 +63,10 @@ class Order:
             position, count = position + len(part), count - len(part)
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
+    def after(self, position: int) -> Iterator[int]:
+        """The clips that follow a position in the stream, until each has come at least once."""
+        return (int(self.take(place, 1)[0]) for place in range(position + 1, position + 2 * self.clips))
+
     def shards_ahead(self, position: int) -> tuple[int, ...]:
         """The shards of the block at `position`, and those of the block after it, across the end of an epoch."""
         epoch, block, within = self._locate(position)

@@ -11,10 +11,11 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from shards.manifest import ContractError, write_whole
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Reject:
 
 @dataclass(frozen=True)
 class SideFile:
-    """Facts on one shard. The lists under `keys`, `samples`, `windows` and each of `members` run in parallel."""
+    """Facts on one shard. `keys`, `samples`, `windows` and each list of `members` and `checksums` run in parallel."""
 
     shard: str  # train-000000
     tar_bytes: int
@@ -38,6 +39,7 @@ class SideFile:
     samples: list[int]
     windows: list[int]
     members: dict[str, list[tuple[int, int] | None]]  # extension -> (offset, bytes) of the payload, clip by clip
+    checksums: dict[str, list[int]]  # extension (wav, objects.npy) -> checksum of the array in it, clip by clip
     posterior_sums: dict[str, list[float]]  # head -> sum over all windows of all clips, (classes,)
     rejects: list[Reject]
     dropped: list[Reject]  # clips given up in videos that gave others
@@ -58,7 +60,10 @@ class SideFile:
         try:
             fields = json.loads(path.read_bytes())
             if fields.get("format") != FORMAT:
-                raise ValueError(f"format {fields.get('format')}, this program reads {FORMAT}")
+                raise ContractError(
+                    f"{path} has format {fields.get('format')}, this program reads {FORMAT}: "
+                    "read it with the version that wrote it, or make the shards again"
+                )
             fields["rejects"] = [Reject(**reject) for reject in fields["rejects"]]
             fields["dropped"] = [Reject(**reject) for reject in fields["dropped"]]
             fields["members"] = {
@@ -66,11 +71,18 @@ class SideFile:
                 for extension, places in fields["members"].items()
             }
             side = cls(**fields)
+            columns: list[list[Any]] = [
+                side.keys,
+                side.samples,
+                side.windows,
+                *side.members.values(),
+                *side.checksums.values(),
+            ]
+            lengths = set(map(len, columns))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ContractError(
                 f"{path} is not a shard's side file: {error}. Delete it to have the shard made again."
             ) from None
-        lengths = {len(side.keys), len(side.samples), len(side.windows), *map(len, side.members.values())}
         if len(lengths) > 1:
             raise ContractError(f"{path}: its columns have different lengths {sorted(lengths)}. Delete it.")
         return side

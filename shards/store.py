@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +18,7 @@ from shards.location import is_remote
 from shards.manifest import ContractError
 
 REMEDY = "Delete the shard's .tar and .json and make it again with the same `make` command."
+REMEDY_OR_SKIP = f"{REMEDY[:-1]}, or train without what is damaged: streaming.on_bad_shard=skip."
 
 
 class DamagedShard(ContractError):
@@ -56,7 +58,7 @@ class OpenTar:
 class Store:
     """Opens tars, each once, in threads of its own; the first touch compares the length and, if asked, the hash.
 
-    `open_remote` opens the tars whose location is a URL: `Cache.open`. To be asked by one thread.
+    `open_remote` opens the tars whose location is a URL: `Cache.open`.
     """
 
     def __init__(
@@ -65,20 +67,23 @@ class Store:
         self._verify, self._open_remote = verify, open_remote
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="store")
         self._tars: dict[Tar, Future[OpenTar]] = {}
+        self._lock = threading.Lock()  # of `_tars`
         self._verified: set[Tar] = set()
 
     def ask(self, tar: Tar) -> Future[OpenTar]:
         """The tar, as soon as it is here; its result raises DamagedShard, or OSError where it cannot be fetched."""
-        if tar not in self._tars:
-            self._tars[tar] = self._pool.submit(self._open_whole, tar)
-        return self._tars[tar]
+        with self._lock:
+            if tar not in self._tars:
+                self._tars[tar] = self._pool.submit(self._open_whole, tar)
+            return self._tars[tar]
 
     def want(self, tars: Sequence[Tar]) -> None:
         """What is needed from now on, in this order: it is opened or fetched ahead, all else is let go."""
         for tar in tars:
             self.ask(tar)
         wanted = set(tars)
-        self._tars = {tar: future for tar, future in self._tars.items() if tar in wanted}
+        with self._lock:
+            self._tars = {tar: future for tar, future in self._tars.items() if tar in wanted}
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
@@ -90,11 +95,15 @@ class Store:
         try:
             opened = OpenTar(Path(tar.location))
         except OSError as error:
-            raise DamagedShard(f"{tar.location} cannot be opened: {error.strerror}. {REMEDY}") from None
+            raise DamagedShard(f"{tar.location} cannot be opened: {error.strerror}. {REMEDY_OR_SKIP}") from None
         if opened.bytes != tar.bytes:
-            raise DamagedShard(f"{tar.location} has {opened.bytes} bytes, its side file says {tar.bytes}. {REMEDY}")
+            raise DamagedShard(
+                f"{tar.location} has {opened.bytes} bytes, its side file says {tar.bytes}. {REMEDY_OR_SKIP}"
+            )
         if self._verify and tar not in self._verified:
             if (found := opened.sha256()) != tar.sha256:
-                raise DamagedShard(f"{tar.location} has sha256 {found}, its side file says {tar.sha256}. {REMEDY}")
+                raise DamagedShard(
+                    f"{tar.location} has sha256 {found}, its side file says {tar.sha256}. {REMEDY_OR_SKIP}"
+                )
             self._verified.add(tar)
         return opened

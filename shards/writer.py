@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from webdataset.writer import TarWriter
 
+from shards.checksum import checksum
 from shards.codec import encode, encode_labels
 from shards.example import Example
 from shards.sidefile import Reject, SideFile, index_members, sha256_of
@@ -31,10 +32,12 @@ class ShardWriter:
         self._keys: list[str] = []
         self._samples: list[int] = []
         self._windows: list[int] = []
+        self._checksums: dict[str, list[int]] = {}
         self._sums: dict[str, NDArray[np.float64]] = {}
 
     def write(self, example: Example) -> None:
         self._tar.write(encode(example, self.sample_rate, self.audio))
+        self._checksums.setdefault(self.audio, []).append(checksum(example.waveform))
         self._count(example.key, len(example.waveform), example.posteriors)
 
     def write_labels(self, key: str, samples: int, posteriors: dict[str, NDArray[np.float16]]) -> None:
@@ -47,6 +50,7 @@ class ShardWriter:
         self._samples.append(samples)
         self._windows.append(len(next(iter(posteriors.values()))))
         for head, posterior in posteriors.items():
+            self._checksums.setdefault(f"{head}.npy", []).append(checksum(posterior))
             self._sums[head] = self._sums.get(head, np.zeros(1)) + posterior.astype(np.float64).sum(axis=0)
 
     def finish(
@@ -71,6 +75,7 @@ class ShardWriter:
             samples=self._samples,
             windows=self._windows,
             members={extension: [index[key].get(extension) for key in self._keys] for extension in extensions},
+            checksums=self._checksums,
             posterior_sums={head: total.tolist() for head, total in self._sums.items()},
             rejects=list(rejects),
             dropped=list(dropped),

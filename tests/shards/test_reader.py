@@ -187,12 +187,32 @@ def test_a_shard_truncated_while_it_is_open_never_reaches_a_batch(tmp_path: Path
             drawn(reader, 5)
 
 
-def test_a_flipped_bit_is_found_by_verify_and_only_by_it(tmp_path: Path, make_shards: MakeShards) -> None:
-    catalog = load_catalog(str(make_shards(tmp_path, SHARDS)), "train")
-    offset, size = catalog.sound_places[0].tolist()
-    _damaged(tmp_path, catalog, 0, [offset + size - 1], b"\x55")
+def _flip_a_bit(folder: Path, catalog: Catalog, clip: int, place: int) -> None:
+    tar = folder / f"{catalog.sounds[catalog.shard[clip]].shard}.tar"
+    data = bytearray(tar.read_bytes())
+    data[place] ^= 0x10
+    tar.write_bytes(data)
+
+
+@pytest.mark.parametrize("audio", ["wav", "flac"])
+def test_a_flipped_bit_in_sound_or_labels_stops_with_shard_and_key(
+    tmp_path: Path, make_shards: MakeShards, audio: str
+) -> None:
+    catalog = load_catalog(str(make_shards(tmp_path, SHARDS, audio=audio)), "train")
+    for places, member in ((catalog.sound_places, audio), (catalog.posterior_places["scenes"], r"scenes\.npy")):
+        offset, size = places[6].tolist()
+        _flip_a_bit(tmp_path, catalog, 6, offset + size - 9)
+        reader = training_reader(catalog, ring_of(catalog, 4), Streaming(), seed=0, batch=4)
+        with reader, pytest.raises(DamagedShard, match=rf"train-000001\.tar: \S+-00001\.{member}: its .*_shard=skip"):
+            drawn(reader, 5)
+        _flip_a_bit(tmp_path, catalog, 6, offset + size - 9)
     with training_reader(catalog, ring_of(catalog, 4), Streaming(), seed=0, batch=4) as reader:
         drawn(reader, 5)
+
+
+def test_verify_finds_a_flipped_bit_before_anything_is_read(tmp_path: Path, make_shards: MakeShards) -> None:
+    catalog = load_catalog(str(make_shards(tmp_path, SHARDS)), "train")
+    _flip_a_bit(tmp_path, catalog, 0, 0)  # a tar header: no clip's bytes
     reader = training_reader(catalog, ring_of(catalog, 4), Streaming(verify=True), seed=0, batch=4)
     with reader, pytest.raises(DamagedShard, match=r"train-000000\.tar has sha256 .* its side file says"):
         drawn(reader, 5)
