@@ -176,7 +176,7 @@ def test_a_sweep_goes_on_after_a_job_that_fails(
         (["fast=1"], "fast=1 does not fit: fast is true or false"),
         (["loss=l3"], "loss=l3 does not fit: loss is one of kl, l2"),
         (["learn_from=objects"], "learn_from=objects does not fit: learn_from is a list"),
-        (["learn_from=[1]"], "learn_from[0]=1 does not fit: learn_from[0] is text"),
+        (["learn_from=[1.5]"], "learn_from[0]=1.5 does not fit: learn_from[0] is text"),
         (["videos="], "videos= does not fit: videos is a path"),
         (["steps=null"], "steps=null does not fit"),
         (["steps=1,2"], "steps=1,2 gives several values, which only a sweep takes"),
