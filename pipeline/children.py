@@ -6,39 +6,17 @@ import contextlib
 import multiprocessing
 import time
 from ctypes import c_double
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from multiprocessing.sharedctypes import RawValue
 
-from pipeline.decoder import ClipHead, Decoding, Summary, Task, run_decoder
-from pipeline.labeller import Labelling, Posteriors, SlotClip, run_labeller
+from pipeline.decoder import Decoding, Task, run_decoder
+from pipeline.job import Clip, Job
+from pipeline.labeller import Labelling, SlotClip, run_labeller
 from pipeline.slots import Slots
 
 SPAWN = multiprocessing.get_context("spawn")  # children import what they need, and inherit no pipe of a neighbour
-
-
-@dataclass
-class Clip:
-    """A decoded clip, from its slot to its posteriors."""
-
-    head: ClipHead
-    slot: int
-    posteriors: Posteriors | None = None
-
-
-@dataclass
-class Job:
-    """A video under way: decoded once its summary is there, complete once its clips are labelled too."""
-
-    task: Task
-    clips: list[Clip] = field(default_factory=list)
-    summary: Summary | None = None
-    batched: int = 0  # clips handed to a batch so far
-
-    @property
-    def complete(self) -> bool:
-        return self.summary is not None and all(clip.posteriors is not None for clip in self.clips)
 
 
 @dataclass
@@ -48,7 +26,7 @@ class Decoder:
     process: SpawnProcess
     pipe: Connection
     clock: c_double  # when it last made progress
-    job: Job | None = None
+    job: Job[int] | None = None  # whose clips' places are slots
     waits: bool = False  # has a clip in hand and no slot for it
     slot: int | None = None  # granted, and not yet filled
 
@@ -62,7 +40,7 @@ class Decoder:
         theirs.close()
         return cls(process, ours, clock)
 
-    def take(self, job: Job) -> None:
+    def take(self, job: Job[int]) -> None:
         self.job = job
         self._send(job.task)
 
@@ -87,7 +65,7 @@ class Labeller:
     process: SpawnProcess
     pipe: Connection
     ready: bool = False
-    batch: list[Clip] | None = None
+    batch: list[Clip[int]] | None = None
 
     @classmethod
     def start(cls, labelling: Labelling, device: str, slots: Slots) -> Labeller:
@@ -98,6 +76,6 @@ class Labeller:
         theirs.close()
         return cls(process, ours)
 
-    def take(self, batch: list[Clip]) -> None:
+    def take(self, batch: list[Clip[int]]) -> None:
         self.batch = batch
-        self.pipe.send([SlotClip(clip.slot, clip.head.frames, clip.head.windows) for clip in batch])
+        self.pipe.send([SlotClip(clip.place, clip.head.frames, clip.head.windows) for clip in batch])

@@ -15,9 +15,11 @@ import time
 from collections.abc import Callable, Iterator
 from ctypes import c_double
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,9 +90,7 @@ class Summary:
 
 def run_decoder(pipe: Connection, decoding: Decoding, slots_name: str, count: int, clock: c_double) -> None:
     """Loop of the process: a Task in; for each clip `want` out, a slot in, the ClipHead out; a Summary at the end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the executor decides when to stop
-    _die_with_parent()
-    _limit_memory(decoding.memory_gigabytes)
+    shield(decoding.memory_gigabytes)
     slots = Slots.attach(slots_name, decoding.views, decoding.spec.frames, count)
 
     def touch() -> None:
@@ -100,7 +100,10 @@ def run_decoder(pipe: Connection, decoding: Decoding, slots_name: str, count: in
         while True:
             task: Task = pipe.recv()
             touch()
-            pipe.send(_decode(task, decoding, pipe, slots, touch))
+            with open(spool_path(decoding.spool, task), "wb") as spool:
+                hand_over = partial(_into_slot, decoding=decoding, pipe=pipe, slots=slots, spool=spool)
+                summary = decode(task, decoding, hand_over, touch)
+            pipe.send(summary)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the executor is gone, or has closed us
     finally:
@@ -111,7 +114,15 @@ def spool_path(spool: Path, task: Task) -> Path:
     return spool / f"{task.number:09d}.pcm"
 
 
-def _decode(task: Task, decoding: Decoding, pipe: Connection, slots: Slots, touch: Callable[[], None]) -> Summary:
+def shield(memory_gigabytes: float) -> None:
+    """Make this a decode process: it ends with its parent alone, and takes no more memory than it may."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the executor decides when to stop
+    _die_with_parent()
+    _limit_memory(memory_gigabytes)
+
+
+def decode(task: Task, decoding: Decoding, hand_over: Callable[[RawClip], None], touch: Callable[[], None]) -> Summary:
+    """Hand over the clips of one video in order; `touch` is called for each packet read."""
     path = decoding.root / task.path
     size, digest = -1, ""
     try:
@@ -120,14 +131,11 @@ def _decode(task: Task, decoding: Decoding, pipe: Connection, slots: Slots, touc
         if task.sha256 is not None and digest != task.sha256:
             return Summary("changed", f"sha256 is {digest or 'unknown'}, was {task.sha256}", size, digest)
         if task.times is not None:
-            _relabel(task, path, decoding, pipe, slots, touch)
+            _relabel(task, path, decoding, hand_over, touch)
             return Summary(bytes=size, sha256=digest, media_seconds=task.times[-1][-1])
         reader = VideoReader(path, decoding.spec, decoding.views, decoding.reading, touch)
-        with open(spool_path(decoding.spool, task), "wb") as spool:
-            for clip in reader.clips():
-                spool.write(clip.waveform.tobytes())
-                spool.flush()
-                _hand_over(clip, decoding, pipe, slots)
+        for clip in reader.clips():
+            hand_over(clip)
         return Summary(
             bytes=size,
             sha256=digest,
@@ -145,7 +153,7 @@ def _decode(task: Task, decoding: Decoding, pipe: Connection, slots: Slots, touc
 
 
 def _relabel(
-    task: Task, path: Path, decoding: Decoding, pipe: Connection, slots: Slots, touch: Callable[[], None]
+    task: Task, path: Path, decoding: Decoding, hand_over: Callable[[RawClip], None], touch: Callable[[], None]
 ) -> None:
     """Decode the frames that the stored times name, clip by clip."""
     assert task.times is not None
@@ -159,17 +167,23 @@ def _relabel(
             pictures.append(views)
         stacked = [np.stack([views[number] for views in pictures]) for number in range(len(decoding.views))]
         empty = np.zeros(0, np.int16)
-        _hand_over(RawClip(index, asked[0], 0.0, empty, stacked, asked, got), decoding, pipe, slots)
+        hand_over(RawClip(index, asked[0], 0.0, empty, stacked, asked, got))
 
 
-def _hand_over(clip: RawClip, decoding: Decoding, pipe: Connection, slots: Slots) -> None:
-    """Ask for a slot, wait until it is this clip's turn, fill it."""
-    frames = len(clip.got)
+def _into_slot(clip: RawClip, *, decoding: Decoding, pipe: Connection, slots: Slots, spool: BinaryIO) -> None:
+    """Spool the sound, ask for a slot, wait until it is this clip's turn, fill it."""
+    spool.write(clip.waveform.tobytes())
+    spool.flush()
     pipe.send("want")
     slot = pipe.recv()
-    for target, pictures in zip(slots.pictures(slot, frames), clip.pictures, strict=True):
+    for target, pictures in zip(slots.pictures(slot, len(clip.got)), clip.pictures, strict=True):
         target[:] = pictures
-    head = ClipHead(
+    pipe.send(head_of(clip, decoding))
+
+
+def head_of(clip: RawClip, decoding: Decoding) -> ClipHead:
+    frames = len(clip.got)
+    return ClipHead(
         index=clip.index,
         frames=frames,
         windows=frames // decoding.spec.frames_per_window,
@@ -181,7 +195,6 @@ def _hand_over(clip: RawClip, decoding: Decoding, pipe: Connection, slots: Slots
         still=frames > 1 and bool((clip.pictures[0] == clip.pictures[0][:1]).all()),
         jpegs=list(_jpegs(clip.pictures[0])) if decoding.keep_frames else [],
     )
-    pipe.send(head)
 
 
 def _jpegs(pictures: NDArray[np.uint8]) -> Iterator[bytes]:

@@ -9,13 +9,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from multiprocessing.connection import Connection, wait
 
-from pipeline.children import Clip, Decoder, Job, Labeller
-from pipeline.decoder import ClipHead, Decoding, Summary, Task
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.batches import Batches
+from pipeline.children import Decoder, Labeller
+from pipeline.decoder import ClipHead, Decoding, Summary, Task, spool_path
+from pipeline.job import Clip, Job, Tell, Write
 from pipeline.labeller import Labelling, Posteriors
 from pipeline.slots import Slots
 from shards.manifest import ContractError
+from shards.sidefile import SideFile
 
 POLL_SECONDS = 0.5
 
@@ -32,7 +39,7 @@ class Machine:
 
 
 class Executor:
-    """Labels videos. Use as a context; `label` yields each video when it is complete, in the order given."""
+    """Labels videos. Use as a context; `label` yields each video when it is complete, `shards` each shard."""
 
     def __init__(self, decoding: Decoding, labelling: Labelling, machine: Machine) -> None:
         self._decoding, self._machine = decoding, machine
@@ -40,11 +47,9 @@ class Executor:
             decoding.views, decoding.spec.frames, wanted=machine.slots, least=machine.batch_clips
         )
         self._free = deque(range(self._slots.count))
-        self._order: deque[Job] = deque()  # under way, in the plan's order
-        self._uncut: deque[Job] = deque()  # those of them that may still give clips to a batch
-        self._batch: list[Clip] = []  # being filled
-        self._batch_shard = ""
-        self._batches: deque[list[Clip]] = deque()  # cut, and waiting for a teacher
+        self._order: deque[Job[int]] = deque()  # under way, in the plan's order
+        self._uncut: Batches[int] = Batches(machine.batch_clips)
+        self._batches: deque[list[Clip[int]]] = deque()  # cut, and waiting for a teacher
         self._labellers = [Labeller.start(labelling, device, self._slots) for device in machine.devices]
         self._decoders = [Decoder.start(decoding, self._slots) for _ in range(machine.decoders)]
 
@@ -58,14 +63,33 @@ class Executor:
             process.join()
         self._slots.destroy()
 
-    def label(self, tasks: Iterable[Task]) -> Iterator[Job]:
-        """Yield every video, labelled or with the reason it is rejected for. Raises ContractError if a teacher dies."""
+    def shards(self, tasks: Iterable[Task], write: Write, tell: Tell) -> Iterator[SideFile]:
+        """Have each shard written as its videos are complete; `tell` hears of each video."""
+        for shard, jobs in groupby(self.label(tasks), key=lambda job: job.task.shard):
+            yield write(shard, self._told(jobs, tell), self._waveforms)
+
+    def _told(self, jobs: Iterable[Job[int]], tell: Tell) -> Iterator[Job[int]]:
+        for job in jobs:
+            tell(job.outcome)
+            yield job
+            spool_path(self._decoding.spool, job.task).unlink(missing_ok=True)
+
+    def _waveforms(self, job: Job[int]) -> Iterator[NDArray[np.int16]]:
+        with open(spool_path(self._decoding.spool, job.task), "rb") as stream:
+            for clip in job.clips:
+                yield np.frombuffer(stream.read(2 * clip.head.samples), np.int16)
+
+    def label(self, tasks: Iterable[Task]) -> Iterator[Job[int]]:
+        """Yield every video in the order given, labelled or with the reason it is rejected for.
+
+        Raises ContractError if a teacher dies.
+        """
         self._tasks = iter(tasks)
         self._upcoming = next(self._tasks, None)
         while self._upcoming is not None or self._order:
             self._assign()
             self._grant()
-            self._cut_batches()
+            self._batches.extend(self._uncut.cut(self._upcoming.shard if self._upcoming else None))
             self._dispatch()
             self._receive()
             self._kill_stalled()
@@ -75,9 +99,9 @@ class Executor:
     def _assign(self) -> None:
         for decoder in self._decoders:
             if decoder.job is None and self._upcoming is not None:
-                job = Job(self._upcoming)
+                job: Job[int] = Job(self._upcoming)
                 self._order.append(job)
-                self._uncut.append(job)
+                self._uncut.add(job)
                 decoder.take(job)
                 self._upcoming = next(self._tasks, None)
 
@@ -93,29 +117,6 @@ class Executor:
             reserve = 0 if decoder.job is first else self._machine.batch_clips
             if len(self._free) > reserve:
                 decoder.grant(self._free.popleft())
-
-    def _cut_batches(self) -> None:
-        """Move decoded clips into batches, in plan order; a batch never spans two shards, so a shard stands alone."""
-        while self._uncut:
-            job = self._uncut[0]
-            if job.task.shard != self._batch_shard:
-                self._close_batch()
-                self._batch_shard = job.task.shard
-            for clip in job.clips[job.batched :]:
-                self._batch.append(clip)
-                if len(self._batch) == self._machine.batch_clips:
-                    self._close_batch()
-            job.batched = len(job.clips)
-            if job.summary is None:
-                return
-            self._uncut.popleft()
-        if self._upcoming is None or self._upcoming.shard != self._batch_shard:
-            self._close_batch()
-
-    def _close_batch(self) -> None:
-        if self._batch:
-            self._batches.append(self._batch)
-        self._batch = []
 
     def _dispatch(self) -> None:
         for labeller in self._labellers:
@@ -151,7 +152,7 @@ class Executor:
         assert labeller.batch is not None
         for clip, posteriors in zip(labeller.batch, message, strict=True):
             clip.posteriors = posteriors
-            self._free.append(clip.slot)
+            self._free.append(clip.place)
         labeller.batch = None
 
     def _take_decoded(self, decoder: Decoder, message: str | ClipHead | Summary | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
@@ -30,6 +31,28 @@ class Labelling:
     threads: int  # of the CPU; fixed, since the order of a sum depends on it
 
 
+class Teachers:
+    """Every teacher network, on one device of this process."""
+
+    def __init__(self, labelling: Labelling, device: str) -> None:
+        torch.set_num_threads(labelling.threads)
+        self._heads = {
+            head: (Teacher(spec, card, device, labelling.precision), labelling.views.index(spec.transform.view))
+            for head, (spec, card) in labelling.heads.items()
+        }
+
+    def label(self, pictures: Sequence[Sequence[NDArray[np.uint8]]], windows: Sequence[int]) -> list[Posteriors]:
+        """For each clip {head: (its windows, classes)}; `pictures` has its (frames, crop, crop, 3) of every view."""
+        labelled: list[Posteriors] = [{} for _ in pictures]
+        for head, (teacher, view) in self._heads.items():
+            frames = np.concatenate([views[view] for views in pictures])  # (frames of the batch, crop, crop, 3)
+            ends = np.cumsum([len(views[view]) for views in pictures])[:-1]
+            split = np.split(teacher.posteriors(frames), ends)
+            for posteriors, count, by_frame in zip(labelled, windows, split, strict=True):
+                posteriors[head] = window_posteriors(by_frame, count)
+        return labelled
+
+
 @dataclass(frozen=True)
 class SlotClip:
     """A clip of a batch: where its pictures lie, and how many label windows they make."""
@@ -42,29 +65,15 @@ class SlotClip:
 def run_labeller(pipe: Connection, labelling: Labelling, device: str, slots_name: str, count: int) -> None:
     """Loop of the process: `ready` out once, then lists of SlotClip in, {head: posteriors (windows, classes)} out."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the executor decides when to stop
-    torch.set_num_threads(labelling.threads)
     slots = Slots.attach(slots_name, labelling.views, labelling.frames, count)
-    teachers = {
-        head: (Teacher(spec, card, device, labelling.precision), labelling.views.index(spec.transform.view))
-        for head, (spec, card) in labelling.heads.items()
-    }
+    teachers = Teachers(labelling, device)
     try:
         pipe.send("ready")
         while True:
             batch: list[SlotClip] = pipe.recv()
-            pipe.send(_label(batch, teachers, slots))
+            pictures = [slots.pictures(clip.slot, clip.frames) for clip in batch]
+            pipe.send(teachers.label(pictures, [clip.windows for clip in batch]))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the executor is gone, or has closed us
     finally:
         slots.close()
-
-
-def _label(batch: list[SlotClip], teachers: dict[str, tuple[Teacher, int]], slots: Slots) -> list[Posteriors]:
-    pictures = [slots.pictures(clip.slot, clip.frames) for clip in batch]
-    labelled: list[Posteriors] = [{} for _ in batch]
-    ends = np.cumsum([clip.frames for clip in batch])[:-1]
-    for head, (teacher, view) in teachers.items():
-        frames = np.concatenate([arrays[view] for arrays in pictures])  # (frames of the batch, crop, crop, 3)
-        for posteriors, clip, by_frame in zip(labelled, batch, np.split(teacher.posteriors(frames), ends), strict=True):
-            posteriors[head] = window_posteriors(by_frame, clip.windows)
-    return labelled

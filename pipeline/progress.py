@@ -11,7 +11,7 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from pipeline.children import Job
+from pipeline.job import Outcome
 from shards.sidefile import SideFile
 
 log = logging.getLogger("pipeline")
@@ -55,17 +55,16 @@ class Progress:
         self._bar.update(self._task, total=total, visible=True)
         log.info("%d videos to read, into %d shards", total, shards)
 
-    def video_done(self, job: Job) -> None:
-        assert job.summary is not None
-        reason = job.summary.reason
-        if reason is not None:
+    def video_done(self, video: Outcome) -> None:
+        summary = video.summary
+        if summary.reason is not None:
             self.rejected += 1
-            log.warning("rejected %r: %s: %s", job.task.path, reason, job.summary.detail)
+            log.warning("rejected %r: %s: %s", video.path, summary.reason, summary.detail)
         else:
-            self.clips += len(job.clips)
-            self.media_seconds += job.summary.media_seconds
-            for dropped in job.summary.dropped:
-                log.warning("dropped a clip of %r: %s", job.task.path, dropped)
+            self.clips += video.clips
+            self.media_seconds += summary.media_seconds
+            for dropped in summary.dropped:
+                log.warning("dropped a clip of %r: %s", video.path, dropped)
         self._bar.update(self._task, advance=1, clips=self.clips, rejected=self.rejected, speed=self.speed)
 
     def shard_done(self, side: SideFile) -> None:

@@ -30,7 +30,7 @@ class Resources:
     stall_seconds: float = 60.0
     memory_gigabytes: float = 4.0  # that a decode process may take for one video
 
-    def executor(
+    def start(
         self,
         *,
         root: Path,

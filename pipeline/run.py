@@ -6,15 +6,17 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from itertools import groupby
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipeline.children import Job
-from pipeline.decoder import Task, spool_path
+from pipeline.decoder import Task
 from pipeline.folder import Account, account_for, exclusive, spool, write_rejects
 from pipeline.frames import Reading
+from pipeline.job import Job, Outcome, Waveforms
 from pipeline.keys import clip_key
 from pipeline.plan import Dealing, Plan, ShardPlan, Size
 from pipeline.progress import Progress
@@ -140,7 +142,7 @@ def label_shards(
     progress.start(total=sum(len(shard.videos) for shard in todo), shards=len(todo))
     with (
         spool(settings.shards) as place,
-        settings.executor(
+        settings.start(
             root=root_of(settings.videos),
             spool=place,
             clip=settings.clip,
@@ -149,19 +151,24 @@ def label_shards(
             keep_frames=settings.keep_frames,
         ) as executor,
     ):
-        jobs = judged(executor.label(tasks), settings.max_reject_share, progress)
-        for shard, members in groupby(jobs, key=lambda job: job.task.shard):
-            side = write_shard(settings, shard, members, place)
+        judge = Judge(progress, settings.max_reject_share)
+        for side in executor.shards(tasks, partial(write_shard, settings), judge.hear):
             progress.shard_done(side)
 
 
-def judged(jobs: Iterable[Job], max_reject_share: float, progress: Progress) -> Iterator[Job]:
-    """Pass the videos on; stop once too many are rejected. What is in finished shards stays."""
-    for seen, job in enumerate(jobs, start=1):
-        progress.video_done(job)
-        if seen >= JUDGED_FROM:
-            require_share(progress.rejected, seen, max_reject_share)
-        yield job
+@dataclass
+class Judge:
+    """Hears what became of each video, and stops the run once too many are rejected. Finished shards stay."""
+
+    progress: Progress
+    max_reject_share: float
+    seen: int = 0
+
+    def hear(self, video: Outcome) -> None:
+        self.progress.video_done(video)
+        self.seen += 1
+        if self.seen >= JUDGED_FROM:
+            require_share(self.progress.rejected, self.seen, self.max_reject_share)
 
 
 def require_share(rejected: int, inputs: int, max_reject_share: float) -> None:
@@ -172,7 +179,7 @@ def require_share(rejected: int, inputs: int, max_reject_share: float) -> None:
         )
 
 
-def write_shard(settings: PipelineSettings, shard: str, jobs: Iterable[Job], place: Path) -> SideFile:
+def write_shard(settings: PipelineSettings, shard: str, jobs: Iterable[Job[Any]], waveforms: Waveforms) -> SideFile:
     """One tar and its side file, from videos in plan order."""
     writer = ShardWriter(settings.shards, shard, sample_rate=settings.clip.sample_rate, audio=settings.audio)
     rejects: list[Reject] = []
@@ -188,40 +195,38 @@ def write_shard(settings: PipelineSettings, shard: str, jobs: Iterable[Job], pla
                 rejects.append(Reject(task.key, task.path, summary.reason, summary.detail))
             else:
                 dropped += [Reject(task.key, task.path, "clip_dropped", detail) for detail in summary.dropped]
-                for example in examples_of(job, spool_path(place, task)):
+                for example in examples_of(job, waveforms(job)):
                     writer.write(example)
-            spool_path(place, task).unlink(missing_ok=True)
         return writer.finish(rejects=rejects, dropped=dropped, video_hashes=hashes)
 
 
-def examples_of(job: Job, sound: Path) -> Iterator[Example]:
-    """The clips of one complete video, their sound read back from the spool one at a time."""
+def examples_of(job: Job[Any], waveforms: Iterable[NDArray[np.int16]]) -> Iterator[Example]:
+    """The clips of one complete video, in order."""
     task, summary = job.task, job.summary
     assert summary is not None
-    with open(sound, "rb") as stream:
-        for clip in job.clips:
-            head = clip.head
-            assert clip.posteriors is not None
-            yield Example(
-                key=clip_key(task.key, head.index),
-                waveform=np.frombuffer(stream.read(2 * head.samples), np.int16),
-                posteriors=clip.posteriors,
-                frames=head.jpegs,
-                meta=ClipMeta(
-                    video=task.key,
-                    path=task.path,
-                    video_bytes=summary.bytes,
-                    video_sha256=summary.sha256,
-                    clip=head.index,
-                    start=round(head.start, 6),
-                    seconds=round(head.seconds, 6),
-                    frame_asked=[round(time, 6) for time in head.asked],
-                    frame_got=[round(time, 6) for time in head.got],
-                    still=head.still,
-                    tail_seconds_cut=round(summary.tail_seconds_cut, 6),
-                    decode_errors=summary.decode_errors,
-                ),
-            )
+    for clip, waveform in zip(job.clips, waveforms, strict=True):
+        head = clip.head
+        assert clip.posteriors is not None
+        yield Example(
+            key=clip_key(task.key, head.index),
+            waveform=waveform,
+            posteriors=clip.posteriors,
+            frames=head.jpegs,
+            meta=ClipMeta(
+                video=task.key,
+                path=task.path,
+                video_bytes=summary.bytes,
+                video_sha256=summary.sha256,
+                clip=head.index,
+                start=round(head.start, 6),
+                seconds=round(head.seconds, 6),
+                frame_asked=[round(time, 6) for time in head.asked],
+                frame_got=[round(time, 6) for time in head.got],
+                still=head.still,
+                tail_seconds_cut=round(summary.tail_seconds_cut, 6),
+                decode_errors=summary.decode_errors,
+            ),
+        )
 
 
 def settle(settings: PipelineSettings, plan: Plan) -> Account:

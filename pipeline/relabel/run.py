@@ -6,13 +6,15 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
-from pipeline.children import Job
 from pipeline.decoder import Task
 from pipeline.folder import exclusive, spool
 from pipeline.frames import Reading
+from pipeline.job import Job, Waveforms
 from pipeline.keys import video_of
 from pipeline.progress import Progress
 from pipeline.report import write_report
@@ -55,7 +57,7 @@ def run(settings: RelabelSettings) -> None:
         progress.start(total=sum(videos[shard] for shard in todo), shards=len(todo))
         with (
             spool(settings.shards) as place,
-            settings.executor(
+            settings.start(
                 root=root_of(settings.videos),
                 spool=place,
                 clip=manifest.clip,
@@ -64,9 +66,9 @@ def run(settings: RelabelSettings) -> None:
                 keep_frames=False,
             ) as executor,
         ):
-            jobs = executor.label(tasks_of(settings.shards, todo))
-            for shard, members in groupby(jobs, key=lambda job: job.task.shard):
-                write_labels(folder, SideFile.load(settings.shards / f"{shard}.json"), members, progress)
+            write = partial(write_labels, settings.shards, folder)
+            for side in executor.shards(tasks_of(settings.shards, todo), write, progress.video_done):
+                progress.shard_done(side)
         log.info("%s: labels of %d shards stand", folder, len(videos))
         log.info("a page to look at: %s", write_report(settings.shards))
 
@@ -92,12 +94,12 @@ def tasks_of(folder: Path, shards: Iterable[str]) -> Iterator[Task]:
             number += 1
 
 
-def write_labels(folder: Path, side: SideFile, jobs: Iterable[Job], progress: Progress) -> None:
+def write_labels(shards: Path, folder: Path, shard: str, jobs: Iterable[Job[Any]], _: Waveforms) -> SideFile:
     """One tar of labels, with the keys and member names of the shard it belongs to."""
+    side = SideFile.load(shards / f"{shard}.json")
     clips = zip(side.keys, side.samples, strict=True)
-    with closing(ShardWriter(folder, side.shard, sample_rate=0)) as writer:
+    with closing(ShardWriter(folder, shard, sample_rate=0)) as writer:
         for job in jobs:
-            progress.video_done(job)
             if job.summary is not None and job.summary.reason is not None:
                 raise ContractError(
                     f"{job.task.path} cannot be labelled again: {job.summary.reason}: {job.summary.detail}. "
@@ -107,4 +109,4 @@ def write_labels(folder: Path, side: SideFile, jobs: Iterable[Job], progress: Pr
                 key, samples = next(clips)
                 assert clip.posteriors is not None
                 writer.write_labels(key, samples, clip.posteriors)
-        progress.shard_done(writer.finish())
+        return writer.finish()

@@ -28,7 +28,7 @@ def videos(tmp_path_factory, render_video):
 @pytest.fixture
 def executor(videos, small_teachers, tmp_path):
     def start(**resources):
-        return Resources(**{"device": "cpu", "teacher_processes": 1, "batch_clips": 2} | resources).executor(
+        return Resources(**{"device": "cpu", "teacher_processes": 1, "batch_clips": 2} | resources).start(
             root=videos,
             spool=tmp_path,
             clip=CLIP,
