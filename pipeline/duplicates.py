@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from typing import IO
 
-from pipeline.sources import Video
-from shards.sidefile import sha256_of
+from pipeline.sources import Video, address, open_place
+from shards.location import network_errors
 
 HEAD_BYTES = 64 * 1024
+BLOCK_BYTES = 1024 * 1024
 
 
 def find_duplicates(
-    new: Iterable[Video], known: Iterable[Video], root: Path, hashes: Mapping[str, str]
+    new: Iterable[Video], known: Iterable[Video], root: str, hashes: Mapping[str, str]
 ) -> dict[str, str]:
-    """{path of a new video: key of the video that it repeats}.
+    """{path of a new video: key of the video that it repeats}. Those whose size is not known (-1) repeat none.
 
     Known videos, which a plan already holds, win over new ones; among the rest the first in the order given wins.
     `hashes` are the full hashes of known videos by key, as finished shards keep them: their files may be gone.
@@ -33,12 +34,12 @@ def find_duplicates(
         if not any(video.path in new_paths for video in group):
             continue
         # A finished video is compared by its recorded hash, so it goes along with every head.
-        heads = {video.path: None if video.key in hashes else _try(_head_of, root / video.path) for video in group}
+        heads = {video.path: None if video.key in hashes else _try(_head_of, root, video) for video in group}
         seen = Counter(heads.values())
         candidates = [video for video in group if heads[video.path] is None or seen[heads[video.path]] + seen[None] > 1]
         first: dict[str, str] = {}
         for video in candidates:
-            digest = hashes.get(video.key) or _try(sha256_of, root / video.path)
+            digest = hashes.get(video.key) or _try(_hash_of, root, video)
             if digest is None:
                 continue
             if digest in first and video.path in new_paths:
@@ -47,14 +48,21 @@ def find_duplicates(
     return repeats
 
 
-def _head_of(path: Path) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.sha256(stream.read(HEAD_BYTES)).hexdigest()
+def _head_of(stream: IO[bytes]) -> str:
+    return hashlib.sha256(stream.read(HEAD_BYTES)).hexdigest()
 
 
-def _try(digest: Callable[[Path], str], path: Path) -> str | None:
+def _hash_of(stream: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while block := stream.read(BLOCK_BYTES):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _try(digest: Callable[[IO[bytes]], str], root: str, video: Video) -> str | None:
     """None for a file that cannot be read: the decoder will reject it and say why."""
     try:
-        return digest(path)
-    except OSError:
+        with open_place(address(root, video.path)) as stream:
+            return digest(stream)
+    except network_errors():
         return None

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipeline.duplicates import find_duplicates
 from pipeline.keys import split_of
-from pipeline.sources import Video
+from pipeline.sources import Listing, Video
 
 NAME = "plan.jsonl"
 
@@ -101,12 +101,12 @@ class Plan:
         return (video for shard in self.shards if not shard.retry for video in shard.videos)
 
     def extend(
-        self, inputs: Iterable[Video], root: Path, hashes: Mapping[str, str], dealing: Dealing
+        self, listing: Listing, hashes: Mapping[str, str], dealing: Dealing
     ) -> tuple[list[ShardPlan], list[Duplicate]]:
         """Rows for the inputs that the plan does not hold yet. `hashes`: of videos in finished shards, by key."""
         planned = {video.path for video in self.videos} | {duplicate.path for duplicate in self.duplicates}
-        fresh = [video for video in inputs if video.path not in planned]
-        repeats = find_duplicates(fresh, self.videos, root, hashes)
+        fresh = [listing.video(path) for path in listing.paths if path not in planned]
+        repeats = find_duplicates(fresh, self.videos, listing.root, hashes)
         duplicates = [Duplicate(video.key, video.path, repeats[video.path]) for video in fresh if video.path in repeats]
         taken = (video for video in fresh if video.path not in repeats)
         return self._deal(taken, dealing), duplicates

@@ -63,7 +63,7 @@ class PipelineSettings(Resources):
 
 def run(settings: PipelineSettings) -> None:
     """Make the shards, or go on where a killed run stopped. Raises ContractError."""
-    root_of(settings.videos)
+    Path(root_of(str(settings.videos)))
     teacher_cards = cards(settings.teachers)  # missing weights stop the run before any video is touched
     with exclusive(settings.shards), Progress(settings.shards / "pipeline.log") as progress:
         agree_on_manifest(settings, teacher_cards)
@@ -109,7 +109,7 @@ def make_plan(settings: PipelineSettings) -> Plan:
     plan = Plan.load(settings.shards)
     dealing = Dealing(settings.shard_size, settings.validation_share, settings.seed)
     hashes = {key: digest for side in finished(settings.shards) for key, digest in side.video_hashes.items()}
-    rows, duplicates = plan.extend(find_videos(settings.videos), root_of(settings.videos), hashes, dealing)
+    rows, duplicates = plan.extend(find_videos(str(settings.videos)), hashes, dealing)
     retrying = any(shard.retry for shard in unfinished(settings.shards, plan))
     if settings.retry_rejected and not retrying:  # a killed retry is finished, not begun anew
         account = account_for(plan, finished(settings.shards), settings.clip.sample_rate)
@@ -143,7 +143,7 @@ def label_shards(
     with (
         spool(settings.shards) as place,
         settings.start(
-            root=root_of(settings.videos),
+            root=Path(root_of(str(settings.videos))),
             spool=place,
             clip=settings.clip,
             heads=heads_of(settings.teachers, teacher_cards),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import fsspec
 
@@ -17,11 +19,26 @@ def is_remote(location: str) -> bool:
     return "://" in location
 
 
+def file_system(location: str) -> tuple[Any, str]:
+    """The fsspec file system of a URL, and the path in it. Raises ContractError where its package is not installed."""
+    try:
+        system, path = fsspec.core.url_to_fs(location)
+    except (ValueError, ImportError) as error:
+        raise ContractError(f"{location} cannot be opened: {error}") from None
+    return system, path
+
+
+def network_errors() -> tuple[type[Exception], ...]:
+    """What a file system raises when the other side fails; aiohttp's errors, which http and gs show, are no OSError."""
+    aiohttp = sys.modules.get("aiohttp")
+    return (OSError,) if aiohttp is None else (OSError, aiohttp.ClientError)
+
+
 def names_in(location: str) -> set[str]:
     """Names of the files in a folder; none where there is no folder."""
     if not is_remote(location):
         return set(os.listdir(location)) if os.path.isdir(location) else set()
-    system, root = fsspec.core.url_to_fs(location)
+    system, root = file_system(location)
     return {path.rsplit("/", 1)[-1] for path in system.ls(root, detail=False)} if system.exists(root) else set()
 
 
@@ -40,7 +57,7 @@ def metadata(location: str, split: str) -> Iterator[tuple[Path, list[str]]]:
         raise ContractError(
             f"{location} holds no {NAME}: copy a whole shard folder there, made by `make teacher-shards`"
         )
-    system, root = fsspec.core.url_to_fs(location)
+    system, root = file_system(location)
     wanted = [NAME, *(f"{shard}.json" for shard in shards)]
     with tempfile.TemporaryDirectory() as folder:
         system.get([f"{root}/{name}" for name in wanted], [f"{folder}/{name}" for name in wanted])

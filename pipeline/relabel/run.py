@@ -58,7 +58,7 @@ def run(settings: RelabelSettings) -> None:
         with (
             spool(settings.shards) as place,
             settings.start(
-                root=root_of(settings.videos),
+                root=Path(root_of(str(settings.videos))),
                 spool=place,
                 clip=manifest.clip,
                 heads=heads_of(settings.teachers, teacher_cards),

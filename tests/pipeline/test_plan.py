@@ -26,7 +26,7 @@ def fill(folder, names):
 
 def planned(folder, hashes=None):
     plan = Plan.load(folder / "shards")
-    rows, duplicates = plan.extend(find_videos(folder / "videos"), folder / "videos", hashes or {}, DEALING)
+    rows, duplicates = plan.extend(find_videos(str(folder / "videos")), hashes or {}, DEALING)
     plan.append(folder / "shards", rows, duplicates)
     return plan
 
@@ -92,19 +92,19 @@ def test_files_that_differ_only_behind_the_first_64_kib_are_no_duplicates(tmp_pa
     for name, last in (("a", b"1"), ("b", b"2"), ("c", b"1")):
         (tmp_path / name).write_bytes(bytes(70_000) + last)
     videos = [Video(name, 70_001) for name in "abc"]
-    assert find_duplicates(videos, [], tmp_path, {}) == {"c": "a"}
+    assert find_duplicates(videos, [], str(tmp_path), {}) == {"c": "a"}
 
 
 def test_an_unreadable_file_is_nobodys_duplicate(tmp_path):
     videos = [Video("gone-1", 5), Video("gone-2", 5), Video("pipe", -1), Video("pipe-2", -1)]
-    assert find_duplicates(videos, [], tmp_path, {}) == {}
+    assert find_duplicates(videos, [], str(tmp_path), {}) == {}
 
 
 def test_a_shard_is_closed_by_input_bytes_too(folder):
     fill(folder, [f"{number}.mp4" for number in range(6)])
     plan = Plan()
     dealing = Dealing(Size(videos=100, input_gigabytes=40e-9), 0.0, 0)
-    rows, _ = plan.extend(find_videos(folder / "videos"), folder / "videos", {}, dealing)
+    rows, _ = plan.extend(find_videos(str(folder / "videos")), {}, dealing)
     assert [len(row.videos) for row in rows] == [3, 3]
 
 
