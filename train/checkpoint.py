@@ -1,4 +1,7 @@
-"""A checkpoint: everything needed to use or go on with a network, in one file of plain values and tensors."""
+"""A checkpoint: everything needed to use or go on with a network, in one file of plain values and tensors.
+
+A file called `.safetensors` is one too (train/tensorfile.py): the same without what only its run needs.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from shards.manifest import ContractError, TeacherCard, write_whole
 from train.autoencoder import Autoencoder
 from train.layers import StudentSpec
 from train.student import Student, Trunk
+from train.tensorfile import SUFFIX, pack, unpack
 
 FORMAT = 1
 
@@ -32,6 +36,7 @@ class Checkpoint:
     optimizer: dict[str, Any] | None = None
     position: dict[str, int] | None = None  # step, and clips consumed of the training stream
     best: float | None = None  # the lowest validation loss up to here
+    held_out: dict[str, Any] | None = None  # as in validation.json: step, clips and {measure: mean}, without the videos
     config: dict[str, Any] = field(default_factory=dict)  # what it was made with, for the record
     format: int = FORMAT
 
@@ -48,10 +53,8 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     fields = {name: getattr(checkpoint, name) for name in Checkpoint.__dataclass_fields__}
     fields |= {"spec": asdict(checkpoint.spec), "clip": asdict(checkpoint.clip)}
     fields["teachers"] = {head: asdict(card) for head, card in checkpoint.teachers.items()}
-    stream = io.BytesIO()
-    torch.save(fields, stream)
     try:
-        write_whole(path, stream.getvalue())
+        write_whole(path, pack(fields) if path.suffix == SUFFIX else _pickled(fields))
     except OSError as error:
         path.with_name(path.name + ".partial").unlink(missing_ok=True)
         raise ContractError(
@@ -65,7 +68,10 @@ def load(path: Path, device: str = "cpu") -> Checkpoint:
     if not path.is_file():
         raise ContractError(f"there is no checkpoint {path}: `make train` trains one, `make published` fetches one")
     try:
-        fields = torch.load(path, map_location=device, weights_only=True)
+        if path.suffix == SUFFIX:
+            fields = unpack(path, device)
+        else:
+            fields = torch.load(path, map_location=device, weights_only=True)
         if fields["format"] != FORMAT:
             raise ContractError(
                 f"{path} has format {fields['format']}, this program reads {FORMAT}: use the version that wrote it"
@@ -80,6 +86,12 @@ def load(path: Path, device: str = "cpu") -> Checkpoint:
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ContractError(f"{path} is not a checkpoint of this program: {reason}") from None
+
+
+def _pickled(fields: dict[str, Any]) -> bytes:
+    stream = io.BytesIO()
+    torch.save(fields, stream)
+    return stream.getvalue()
 
 
 def build(spec: StudentSpec, heads: dict[str, int], *, sample_rate: int, seed: int = 0) -> Student | Autoencoder:

@@ -99,6 +99,7 @@ class Lesson:
             )
         if self.journal is not None:
             self.journal.validation(step, found)
+        self.pupil.held_out = {"step": step, "clips": len(found.keys), "mean": found.means}
         if found.loss < self.pupil.best:
             self.pupil.best = found.loss
             self.save(step, as_best=True)

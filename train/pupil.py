@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from shards.catalog import Catalog
 from shards.manifest import ContractError
 from train.checkpoint import Checkpoint, build, load, save
+from train.modelcard import write_card
 from train.runfolder import RunFolder
 from train.settings import TrainSettings, plain
 
@@ -24,6 +26,7 @@ class Pupil:
     step: int = 0
     consumed: int = 0  # clips of the training stream, all ranks together
     best: float = math.inf  # the lowest validation loss so far
+    held_out: dict[str, Any] | None = None  # the latest validation, as a checkpoint keeps it
 
 
 def begin(settings: TrainSettings, catalog: Catalog, device: torch.device) -> Pupil:
@@ -45,10 +48,14 @@ def go_on(pupil: Pupil, folder: RunFolder, device: torch.device) -> None:
     pupil.optimizer.load_state_dict(checkpoint.optimizer)
     pupil.step, pupil.consumed = checkpoint.position["step"], checkpoint.position["consumed"]
     pupil.best = math.inf if checkpoint.best is None else checkpoint.best
+    pupil.held_out = checkpoint.held_out
 
 
 def keep(pupil: Pupil, settings: TrainSettings, catalog: Catalog, folder: RunFolder, *, as_best: bool = False) -> None:
-    """Save as the run's last checkpoint, or as its best, which is there to be used and holds no optimizer."""
+    """Save as the run's last checkpoint, or as its best, which is there to be used and holds no optimizer.
+
+    The model card beside them is of the best one; where nothing is held out, of the last.
+    """
     teaches = settings.student.kind == "student"
     checkpoint = Checkpoint(
         spec=settings.student,
@@ -59,9 +66,13 @@ def keep(pupil: Pupil, settings: TrainSettings, catalog: Catalog, folder: RunFol
         optimizer=None if as_best else pupil.optimizer.state_dict(),
         position={"step": pupil.step, "consumed": pupil.consumed, "seed": settings.seed},
         best=None if math.isinf(pupil.best) else pupil.best,
+        held_out=pupil.held_out,
         config=plain(settings),
     )
-    save(folder.best if as_best else folder.last, checkpoint)
+    path = folder.best if as_best else folder.last
+    save(path, checkpoint)
+    if as_best or pupil.held_out is None:
+        write_card(folder.card, checkpoint, path.name)
 
 
 def mean_posteriors(catalog: Catalog) -> dict[str, Tensor]:

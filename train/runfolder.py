@@ -19,14 +19,14 @@ LONGEST_NAME = 120
 
 
 class RunFolder:
-    """run.json (what was asked), last.pt, best.pt, metrics.jsonl, validation.json, curves.png; TensorBoard's files."""
+    """run.json (what was asked), last.pt, best.pt, card.md, metrics.jsonl, validation.json, curves.png; TensorBoard's."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.record = path / "run.json"
         self.last, self.best = path / "last.pt", path / "best.pt"
         self.metrics, self.validation = path / "metrics.jsonl", path / "validation.json"
-        self.curves = path / "curves.png"
+        self.curves, self.card = path / "curves.png", path / "card.md"
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
