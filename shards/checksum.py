@@ -18,9 +18,9 @@ BLOCK_BYTES = 16_384
 def checksum(array: NDArray[np.generic]) -> int:
     """CRC-32 of: for each whole block, the sum of its 64-bit little-endian words modulo 2^64; then the bytes left over.
 
-    `array` is contiguous, its values little-endian.
+    The values are little-endian and in C order.
     """
-    data = array.reshape(-1).view(np.uint8)
+    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     whole = len(data) // BLOCK_BYTES * BLOCK_BYTES
     folded = data[:whole].view("<u8").reshape(-1, BLOCK_BYTES // 8).sum(axis=1) if whole else b""
     return zlib.crc32(data[whole:].data, zlib.crc32(folded))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shards.batch import Batch
+from shards.batch import Batch, Skip
 from shards.clip import ClipSpec
 from train.augment import Augment
 
@@ -31,7 +31,10 @@ class Reader(Protocol):
 
 @dataclass
 class DeviceBatch:
-    """What one step is taken on. Rows from `count` on hold no clip (a last validation batch)."""
+    """What one step is taken on. Rows from `count` on hold no clip (a last validation batch).
+
+    In training another clip stands in the row of a skipped one; in validation that row holds no clip.
+    """
 
     waveform: Tensor  # int16 (rows, samples); a short clip repeats until the end
     gain: Tensor | None  # float32 (rows, 1), to multiply the waveform by
@@ -39,6 +42,7 @@ class DeviceBatch:
     position: int  # of row 0 in the stream
     count: int
     consumed: int  # clips of the stream, all ranks together, once this batch is trained on
+    skipped: list[Skip] = field(default_factory=list)
 
 
 class DeviceBatches:
@@ -100,7 +104,7 @@ class DeviceBatches:
             for posterior in posteriors.values():
                 _repeat(posterior, rows, shift, windows)
         gain = None if gains is None else self._send(gains.astype(np.float32)[:, None])
-        return DeviceBatch(waveform, gain, posteriors, batch.position, batch.count, batch.consumed)
+        return DeviceBatch(waveform, gain, posteriors, batch.position, batch.count, batch.consumed, batch.skipped)
 
     def _send(self, array: NDArray[np.generic]) -> Tensor:
         tensor = torch.from_numpy(array)

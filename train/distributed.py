@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,11 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from shards.manifest import ContractError
+
+# Gloo's errors for a process that is gone have no class of their own.
+LOST = re.compile(r"gloo|connection (closed|reset)|broken pipe|timed out", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,10 @@ class Ranks:
 
 @contextmanager
 def ranks_of(device: str) -> Iterator[Ranks]:
-    """The processes that torchrun started, connected; without torchrun, this one alone."""
+    """The processes that torchrun started, connected; without torchrun, this one alone.
+
+    Raises ContractError where another of them ends: what they do next needs all.
+    """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield Ranks()
@@ -62,5 +71,12 @@ def ranks_of(device: str) -> Iterator[Ranks]:
         control = dist.new_group(backend="gloo")
         assert isinstance(control, dist.ProcessGroup)
         yield Ranks(dist.get_rank(), world, local_rank, control)
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and not LOST.search(str(error)):
+            raise
+        raise ContractError(
+            f"rank {os.environ.get('RANK')} has lost another of the {world} ranks, which was killed or says itself why "
+            "it ended: run the same command again to go on from the last checkpoint"
+        ) from None
     finally:
         dist.destroy_process_group()

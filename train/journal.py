@@ -53,8 +53,8 @@ class Journal:
     def say(self, line: str) -> None:
         self._console.print(line, soft_wrap=True, highlight=False, markup=False)
 
-    def training(self, step: int, reading: Reading) -> None:
-        """Note the steps since the last time."""
+    def training(self, step: int, reading: Reading, skipped: int = 0) -> None:
+        """Note the steps since the last time, and how many damaged clips were left out so far."""
         rate = reading.steps * self._batch / reading.seconds
         values = {
             "loss": reading.loss,
@@ -62,8 +62,11 @@ class Journal:
             "clips_per_second": rate,
             "waited": reading.waited,
         }
+        if skipped:
+            values["skipped"] = skipped
         self._note({"step": step, **values}, {f"train/{name}": value for name, value in values.items()})
         state = f"loss {reading.loss:.4f}  {rate:.1f} clips/s  {reading.waited:.0%} waiting for data"
+        state += f"  {skipped} clips skipped" if skipped else ""
         self._bar.update(self._task, completed=step, state=state)
         if not self._console.is_terminal:
             self.say(f"step {step}/{self._steps}  {state}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from train.meter import Meter, Reading
 from train.pupil import Pupil, baseline, keep
 from train.runfolder import RunFolder
 from train.settings import TrainSettings
+from train.skips import Skips
 from train.stop import Stop
 from train.validate import autoencoder_score, student_score, validate
 
@@ -54,6 +56,8 @@ class Lesson:
         self.autocast = arithmetic(device, settings.precision)
         self.compiled = compiler(settings.compile, device)
         self.ear = Ear(pupil.network)
+        say = journal.say if journal is not None else lambda line: print(line, file=sys.stderr)
+        self.skips = Skips(folder.skipped(ranks.rank), say)
         self.is_student = settings.student.kind == "student"
         self.score = student_score(baseline(corpus.training, device)) if self.is_student else autoencoder_score
 
@@ -63,7 +67,7 @@ class Lesson:
         with closing(self._training_batches()) as self.batches:
             train(
                 hearing(shared(self.ear, self.device, self.ranks), self.compiled),
-                self.batches,
+                self._noting(self.batches, self.corpus.training),
                 self._objective(),
                 self.pupil.optimizer,
                 Meter(self.device, self.ranks.average),
@@ -78,8 +82,11 @@ class Lesson:
             )
 
     def report(self, step: int, reading: Reading) -> None:
+        skipped = 0
+        if self.settings.streaming.on_bad_shard == "skip":
+            skipped = int(self.ranks.total(torch.tensor([len(self.skips)], device=self.device)))
         if self.journal is not None:
-            self.journal.training(step, reading)
+            self.journal.training(step, reading, skipped)
 
     def examine(self, step: int) -> None:
         """Measure the held-out clips; keep the pupil if it never did better."""
@@ -90,7 +97,7 @@ class Lesson:
             found = validate(
                 self.ear,
                 network,
-                batches,
+                self._noting(batches, self.corpus.held_out),
                 self.score,
                 keys,
                 self.device,
@@ -108,6 +115,12 @@ class Lesson:
         self.pupil.step, self.pupil.consumed = step, self.batches.consumed
         if self.ranks.is_first:
             keep(self.pupil, self.settings, self.corpus.training, self.folder, as_best=as_best)
+
+    def _noting(self, batches: DeviceBatches, catalog: Catalog) -> Iterator[DeviceBatch]:
+        """The batches as they come; what had to be left out of each is noted when its turn has come."""
+        for batch in batches:
+            self.skips.note(catalog, batch.skipped)
+            yield batch
 
     def _objective(self) -> Callable[[Any, DeviceBatch], Tensor]:
         """The loss of a prediction on its batch."""

@@ -19,7 +19,10 @@ LONGEST_NAME = 120
 
 
 class RunFolder:
-    """run.json (what was asked), last.pt, best.pt, card.md, metrics.jsonl, validation.json, curves.png; TensorBoard's."""
+    """run.json (what was asked), last.pt, best.pt, card.md, metrics.jsonl, validation.json, curves.png; TensorBoard's.
+
+    And skipped-<rank>.jsonl, where clips are damaged and streaming.on_bad_shard=skip.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -27,6 +30,10 @@ class RunFolder:
         self.last, self.best = path / "last.pt", path / "best.pt"
         self.metrics, self.validation = path / "metrics.jsonl", path / "validation.json"
         self.curves, self.card = path / "curves.png", path / "card.md"
+
+    def skipped(self, rank: int) -> Path:
+        """The list of damaged clips that this rank has met."""
+        return self.path / f"skipped-{rank}.jsonl"
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:

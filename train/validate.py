@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from shards.manifest import ContractError
 from train.batches import DeviceBatch
 from train.ear import heard
 from train.losses import per_step
@@ -23,7 +24,7 @@ Score = Callable[[Any, DeviceBatch], dict[str, Tensor]]  # measure -> (rows,)
 
 @dataclass(frozen=True)
 class Validation:
-    """Every held-out clip measured: `clips` maps a measure (objects/kl) to float64 (clips,), in the order of `keys`."""
+    """Held-out clips measured: `clips` maps a measure (objects/kl) to float64 (clips,), in the order of `keys`."""
 
     keys: Sequence[str]
     clips: Mapping[str, NDArray[np.float64]]
@@ -62,8 +63,12 @@ def validate(
     autocast: Callable[[], AbstractContextManager[object]],
     total: Callable[[Tensor], Tensor] = lambda values: values,
 ) -> Validation:
-    """Measure all clips; `ear` is put into eval mode meanwhile. `total` adds up what several ranks have measured."""
+    """Measure all clips; `ear` is put into eval mode meanwhile. `total` adds up what several ranks have measured.
+
+    Skipped clips are left out. Raises ContractError where no other is left.
+    """
     measured: dict[str, Tensor] = {}  # measure -> (clips,)
+    heard_clips = torch.zeros(len(keys), device=device)
     ear.eval()
     for batch in batches:
         with autocast():
@@ -71,8 +76,15 @@ def validate(
         for measure, values in score(prediction, batch).items():
             table = measured.setdefault(measure, torch.zeros(len(keys), device=device))
             table[batch.position : batch.position + batch.count] = values[: batch.count]
+        heard_clips[batch.position : batch.position + batch.count] = 1
+        for skip in batch.skipped:
+            heard_clips[batch.position + skip.row] = 0
     ear.train()
-    return Validation(keys, {name: total(values).double().cpu().numpy() for name, values in measured.items()})
+    kept = total(heard_clips).bool().cpu().numpy()
+    if not kept.any():
+        raise ContractError(f"none of the {len(keys)} held-out clips can be read: see the run's list of skipped clips")
+    tables = {name: total(values).double().cpu().numpy()[kept] for name, values in measured.items()}
+    return Validation([key for key, keep in zip(keys, kept, strict=True) if keep], tables)
 
 
 def student_score(means: Mapping[str, Tensor]) -> Score:

@@ -33,6 +33,7 @@ def test_rows_and_layouts_do_not_matter_but_values_do() -> None:
     posterior = np.random.default_rng(0).random((4, 5000)).astype(np.float16)
     assert checksum(posterior) == checksum(posterior.reshape(-1)) == checksum(np.asfortranarray(posterior))
     assert checksum(posterior) != checksum(posterior[::-1])
+    assert checksum(np.broadcast_to(posterior[0], (4, 5000))) == checksum(np.stack([posterior[0]] * 4))
 
 
 SOUND: NDArray[np.int16] = np.random.default_rng(1).integers(-99, 99, 3 * BLOCK_BYTES, dtype=np.int16)

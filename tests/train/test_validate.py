@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from shards.batch import Skip
 from train.batches import DeviceBatch
 from train.validate import Validation, agreement, autoencoder_score, student_score, validate
 
@@ -93,3 +95,13 @@ def test_an_autoencoder_is_measured_beside_silence() -> None:
     np.testing.assert_allclose(found["mse_silence"], (exact**2).mean(axis=1), rtol=1e-5)
     validation = Validation(["a-0", "b-0", "c-0"], {name: value.double().numpy() for name, value in found.items()})
     assert validation.loss == pytest.approx(4.0)
+
+
+def test_a_skipped_clip_is_measured_nowhere() -> None:
+    batches = [replace(BATCHES[0], skipped=[Skip(1, 1, "damaged")]), BATCHES[1]]
+    keys = [f"v-{clip}" for clip in range(5)]
+    score = student_score({"objects": torch.from_numpy(MEAN)})
+    found = validate(Guess(), Guess(), batches, score, keys, torch.device("cpu"), autocast=nullcontext)
+    assert found.keys == ["v-0", "v-2", "v-3", "v-4"] and found.videos[0]["clips"] == 4
+    mean = np.mean([expected(clip)["kl"] for clip in (0, 2, 3, 4)])
+    assert found.loss == pytest.approx(mean, rel=1e-5)
