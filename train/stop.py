@@ -11,9 +11,8 @@ from typing import Self
 import torch
 import torch.distributed as dist
 
+from shards.stop import PREEMPTED
 from train.distributed import Ranks
-
-PREEMPTED = 75  # exit code after SIGTERM: saved, run the same command to go on (EX_TEMPFAIL)
 
 
 class Stop:

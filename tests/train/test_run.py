@@ -17,13 +17,13 @@ import torch
 
 from shards.catalog import load_catalog
 from shards.manifest import ContractError
+from shards.stop import PREEMPTED
 from shards.stream import Streaming
 from train.checkpoint import load, load_network, load_student
 from train.layers import Layer, StudentSpec
 from train.run import run
 from train.runfolder import RunFolder
 from train.settings import TrainSettings
-from train.stop import PREEMPTED
 
 MakeShards = Callable[..., Path]
 Begin = Callable[..., TrainSettings]

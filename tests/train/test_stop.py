@@ -7,8 +7,9 @@ import signal
 
 import pytest
 
+from shards.stop import PREEMPTED
 from train.distributed import Ranks
-from train.stop import PREEMPTED, Stop
+from train.stop import Stop
 
 
 def test_sigterm_is_heard_and_ends_with_its_own_code() -> None:
