@@ -1,13 +1,12 @@
 """The command line of every stage: Hydra composes conf/<config>.yaml, the stage's dataclass checks it, `run` gets it.
 
 This is the only place that knows Hydra. What a user got wrong ends in one line on stderr: exit code 2 for a setting
-that does not exist or has the wrong type, 1 for what a stage refuses, 130 for an interruption.
+that does not exist or has the wrong type, 1 for what a stage refuses, 130 for an interruption, 75 after SIGTERM.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,10 +14,11 @@ from typing import Any, TypeVar
 
 from shards.manifest import ContractError
 from shards.settings import SettingsError, build, is_named, is_text, kind_of, unknown
+from shards.stop import PREEMPTED, Preempted, preemptible
 from shards.usage import usage
+from shards.words import OVERRIDE, Plain, is_override
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
-OVERRIDE = re.compile(r"(?P<sign>\+\+|\+|~)?(?P<key>[^-+~=@][^=@]*)=(?P<value>.*)", re.DOTALL)
 # Hydra keeps to itself: no log, no folder but a sweep's own under outputs/, and no change of the working directory.
 QUIET = (
     "hydra/job_logging=none",
@@ -36,20 +36,38 @@ class _JobStopped(Exception):
     """A job of a sweep has ended and its line is printed; carries the exit code, while the other jobs go on."""
 
 
-def command(settings: type[Settings], config: str, run: Callable[[Settings], None], conf: Path = CONF) -> None:
-    """Run a stage with conf/<config>.yaml and the overrides in sys.argv; with `--multirun`, each job of a sweep."""
+def command(
+    settings: type[Settings],
+    config: str,
+    run: Callable[[Settings], None],
+    conf: Path = CONF,
+    *,
+    words: str | None = None,
+) -> None:
+    """Run a stage with conf/<config>.yaml and the overrides in sys.argv; with `--multirun`, each job of a sweep.
+
+    `words` names the setting, a list of paths, that words without a key belong to: `FILE... key=value`.
+    """
     try:
-        if {"--help", "-h"} & set(sys.argv[1:]):
-            values, choices = _compose(config, (), conf)
-            print(usage(settings, values, choices, conf / f"{config}.yaml"))
-        else:
-            _run_hydra(settings, config, run, conf)
+        with preemptible():
+            _run(settings, config, run, conf, words)
     except KeyboardInterrupt:
         sys.exit(_say("interrupted", 130))
+    except Preempted:
+        sys.exit(_say("stopped by SIGTERM: the same command goes on from what is finished", PREEMPTED))
     except SettingsError as error:
         sys.exit(_say(str(error), 2))
     except _JobStopped as stopped:
         sys.exit(stopped.args[0])
+
+
+def _run(settings: type[Settings], config: str, run: Callable[[Settings], None], conf: Path, words: str | None) -> None:
+    plain = Plain.taken(words, settings) if words else None
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        values, choices = _compose(config, (), conf)
+        print(usage(settings, values, choices, conf / f"{config}.yaml"))
+    else:
+        _run_hydra(settings, config, run, conf, plain)
 
 
 def compose(settings: type[Settings], config: str, overrides: Sequence[str] = (), conf: Path = CONF) -> Settings:
@@ -83,16 +101,21 @@ def _translate(settings: type, word: str, groups: set[str], sweeping: bool) -> s
     try:
         several = OverridesParser.create().parse_override(word).is_sweep_override()
     except HydraException as error:
-        if not is_text(kind):
+        if not _is_literal(kind, value):
             raise SettingsError(f"{word} cannot be read: {_one_line(error)}") from None
         several = False
-    if is_text(kind) and not (several and sweeping) and not _in_grammar(kind, value):
+    if _is_literal(kind, value) and not (several and sweeping) and not _in_grammar(kind, value):
         value = QuotedString(value, Quote.single).with_quotes()
     elif several and not sweeping:
         raise SettingsError(f"{word} gives several values, which only a sweep takes: `make sweep ...` or --multirun")
     if kind is not None and not sign and is_named(settings, key):
         sign = "++"  # what the dataclass knows can be set whether or not the YAML file names it
     return f"{sign}{key}={value}"
+
+
+def _is_literal(kind: Any, value: str) -> bool:
+    """Whether a value is taken letter by letter: a text, or one path where a list of paths is wanted."""
+    return is_text(kind) or (kind == list[Path] and value[:1] != "[")
 
 
 def _in_grammar(kind: Any, value: str) -> bool:
@@ -102,7 +125,13 @@ def _in_grammar(kind: Any, value: str) -> bool:
     )
 
 
-def _run_hydra(settings: type[Settings], config: str, run: Callable[[Settings], None], conf: Path) -> None:
+def _run_hydra(
+    settings: type[Settings],
+    config: str,
+    run: Callable[[Settings], None],
+    conf: Path,
+    plain: Plain | None,
+) -> None:
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
@@ -111,8 +140,8 @@ def _run_hydra(settings: type[Settings], config: str, run: Callable[[Settings], 
 
     from shards.media import UnreadableMedia
 
-    options = [word for word in sys.argv[1:] if not _is_override(word)]
-    overrides = [word for word in sys.argv[1:] if _is_override(word)]
+    options = [word for word in sys.argv[1:] if not is_override(word)]
+    overrides = [word for word in sys.argv[1:] if is_override(word)]
     sweeping = not {"--multirun", "-m"}.isdisjoint(options)
     stop = _JobStopped if sweeping else SystemExit
 
@@ -121,7 +150,8 @@ def _run_hydra(settings: type[Settings], config: str, run: Callable[[Settings], 
             job_config = HydraConfig.get()
             print(f"job {job_config.job.num}: {' '.join(job_config.overrides.task).replace('++', '')}", file=sys.stderr)
         try:
-            values = build(settings, OmegaConf.to_container(composed, resolve=True))
+            given: Any = OmegaConf.to_container(composed, resolve=True)
+            values = build(settings, plain.added_to(given) if plain else given)
         except SettingsError as error:
             raise stop(_say(str(error), 2)) from None
         except ValueError as error:  # from a `__post_init__`: each value fits, but not beside the others
@@ -161,10 +191,6 @@ def _compose(config: str, overrides: Sequence[str], conf: Path) -> tuple[dict[st
     except (HydraException, OmegaConfBaseException) as error:
         raise SettingsError(_one_line(error)) from None
     return values, {group: choice for group, choice in choices.items() if not group.startswith("hydra/")}
-
-
-def _is_override(word: str) -> bool:
-    return word.startswith("~") or OVERRIDE.fullmatch(word) is not None
 
 
 def _one_line(error: BaseException) -> str:

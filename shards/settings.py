@@ -37,6 +37,8 @@ def build(kind: Any, value: Any, key: str = "") -> Any:
         return {name: build(parts[1], item, _join(key, name)) for name, item in value.items()}
     if origin in (list, tuple) and isinstance(value, list):
         return origin(build(parts[0], item, f"{key}[{index}]") for index, item in enumerate(value))
+    if kind == list[Path] and isinstance(value, str):
+        return [build(Path, value, key)]  # one path is a list of one
     if kind is Path and isinstance(value, str) and value:
         return Path(value).expanduser() if value.startswith("~/") else Path(value)
     if kind is str and key.endswith("]") and type(value) is int:
