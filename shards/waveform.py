@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from shards.media import HOLE_SECONDS, MediaFile, Reason, UnreadableMedia
 
-__all__ = ["RESAMPLER", "Reason", "SoundTrack", "UnreadableMedia", "audible_track", "read_waveform"]
+__all__ = ["RESAMPLER", "Reason", "SoundTrack", "UnreadableMedia", "audible_track", "read_waveform", "stream_waveform"]
 
 RESAMPLER = "ffmpeg swresample, default filter, s16 mono downmix, placed by time stamps"
 JUMP_SECONDS = 0.02  # time stamps of one unbroken run jitter by less (Matroska keeps milliseconds)
@@ -87,6 +87,7 @@ class SoundTrack:
         self._pieces: deque[tuple[int, NDArray[np.int16]]] = deque()  # (first sample, samples), ascending
         self._run: Run | None = None
         self._next = 0  # where the run's next sample goes
+        self._handed: int | None = None  # one past the last sample of take_ready; None before the first
 
     def push(self, frames: Iterable[av.AudioFrame]) -> None:
         """Takes the next decoded frames; one without a time stamp follows the one before it."""
@@ -124,8 +125,11 @@ class SoundTrack:
         return waveform
 
     def take_ready(self) -> NDArray[np.int16]:
-        """int16 (samples,): all that is ready and was not handed out before."""
-        first = self._pieces[0][0] if self._pieces else self.written
+        """int16 (samples,): all that is ready and was not handed out before, each following the one before it."""
+        if not self._pieces:
+            return np.empty(0, np.int16)
+        first = self._pieces[0][0] if self._handed is None else self._handed
+        self._handed = self.written
         return self.take(first, self.written - first)
 
     def _start_run(self, frame: av.AudioFrame) -> Run:
@@ -153,10 +157,32 @@ def read_waveform(path: Path, sample_rate: int) -> NDArray[np.int16]:
 
     Of several tracks the default one, unless it is digitally silent and another is not. Raises UnreadableMedia.
     """
-    waveform = _read_track(path, None, sample_rate)
-    if not waveform.any() and (track := audible_track(path, sample_rate)) is not None:
-        waveform = _read_track(path, track, sample_rate)
-    return waveform
+    return np.concatenate(list(stream_waveform(path, sample_rate)))
+
+
+def stream_waveform(path: Path, sample_rate: int) -> Iterator[NDArray[np.int16]]:
+    """The same in pieces of about a second, in memory that does not grow.
+
+    Raises UnreadableMedia, at the end where nothing could be decoded.
+    """
+    with MediaFile(path) as media:
+        several = len(media.sounds()) > 1
+    track = audible_track(path, sample_rate) if several else None
+    decoded = False
+    sound = SoundTrack(sample_rate)
+    with MediaFile(path) as media:
+        stream = media.sound(track)
+        for packet in media.packets(stream):
+            sound.push(media.decoded(stream.codec_context.decode, packet))
+            if len(piece := sound.take_ready()):
+                decoded = True
+                yield piece
+        sound.push(media.decoded(stream.codec_context.decode, None))
+        sound.finish()
+    if len(piece := sound.take_ready()):
+        yield piece
+    elif not decoded:
+        raise UnreadableMedia("damaged" if media.errors else "no_audio", "no sound could be decoded")
 
 
 def audible_track(path: Path, sample_rate: int, progress: Callable[[], None] = lambda: None) -> int | None:
@@ -181,17 +207,3 @@ def _is_audible(path: Path, index: int, sample_rate: int, progress: Callable[[],
         sound.push(media.decoded(stream.codec_context.decode, None))
     sound.finish()
     return bool(sound.take_ready().any())
-
-
-def _read_track(path: Path, index: int | None, sample_rate: int) -> NDArray[np.int16]:
-    sound = SoundTrack(sample_rate)
-    with MediaFile(path) as media:
-        stream = media.sound(index)
-        for packet in media.packets(stream):
-            sound.push(media.decoded(stream.codec_context.decode, packet))
-        sound.push(media.decoded(stream.codec_context.decode, None))
-        sound.finish()
-    waveform = sound.take_ready()
-    if not len(waveform):
-        raise UnreadableMedia("damaged" if media.errors else "no_audio", "no sound could be decoded")
-    return waveform

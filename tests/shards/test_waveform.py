@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import soxr
 
-from shards.waveform import JUMP_SECONDS, SoundTrack, UnreadableMedia, read_waveform
+from shards.waveform import JUMP_SECONDS, SoundTrack, UnreadableMedia, read_waveform, stream_waveform
 from tests.media import RATE, Track, clicks, cover_art, damaged, film, sound_file, tone
 
 TARGET = 22_050
@@ -244,3 +244,29 @@ def test_real_sound_against_another_decoder(path, shared: Path, tmp_path):
     length = min(len(ours), len(expected))
     ours, expected = below_8_khz(ours[:length])[1_000:-1_000], below_8_khz(expected[:length])[1_000:-1_000]
     assert decibels(ours - expected, expected) < -40
+
+
+# ---- in pieces
+
+
+@pytest.mark.parametrize("rate", [TARGET, 8_000])
+def test_pieces_joined_are_the_whole(tmp_path, rate):
+    path = tmp_path / "a.wav"
+    samples = noise(5 * rate + 123)
+    soundfile.write(path, samples, rate)
+    pieces = list(stream_waveform(path, rate))
+    assert len(pieces) >= 4 and max(map(len, pieces)) < 2 * rate  # about a second each
+    assert np.array_equal(np.concatenate(pieces), samples)  # of the same rate there is nothing to resample
+
+
+def test_a_gap_between_pieces_is_silence():
+    track, samples = SoundTrack(TARGET), noise(60_000)
+    given = frames(samples[:30_000], 500) + frames(samples[30_000:], 100_500)
+    taken = []
+    for frame in given:
+        track.push([frame])
+        taken.append(track.take_ready())
+    track.finish()
+    whole = np.concatenate([*taken, track.take_ready()])
+    assert sum(len(piece) > 0 for piece in taken) >= 2
+    assert np.array_equal(whole, np.concatenate([samples[:30_000], np.zeros(70_000, np.int16), samples[30_000:]]))
