@@ -88,6 +88,14 @@ class Summary:
     dropped: list[str] = field(default_factory=list)
 
 
+def crashed(exit_code: int | None) -> Summary:
+    return Summary("crashed", f"the decoder's process ended with exit code {exit_code}")
+
+
+def stalled(seconds: float) -> Summary:
+    return Summary("stalled", f"no progress for {seconds:g} s")
+
+
 def run_decoder(pipe: Connection, decoding: Decoding, slots_name: str, count: int, clock: c_double) -> None:
     """Loop of the process: a Task in; for each clip `want` out, a slot in, the ClipHead out; a Summary at the end."""
     shield(decoding.memory_gigabytes)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.batches import Batches
 from pipeline.children import Decoder, Labeller
-from pipeline.decoder import ClipHead, Decoding, Summary, Task, spool_path
+from pipeline.decoder import ClipHead, Decoding, Summary, Task, crashed, spool_path, stalled
 from pipeline.job import Clip, Job, Tell, Write
 from pipeline.labeller import Labelling, Posteriors
 from pipeline.slots import Slots
@@ -158,8 +158,7 @@ class Executor:
     def _take_decoded(self, decoder: Decoder, message: str | ClipHead | Summary | None) -> None:
         if message is None:
             decoder.process.join()
-            code = decoder.process.exitcode
-            self._replace(decoder, Summary("crashed", f"the decoder's process ended with exit code {code}"))
+            self._replace(decoder, crashed(decoder.process.exitcode))
             return
         assert decoder.job is not None
         if isinstance(message, ClipHead):
@@ -177,7 +176,7 @@ class Executor:
         for decoder in list(self._decoders):
             if decoder.idle_seconds() > limit:
                 decoder.process.kill()
-                self._replace(decoder, Summary("stalled", f"no progress for {limit:g} s"))
+                self._replace(decoder, stalled(limit))
 
     def _replace(self, decoder: Decoder, summary: Summary) -> None:
         """Another worker for one that is gone; the video it was at is rejected whole."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 
+from pipeline.cluster.executor import ClusterExecutor
+from pipeline.cluster.settings import RaySettings
+from pipeline.cluster.workers import Work
 from pipeline.decoder import Decoding
 from pipeline.executor import Executor, Machine
 from pipeline.frames import Reading
@@ -21,6 +25,7 @@ from shards.manifest import ContractError, TeacherCard
 class Resources:
     """Settings shared by every command of stage one that decodes and labels."""
 
+    executor: Literal["local", "ray"] = "local"
     device: str = "auto"  # auto: every GPU there is, else the CPU
     precision: str = "auto"  # auto: bfloat16 where the device gains by it, else float32
     decoders: int = 0  # decode processes; 0: one for each core
@@ -29,6 +34,7 @@ class Resources:
     slots: int = 0  # decoded clips in shared memory; 0: four batches and two for each decoder
     stall_seconds: float = 60.0
     memory_gigabytes: float = 4.0  # that a decode process may take for one video
+    ray: RaySettings = field(default_factory=RaySettings)
 
     def start(
         self,
@@ -39,9 +45,13 @@ class Resources:
         heads: dict[str, tuple[TeacherSpec, TeacherCard]],
         reading: Reading,
         keep_frames: bool,
-    ) -> Executor:
+    ) -> Executor | ClusterExecutor:
         """Start the processes. Raises ContractError where the machine has not what the settings ask for."""
         views = list(dict.fromkeys(spec.transform.view for spec, _ in heads.values()))
+        decoding = Decoding(root, spool, clip, views, reading, keep_frames, self.memory_gigabytes)
+        labelling = Labelling(heads, views, clip.frames, self.precision, threads=1)
+        if self.executor == "ray":
+            return self._on_ray(decoding, labelling)
         decoders = self.decoders or _cores()
         machine = Machine(
             devices=self._devices(),
@@ -50,9 +60,27 @@ class Resources:
             batch_clips=self.batch_clips,
             stall_seconds=self.stall_seconds,
         )
-        decoding = Decoding(root, spool, clip, views, reading, keep_frames, self.memory_gigabytes)
-        labelling = Labelling(heads, views, clip.frames, self.precision, threads=1)
         return Executor(decoding, labelling, machine)
+
+    def _on_ray(self, decoding: Decoding, labelling: Labelling) -> ClusterExecutor:
+        for name in ("decoders", "slots"):
+            if getattr(self, name):
+                raise ContractError(
+                    f"{name}={getattr(self, name)} is of executor=local; with executor=ray the cluster's CPUs and "
+                    "ray.cpus_per_decoder decide how many videos are decoded at once, ray.clips how many clips wait"
+                )
+        work = Work(
+            home=Path.cwd(),
+            decoding=decoding,
+            stall_seconds=self.stall_seconds,
+            cpus_per_decoder=self.ray.cpus_per_decoder,
+            batch_clips=self.batch_clips,
+            videos=self.ray.videos,
+            clips=self.ray.clips,
+        )
+        return ClusterExecutor(
+            work, labelling, self.ray, device=self.device, teachers=self.teacher_processes, cpus=_cores()
+        )
 
     def _devices(self) -> list[str]:
         """One entry a teacher process."""
