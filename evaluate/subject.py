@@ -12,7 +12,7 @@ from shards.sidefile import sha256_of
 from train.checkpoint import Checkpoint, load_network
 from train.student import Trunk
 
-SUPERVISED = "supervised"  # the key in Checkpoint.config under which evaluate.supervised keeps benchmark and folds
+SUPERVISED = "supervised"  # the key in Checkpoint.config under which evaluate.supervised keeps what a network has seen
 
 
 @dataclass(frozen=True)
@@ -54,20 +54,19 @@ class Subject:
         return f"{told}, {teachers}" if teachers else told
 
     def require_unseen(self, benchmark: Benchmark) -> None:
-        """Raise ContractError where a tested fold's labels were used to train this network."""
+        """Raise ContractError where a tested recording's label was used to train this network.
+
+        Recordings are known by their bytes: ESC-10 is a part of ESC-50, and folders are moved and renamed.
+        """
         seen = self.checkpoint.config.get(SUPERVISED)
-        if seen is None or seen["benchmark"] not in (benchmark.spec.name, *_relatives(benchmark.spec.name)):
+        if seen is None:
             return
-        known = [fold for fold in benchmark.tested if fold in seen["folds"]]
+        marks = set(seen["recordings"])
+        known = [each for each in benchmark.recordings if each.fold in benchmark.tested and each.mark in marks]
         if known:
-            unseen = [fold for fold in benchmark.tested if fold not in seen["folds"]]
+            unseen = [fold for fold in benchmark.tested if fold not in {recording.fold for recording in known}]
             remedy = f"test on what it has not: folds=[{','.join(unseen)}]" if unseen else "take another checkpoint"
             raise ContractError(
-                f"{self.path} was trained on the labels of {seen['benchmark']}, folds {', '.join(seen['folds'])}, and "
-                f"would be tested on fold {', '.join(known)}: {remedy}"
+                f"{self.path} was trained on the labels of {seen['benchmark']}, and {len(known)} of the recordings to "
+                f"test it on are among them (first {known[0].name}): {remedy}"
             )
-
-
-def _relatives(name: str) -> tuple[str, ...]:
-    """Benchmarks that share recordings and folds: ESC-10 is a part of ESC-50."""
-    return ("esc10", "esc50") if name in ("esc10", "esc50") else ()

@@ -5,7 +5,7 @@ A network per tested fold, trained by stage two's loop and kept with the folds w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,11 +25,13 @@ from evaluate.windows import Windows
 from shards.clip import ClipSpec
 from shards.command import command
 from shards.manifest import TeacherCard, require_same
+from shards.sidefile import sha256_of
 from train.checkpoint import Checkpoint, load_network, load_student, save
 from train.device import arithmetic, require_device
 from train.layers import Layer, StudentSpec
 from train.loop import train
 from train.meter import Meter, Reading
+from train.modelcard import LABELS
 from train.student import Student, scaled
 
 HEAD = "classes"
@@ -53,6 +55,15 @@ class SupervisedSettings:
     log_every: int = 50
     out: Path | None = None
 
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch, self.log_every) < 1 or self.lr <= 0:
+            raise ValueError("steps, batch and log_every are at least 1, lr is above 0")
+        if not 0 < self.seconds <= self.benchmark.seconds:
+            raise ValueError(
+                f"seconds={self.seconds:g} of one excerpt must be above 0 and at most "
+                f"benchmark.seconds={self.benchmark.seconds:g}, to which shorter recordings are repeated"
+            )
+
     @property
     def folder(self) -> Path:
         return self.out or Path("outputs/runs") / f"supervised-{self.student.name}-{self.benchmark.name}"
@@ -74,11 +85,15 @@ def run(settings: SupervisedSettings) -> None:
     sounds = Sounds(benchmark, ClipSpec().sample_rate if settings.start is None else _rate_of(settings.start))
     settings.folder.mkdir(parents=True, exist_ok=True)
     for split in benchmark.splits():
-        path = settings.folder / f"{split.tested}.pt"
-        if not path.is_file():
-            save(path, teach(settings, sounds, split, device))
-    scores = evaluate_supervised(settings, sounds)
+        if not path_of(settings, split).is_file():
+            save(path_of(settings, split), teach(settings, sounds, split, device))
+    scores = evaluate_supervised(settings, sounds, path_of)
     print(*scores.scores, f"{scores.save(settings.folder)}: 1 score on {scores.benchmark}", sep="\n")
+
+
+def path_of(settings: SupervisedSettings, split: Split) -> Path:
+    """Where the network is that has not seen a fold."""
+    return settings.folder / f"{split.tested}.pt"
 
 
 def teach(settings: SupervisedSettings, sounds: Sounds, split: Split, device: torch.device) -> Checkpoint:
@@ -141,17 +156,29 @@ def excerpts(settings: SupervisedSettings, sounds: Sounds, split: Split, device:
 
 
 def checkpoint_of(settings: SupervisedSettings, sounds: Sounds, split: Split, network: Student) -> Checkpoint:
-    """The network with what it was trained on, so that testing it there can be refused."""
+    """The network with what it was trained on, so that testing it there can be refused.
+
+    Its training mean is the share of each class, as that of a student is the mean of its teachers' posteriors.
+    """
     benchmark = sounds.benchmark
-    seen = sorted({benchmark.recordings[index].fold for index in split.train})
-    card = TeacherCard("labels", benchmark.spec.name, sounds.sha256, {}, benchmark.classes)
+    seen = [benchmark.recordings[index] for index in split.train]
+    card = TeacherCard(LABELS, benchmark.spec.name, sounds.sha256, {}, benchmark.classes)
+    shares = np.bincount(benchmark.labels[split.train], minlength=len(benchmark.classes)) / len(split.train)
     return Checkpoint(
         spec=network.spec,
         clip=ClipSpec(sounds.sample_rate, settings.seconds, 1),
         teachers={HEAD: card},
         network=network.state_dict(),
+        training_mean={HEAD: torch.from_numpy(shares).float()},
         position={"step": settings.steps, "consumed": settings.steps * settings.batch, "seed": settings.seed},
-        config={SUPERVISED: {"benchmark": benchmark.spec.name, "folds": seen}, **_facts(settings)},
+        config={
+            SUPERVISED: {
+                "benchmark": benchmark.spec.name,
+                "folds": sorted({recording.fold for recording in seen}),
+                "recordings": [recording.mark for recording in seen],
+            },
+            **_facts(settings, sounds),
+        },
     )
 
 
@@ -165,20 +192,22 @@ class OwnOutput:
         return Trained(lambda asked: asked.mean(asked.values.astype(np.float64)))
 
 
-def evaluate_supervised(settings: SupervisedSettings, sounds: Sounds) -> Scores:
-    """Each fold named by the network that has not seen it. Raises ContractError for one of other settings."""
+def evaluate_supervised(
+    settings: SupervisedSettings, sounds: Sounds, path_of: Callable[[SupervisedSettings, Split], Path]
+) -> Scores:
+    """Each fold named by the network that has not seen it. Raises ContractError for one of other settings or data."""
     device = require_device(settings.device)
 
     def of(split: Split) -> dict[str, Windows]:
-        path = settings.folder / f"{split.tested}.pt"
+        path = path_of(settings, split)
         subject = Subject.load(path, str(device))
-        alone = sounds.benchmark.restricted([split.tested])
-        subject.require_unseen(alone)
-        require_same(_facts(settings), _facts_of(subject.checkpoint), str(path), f"Delete {path} to train it again.")
+        wanted, found = _facts(settings, sounds), _facts_of(subject.checkpoint)
+        require_same(wanted, found, str(path), f"Delete {path} to train it again.")
+        subject.require_unseen(sounds.benchmark.restricted([split.tested]))
         return {"": posteriors(subject, sounds, split, device)}
 
     (score,) = evaluate_folds(sounds.benchmark, Source(f"supervised {settings.student.name}", of), OwnOutput())
-    record = {"student": settings.student.name, "sha256": sounds.sha256, "config": _facts(settings)}
+    record = {"student": settings.student.name, "sha256": sounds.sha256, "config": _facts(settings, sounds)}
     return Scores(sounds.benchmark.spec.name, sounds.sha256, list(sounds.benchmark.classes), record, [score])
 
 
@@ -194,11 +223,12 @@ def posteriors(subject: Subject, sounds: Sounds, split: Split, device: torch.dev
     return Windows(np.concatenate(parts), owners)
 
 
-def _facts(settings: SupervisedSettings) -> dict[str, object]:
+def _facts(settings: SupervisedSettings, sounds: Sounds) -> dict[str, object]:
     """What must be equal for a network of an earlier run to stand for this one."""
-    start = None if settings.start is None else settings.start.name
+    start = None if settings.start is None else f"{settings.start.name} ({sha256_of(settings.start)[:16]})"
     names = ("seconds", "steps", "batch", "lr", "seed")
-    return {"student": settings.student.name, "start": start, **{name: getattr(settings, name) for name in names}}
+    facts = {"student": settings.student.name, "start": start, "data": sounds.sha256[:16]}
+    return {**facts, **{name: getattr(settings, name) for name in names}}
 
 
 def _facts_of(checkpoint: Checkpoint) -> dict[str, object]:

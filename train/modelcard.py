@@ -23,7 +23,6 @@ from pathlib import Path
 import torch
 
 from shards.waveform import read_waveform
-from train.autoencoder import DEEPEST
 from train.checkpoint import load_network
 from train.student import scaled
 

@@ -38,13 +38,18 @@ def test_labels_are_learned_and_remembered(settings: SupervisedSettings, capsys:
     assert score.accuracy > 0.8 and score.recordings == 18
     assert score.layer is None and score.features == "supervised small"
     trained = load(settings.folder / "2.pt")
-    assert trained.config["supervised"] == {"benchmark": "esc-tiny", "folds": ["1", "3"]}
+    seen = trained.config["supervised"]
+    assert (seen["benchmark"], seen["folds"], len(set(seen["recordings"]))) == ("esc-tiny", ["1", "3"], 12)
+    assert trained.training_mean is not None
+    torch.testing.assert_close(trained.training_mean["classes"], torch.full((3,), 1 / 3))
     assert trained.teachers["classes"].classes == ("low", "middle", "high")
     capsys.readouterr()
     run(settings)
     assert "step" not in capsys.readouterr().out  # all three networks are there
     with pytest.raises(ContractError, match=r"lr: .*1\.pt has 0\.01, this run 0\.1\. Delete"):
         run(replace(settings, lr=0.1))
+    with pytest.raises(ValueError, match=r"seconds=2 of one excerpt .* at most benchmark\.seconds=1,"):
+        replace(settings, seconds=2)
 
 
 def test_svm_on_a_supervised_network_may_only_test_its_own_fold(settings: SupervisedSettings, tmp_path: Path) -> None:
@@ -52,7 +57,7 @@ def test_svm_on_a_supervised_network_may_only_test_its_own_fold(settings: Superv
     probe = EvaluateSettings(
         settings.benchmark, settings.root, SMALL, settings.folder / "3.pt", layer="conv1", C=0.01, cache=tmp_path
     )
-    with pytest.raises(ContractError, match=r"folds 1, 2, and would be tested on fold 1, 2: .*folds=\[3\]"):
+    with pytest.raises(ContractError, match=r"labels of esc-tiny, and 12 of the recordings .*folds=\[3\]"):
         evaluate(probe)
     (score,) = evaluate(replace(probe, folds=["3"])).scores
     assert list(score.per_fold) == ["3"]
@@ -77,7 +82,8 @@ def test_the_output_layer_hears_one_excerpt_whole(
     """The authors fine-tune SoundNet8 with conv(1024, classes, 4) on 5 s."""
     sounds = Sounds(load_benchmark(settings.benchmark, esc_root), ClipSpec().sample_rate)
     spec = compose(StudentSpec, f"student/{student}")
-    network = newborn(replace(settings, student=spec, seconds=5.0), sounds)
+    longer = replace(settings.benchmark, seconds=5.0)
+    network = newborn(replace(settings, benchmark=longer, student=spec, seconds=5.0), sounds)
     assert network.heads["classes"].kernel_size == (kernel,)
     assert network.output_steps(110_250) == 1
 
