@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,10 @@ def _check_tar(folder: Path, side: SideFile) -> None:
         raise Fault(f"{tar} has {tar.stat().st_size} bytes, its side file says {side.tar_bytes}: make it again")
     if (digest := sha256_of(tar)) != side.tar_sha256:
         raise Fault(f"{tar} has sha256 {digest}, its side file says {side.tar_sha256}: make it again")
-    index = index_members(tar)
+    try:
+        index = index_members(tar)
+    except (ValueError, tarfile.TarError) as error:
+        raise Fault(f"{tar} is not a shard: {error}") from None
     columns = {
         key: {name: column[clip] for name, column in side.members.items() if column[clip] is not None}
         for clip, key in enumerate(side.keys)

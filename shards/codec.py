@@ -11,6 +11,7 @@ import json
 import wave
 from collections.abc import Mapping
 from dataclasses import asdict
+from tokenize import TokenError
 
 import numpy as np
 import soundfile
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 from shards.example import ClipMeta, Example
 
 WAV_HEADER_BYTES = 44  # the canonical RIFF header that `wave` writes; the samples follow as they lie in memory
+
+LONGEST_SECONDS = 3600  # of a clip; more is not believed of a header, and not allocated
 
 
 class DamagedExample(ValueError):
@@ -57,7 +60,7 @@ def decode(key: str, members: Mapping[str, bytes], sample_rate: int) -> Example:
         )
     except KeyError as error:
         raise DamagedExample(f"{key}: member {error} is missing among {sorted(members)}") from None
-    except (ValueError, TypeError, EOFError, wave.Error, soundfile.SoundFileError) as error:
+    except (ValueError, TypeError, EOFError, RecursionError, wave.Error, soundfile.SoundFileError) as error:
         raise DamagedExample(f"{key}: {error}") from None
 
 
@@ -67,10 +70,13 @@ def decode_array(data: bytes | memoryview) -> NDArray[np.float16]:
     version = np.lib.format.read_magic(stream)
     if version != (1, 0):
         raise ValueError(f"npy version {version} instead of (1, 0)")
-    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
+    try:
+        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
+    except (ValueError, RecursionError, MemoryError, SyntaxError, TokenError) as error:  # Python's parser reads it
+        raise ValueError(f"npy header cannot be read: {type(error).__name__}") from None
     start = stream.tell()
     expected = int(np.prod([int(n) for n in shape], dtype=object)) * dtype.itemsize
-    if dtype != np.float16 or fortran_order or len(shape) != 2 or expected != len(data) - start:
+    if dtype != np.float16 or fortran_order or len(shape) != 2 or min(shape) < 0 or expected != len(data) - start:
         raise ValueError(f"npy header says {dtype} {shape}, but {len(data) - start} bytes follow")
     return np.frombuffer(data, np.float16, offset=start).reshape(shape)
 
@@ -97,8 +103,11 @@ def _encode_waveform(waveform: NDArray[np.int16], sample_rate: int, audio: str) 
 def _decode_waveform(data: bytes, sample_rate: int, audio: str) -> NDArray[np.int16]:
     waveform: NDArray[np.int16]
     if audio == "flac":
-        waveform, rate = soundfile.read(io.BytesIO(data), dtype="int16")
-        channels = waveform.ndim
+        with soundfile.SoundFile(io.BytesIO(data)) as sound:
+            rate, channels = sound.samplerate, sound.channels
+            if sound.frames * channels > LONGEST_SECONDS * sample_rate:
+                raise ValueError(f"flac header says {sound.frames} samples, {channels} channels: no clip is that long")
+            waveform = sound.read(dtype="int16")
     else:
         with wave.open(io.BytesIO(data)) as reader:
             rate, channels = reader.getframerate(), reader.getnchannels()

@@ -57,8 +57,8 @@ def load_columns(path: Path, location: str, manifest: Manifest, *, sound: bool) 
             posterior_checksums={head: _checksums(side, f"{head}.npy") for head in heads},
             posterior_sums={head: np.array(side.posterior_sums[head], np.float64) for head in heads},
         )
-        if side.shard != path.stem or not SHA256.fullmatch(side.tar_sha256):
-            raise ValueError(f"it describes shard {side.shard} with sha256 {side.tar_sha256}")
+        if not SHA256.fullmatch(side.tar_sha256):
+            raise ValueError(f"it describes a tar with sha256 {side.tar_sha256}")
         _require_possible(columns, manifest)
     except (ValueError, TypeError, OverflowError, KeyError) as error:
         raise ContractError(f"{location}/{path.name} is no side file of this folder: {error}. {REMEDY}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,6 +28,13 @@ class ClipMeta:
     still: bool = False  # it has several frames, and they are one and the same picture
     tail_seconds_cut: float = 0.0  # of the whole video, the same in each of its clips
     decode_errors: int = 0  # of the whole video
+
+    def __post_init__(self) -> None:
+        times = [self.start, self.seconds, *self.frame_asked, *self.frame_got]
+        if not all(isinstance(time, int | float) and math.isfinite(time) for time in times):
+            raise ValueError(f"clip {self.clip} of {self.video!r} has a time that is no number")
+        if not all(isinstance(text, str) for text in (self.video, self.path, self.video_sha256)):
+            raise ValueError(f"video, path and video_sha256 are text, not {self.video!r}, {self.path!r}")
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class Manifest:
                 for head, card in fields.pop("teachers").items()
             }
             return cls(**{**fields, "clip": ClipSpec(**fields["clip"])}, teachers=cards)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ContractError(f"{path} is not a manifest of format {FORMAT}: {error}") from None
 
 

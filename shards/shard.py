@@ -32,7 +32,7 @@ def metas(folder: Path, side: SideFile) -> Iterator[ClipMeta]:
                 raise DamagedExample(f"{key}: {key}.json is missing")
             try:
                 yield ClipMeta(**json.loads(_read(stream.fileno(), key, "json", place)))
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, RecursionError) as error:
                 raise DamagedExample(f"{key}: {error}") from None
 
 

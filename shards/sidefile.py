@@ -67,10 +67,12 @@ class SideFile:
             fields["rejects"] = [Reject(**reject) for reject in fields["rejects"]]
             fields["dropped"] = [Reject(**reject) for reject in fields["dropped"]]
             fields["members"] = {
-                extension: [None if place is None else (int(place[0]), int(place[1])) for place in places]
+                extension: [None if place is None else _place(*place) for place in places]
                 for extension, places in fields["members"].items()
             }
             side = cls(**fields)
+            if side.shard != path.stem:  # a name that becomes a path
+                raise ValueError(f"it describes shard {side.shard!r}")
             columns: list[list[Any]] = [
                 side.keys,
                 side.samples,
@@ -79,13 +81,19 @@ class SideFile:
                 *side.checksums.values(),
             ]
             lengths = set(map(len, columns))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ContractError(
                 f"{path} is not a shard's side file: {error}. Delete it to have the shard made again."
             ) from None
         if len(lengths) > 1:
             raise ContractError(f"{path}: its columns have different lengths {sorted(lengths)}. Delete it.")
         return side
+
+
+def _place(offset: int, size: int) -> tuple[int, int]:
+    if min(offset, size) < 0:
+        raise ValueError(f"a member of {size} bytes at {offset} cannot be")
+    return int(offset), int(size)
 
 
 def finished(folder: Path) -> Iterator[SideFile]:
@@ -96,7 +104,10 @@ def finished(folder: Path) -> Iterator[SideFile]:
 
 
 def index_members(tar: Path) -> dict[str, dict[str, tuple[int, int]]]:
-    """{key: {extension: (offset, bytes)}} of a tar's members, in their order. A name splits at its first dot."""
+    """{key: {extension: (offset, bytes)}} of a tar's members, in their order. A name splits at its first dot.
+
+    Raises ValueError for what is no plain file with a plain name, tarfile.TarError for what is no tar.
+    """
     index: dict[str, dict[str, tuple[int, int]]] = {}
     with tarfile.open(tar, "r:") as archive:
         for member in archive:

@@ -18,6 +18,7 @@ from shards.media import HOLE_SECONDS, MediaFile, Reason, UnreadableMedia
 __all__ = ["RESAMPLER", "Reason", "SoundTrack", "UnreadableMedia", "audible_track", "read_waveform", "stream_waveform"]
 
 RESAMPLER = "ffmpeg swresample, default filter, s16 mono downmix, placed by time stamps"
+RATES = (1_000, 1_000_000)  # Hz that are believed: a file that claims 1 Hz would be resampled to days of sound
 JUMP_SECONDS = 0.02  # time stamps of one unbroken run jitter by less (Matroska keeps milliseconds)
 
 
@@ -29,6 +30,8 @@ class Run:
     """
 
     def __init__(self, frame: av.AudioFrame, begin: float, sample_rate: int) -> None:
+        if not RATES[0] <= frame.sample_rate <= RATES[1]:
+            raise UnreadableMedia("unknown_codec", f"no sound has {frame.sample_rate} samples a second")
         self.end = begin  # seconds, of the frames fed so far
         self.unit = float(frame.time_base or 1)  # seconds
         self._begin, self._rate, self._fed, self._unread = begin, frame.sample_rate, 0, 0
