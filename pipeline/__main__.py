@@ -1,6 +1,7 @@
 """`python -m pipeline videos=... shards=... teachers=...`: stage one, from videos to teacher shards."""
 
-from pipeline.run import PipelineSettings, run
+from pipeline.run import run
+from pipeline.settings import PipelineSettings
 from shards.command import command
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ It imports no torch. It talks to the executor over one pipe, and touches a clock
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import resource
@@ -25,8 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline.fetch import at_hand
 from pipeline.frames import RawClip, Reading, VideoReader, View, frames_at
 from pipeline.slots import Slots
+from pipeline.sources import address
 from shards.clip import ClipSpec
 from shards.waveform import UnreadableMedia
 
@@ -37,8 +38,8 @@ JPEG_QUALITY = 80
 class Decoding:
     """What a worker needs to know once, for all videos."""
 
-    root: Path
-    spool: Path  # sound waits here, not in memory
+    root: str  # a folder or a URL; a video's path starts from it
+    spool: Path  # sound waits here, not in memory; and videos from behind a URL
     spec: ClipSpec
     views: list[View]
     reading: Reading
@@ -131,27 +132,27 @@ def shield(memory_gigabytes: float) -> None:
 
 def decode(task: Task, decoding: Decoding, hand_over: Callable[[RawClip], None], touch: Callable[[], None]) -> Summary:
     """Hand over the clips of one video in order; `touch` is called for each packet read."""
-    path = decoding.root / task.path
     size, digest = -1, ""
+    place, copy = address(decoding.root, task.path), decoding.spool / f"{task.number:09d}"
     try:
-        if path.is_file():
-            size, digest = path.stat().st_size, _sha256(path, touch)
-        if task.sha256 is not None and digest != task.sha256:
-            return Summary("changed", f"sha256 is {digest or 'unknown'}, was {task.sha256}", size, digest)
-        if task.times is not None:
-            _relabel(task, path, decoding, hand_over, touch)
-            return Summary(bytes=size, sha256=digest, media_seconds=task.times[-1][-1])
-        reader = VideoReader(path, decoding.spec, decoding.views, decoding.reading, touch)
-        for clip in reader.clips():
-            hand_over(clip)
-        return Summary(
-            bytes=size,
-            sha256=digest,
-            media_seconds=reader.media_seconds,
-            tail_seconds_cut=reader.tail_seconds_cut,
-            decode_errors=reader.decode_errors,
-            dropped=list(reader.dropped),
-        )
+        with at_hand(place, copy, touch, decoding.reading.max_gigabytes * 1e9) as video:
+            size, digest = video.bytes, video.sha256
+            if task.sha256 is not None and digest != task.sha256:
+                return Summary("changed", f"sha256 is {digest or 'unknown'}, was {task.sha256}", size, digest)
+            if task.times is not None:
+                _relabel(task, video.path, decoding, hand_over, touch)
+                return Summary(bytes=size, sha256=digest, media_seconds=task.times[-1][-1])
+            reader = VideoReader(video.path, decoding.spec, decoding.views, decoding.reading, touch)
+            for clip in reader.clips():
+                hand_over(clip)
+            return Summary(
+                bytes=size,
+                sha256=digest,
+                media_seconds=reader.media_seconds,
+                tail_seconds_cut=reader.tail_seconds_cut,
+                decode_errors=reader.decode_errors,
+                dropped=list(reader.dropped),
+            )
     except UnreadableMedia as error:
         return Summary(error.reason, error.detail, size, digest)
     except MemoryError:
@@ -210,15 +211,6 @@ def _jpegs(pictures: NDArray[np.uint8]) -> Iterator[bytes]:
         stream = io.BytesIO()
         Image.fromarray(picture).save(stream, "JPEG", quality=JPEG_QUALITY)
         yield stream.getvalue()
-
-
-def _sha256(path: Path, touch: Callable[[], None]) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-            touch()
-    return digest.hexdigest()
 
 
 def _limit_memory(gigabytes: float) -> None:

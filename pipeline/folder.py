@@ -1,8 +1,7 @@
-"""A shard folder under work: one run at a time, its scraps, and an account of all inputs."""
+"""A shard folder under work: a run's place for sound, what is finished, and an account of all inputs."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 from collections.abc import Iterable, Iterator
@@ -12,39 +11,29 @@ from pathlib import Path
 
 from pipeline.keys import video_of
 from pipeline.plan import Plan
-from shards.manifest import ContractError, write_whole
+from shards.manifest import write_whole
 from shards.sidefile import Reject, SideFile
 
 SPOOL = ".spool"
-LOCK = ".lock"
 REJECTS = "rejects.jsonl"
+SIDE_FILES = "*-[0-9]*.json"
 
 
 @contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock. The kernel drops it with the process, so a killed run leaves none behind."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK, "w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            message = f"another run is writing into {folder}: wait for it, or give shards=another/folder"
-            raise ContractError(message) from None
-        yield
-
-
-@contextmanager
-def spool(folder: Path) -> Iterator[Path]:
-    """A place for decoded sound; cleared before and after, like the half-written files of a killed run."""
-    place = folder / SPOOL
+def spool(folder: Path, name: str) -> Iterator[Path]:
+    """A run's own place for decoded sound; cleared before and after."""
+    place = folder / f"{SPOOL}-{name}"
     shutil.rmtree(place, ignore_errors=True)
-    for partial in folder.rglob("*.partial"):
-        partial.unlink()
-    place.mkdir()
+    place.mkdir(parents=True)
     try:
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def side_files(folder: Path) -> Iterator[SideFile]:
+    """Of all finished shards in order of name, one in memory at a time."""
+    return (SideFile.load(path) for path in sorted(folder.glob(SIDE_FILES)))
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,10 @@ class Reading:
     tolerance: float = 0.5  # seconds
     min_seconds: float = 1.0  # of sound and picture together
     max_pixels: int = MAX_PIXELS  # of a frame
+    max_gigabytes: float = 16.0  # of a video that is fetched from a URL
 
     def __post_init__(self) -> None:
         if self.sampling not in ("exact", "tolerance", "keyframe"):
             raise ValueError(f"reading.sampling is exact, tolerance or keyframe, not {self.sampling!r}")
-        if self.tolerance < 0 or self.min_seconds <= 0 or self.max_pixels < 1:
-            raise ValueError(f"reading needs tolerance >= 0, min_seconds > 0 and max_pixels > 0, not {self}")
+        if self.tolerance < 0 or self.min_seconds <= 0 or self.max_pixels < 1 or self.max_gigabytes <= 0:
+            raise ValueError(f"reading needs tolerance >= 0, and its other numbers above 0, not {self}")

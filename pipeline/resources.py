@@ -39,7 +39,7 @@ class Resources:
     def start(
         self,
         *,
-        root: Path,
+        root: str,
         spool: Path,
         clip: ClipSpec,
         heads: dict[str, tuple[TeacherSpec, TeacherCard]],

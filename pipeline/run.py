@@ -5,133 +5,66 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.decoder import Task
-from pipeline.folder import Account, account_for, exclusive, spool, write_rejects
-from pipeline.frames import Reading
+from pipeline.fetch import within_reach
+from pipeline.folder import REJECTS, account_for, side_files, spool, write_rejects
 from pipeline.job import Job, Outcome, Waveforms
 from pipeline.keys import clip_key
-from pipeline.plan import Dealing, Plan, ShardPlan, Size
+from pipeline.output import Output
+from pipeline.plan import Plan, ShardPlan
+from pipeline.planning import agree_on_manifest, make_plan, unfinished
 from pipeline.progress import Progress
+from pipeline.ranks import Rank, Seat
 from pipeline.report import write_report
-from pipeline.resources import Resources, heads_of
+from pipeline.resources import heads_of
+from pipeline.settings import PipelineSettings
 from pipeline.sources import find_videos, root_of
-from pipeline.teachers import TeacherSet, cards
-from shards.clip import ClipSpec
+from pipeline.teachers import cards
 from shards.example import ClipMeta, Example
-from shards.manifest import NAME as MANIFEST
-from shards.manifest import ContractError, Manifest, TeacherCard, require_same
-from shards.sidefile import Reject, SideFile, finished
-from shards.waveform import RESAMPLER
+from shards.manifest import ContractError, TeacherCard
+from shards.sidefile import Reject, SideFile
 from shards.writer import ShardWriter
 
 log = logging.getLogger("pipeline")
 JUDGED_FROM = 100  # inputs after which max_reject_share is looked at while the run goes on
 
 
-@dataclass
-class PipelineSettings(Resources):
-    """Settings of `make teacher-shards`. The first block is recorded in the manifest and may not change later."""
-
-    videos: Path = field(kw_only=True)
-    shards: Path = field(kw_only=True)
-    teachers: TeacherSet = field(kw_only=True)
-    clip: ClipSpec = field(default_factory=ClipSpec)
-    reading: Reading = field(default_factory=Reading)
-    audio: str = "wav"
-    keep_frames: bool = True
-    validation_share: float = 140_000 / 2_140_000  # section 4: 2,000,000 videos to train on, 140,000 held out
-    seed: int = 0
-
-    shard_size: Size = field(default_factory=Size)
-    max_reject_share: float = 0.5
-    retry_rejected: bool = False
-
-    def __post_init__(self) -> None:
-        if self.audio not in ("wav", "flac"):
-            raise ValueError(f"audio is wav or flac, not {self.audio}")
-        if not 0 <= self.validation_share < 1:
-            raise ValueError(f"validation_share is at least 0 and under 1, not {self.validation_share}")
-
-
 def run(settings: PipelineSettings) -> None:
     """Make the shards, or go on where a killed run stopped. Raises ContractError."""
-    Path(root_of(str(settings.videos)))
+    root = root_of(settings.videos)
     teacher_cards = cards(settings.teachers)  # missing weights stop the run before any video is touched
-    with exclusive(settings.shards), Progress(settings.shards / "pipeline.log") as progress:
-        agree_on_manifest(settings, teacher_cards)
-        plan = make_plan(settings)
-        todo = unfinished(settings.shards, plan)
+    output, rank = settings.output, settings.seat
+    with Seat(output.folder, rank) as seat, Progress(output.folder / log_of(rank)) as progress:
+        listing = find_videos(settings.videos)
+        with seat.turn():
+            output.pull()
+            agree_on_manifest(settings, output, teacher_cards)
+            plan = make_plan(settings, output, seat, listing)
+        part = rank.part(plan.shards)
+        output.clear(None if rank.world == 1 else [shard.shard for shard in part])
+        todo = unfinished(output.folder, part)
         if todo:
-            label_shards(settings, teacher_cards, todo, progress)
-        account = settle(settings, plan)
-        log.info("%s", account)
-        log.info("a page to look at: %s", write_report(settings.shards))
+            label_shards(settings, teacher_cards, todo, root, progress)
+        with seat.turn():
+            settle(settings, output, plan, alone=not seat.others())
 
 
-def agree_on_manifest(settings: PipelineSettings, teacher_cards: dict[str, TeacherCard]) -> None:
-    """Write the manifest on the first run; on every later one, be equal to it."""
-    reading = settings.reading
-    manifest = Manifest(
-        clip=settings.clip,
-        teacher_set=settings.teachers.name,
-        teachers=teacher_cards,
-        audio=settings.audio,
-        resampler=RESAMPLER,
-        sampling=f"tolerance {reading.tolerance:g} s" if reading.sampling == "tolerance" else reading.sampling,
-        keep_frames=settings.keep_frames,
-        validation_share=settings.validation_share,
-        seed=settings.seed,
-    )
-    if not (settings.shards / MANIFEST).exists():
-        manifest.save(settings.shards)
-        return
-    found = Manifest.load(settings.shards)
-    if found.teacher_set != manifest.teacher_set:
-        raise ContractError(
-            f"{settings.shards} was labelled by teachers={found.teacher_set}, this run has teachers="
-            f"{manifest.teacher_set}. Another set is added beside it: `make relabel videos={settings.videos} "
-            f"shards={settings.shards} teachers={manifest.teacher_set}`"
-        )
-    remedy = "Use the settings the shards were made with, or another folder (shards=...)."
-    require_same(asdict(manifest), asdict(found), str(settings.shards), remedy)
-
-
-def make_plan(settings: PipelineSettings) -> Plan:
-    """Finish an unfinished plan first; add what is new; on request, take up what was rejected."""
-    plan = Plan.load(settings.shards)
-    dealing = Dealing(settings.shard_size, settings.validation_share, settings.seed)
-    hashes = {key: digest for side in finished(settings.shards) for key, digest in side.video_hashes.items()}
-    rows, duplicates = plan.extend(find_videos(str(settings.videos)), hashes, dealing)
-    retrying = any(shard.retry for shard in unfinished(settings.shards, plan))
-    if settings.retry_rejected and not retrying:  # a killed retry is finished, not begun anew
-        account = account_for(plan, finished(settings.shards), settings.clip.sample_rate)
-        rejected = {reject.key for reject in account.rejects}
-        rows += plan.retry((video for video in plan.videos if video.key in rejected), dealing, after=rows)
-    plan.append(settings.shards, rows, duplicates)
-    splits = {shard.split for shard in plan.shards}
-    for empty in sorted({"train", "validation"} - splits):
-        share = settings.validation_share
-        log.warning("no video fell into %s: %d videos, validation_share=%.3g", empty, len(list(plan.videos)), share)
-    return plan
-
-
-def unfinished(folder: Path, plan: Plan) -> list[ShardPlan]:
-    done = {path.stem for path in folder.glob("*.json") if path.with_suffix(".tar").exists()}
-    return [shard for shard in plan.shards if shard.shard not in done]
+def log_of(rank: Rank) -> str:
+    return "pipeline.log" if rank.world == 1 else f"pipeline-{rank.rank}-of-{rank.world}.log"
 
 
 def label_shards(
     settings: PipelineSettings,
     teacher_cards: dict[str, TeacherCard],
     todo: list[ShardPlan],
+    root: str,
     progress: Progress,
 ) -> None:
     """Decode and label the videos of all unfinished shards, and write each shard when its last video is complete."""
@@ -141,9 +74,9 @@ def label_shards(
     )
     progress.start(total=sum(len(shard.videos) for shard in todo), shards=len(todo))
     with (
-        spool(settings.shards) as place,
+        spool(settings.output.folder, settings.seat.name) as place,
         settings.start(
-            root=Path(root_of(str(settings.videos))),
+            root=within_reach(root, place),
             spool=place,
             clip=settings.clip,
             heads=heads_of(settings.teachers, teacher_cards),
@@ -175,13 +108,15 @@ def require_share(rejected: int, inputs: int, max_reject_share: float) -> None:
     if rejected > max_reject_share * inputs:
         raise ContractError(
             f"{rejected} of {inputs} inputs are rejected, max_reject_share={max_reject_share:g}: see the reasons in "
-            "pipeline.log and rejects.jsonl beside the shards. Finished shards stay; mend the input, or raise the share"
+            "the log and rejects.jsonl beside the shards. Finished shards stay; mend the input, or raise the share"
         )
 
 
 def write_shard(settings: PipelineSettings, shard: str, jobs: Iterable[Job[Any]], waveforms: Waveforms) -> SideFile:
     """One tar and its side file, from videos in plan order."""
-    writer = ShardWriter(settings.shards, shard, sample_rate=settings.clip.sample_rate, audio=settings.audio)
+    output = settings.output
+    output.folder.mkdir(parents=True, exist_ok=True)  # on another machine, there may be no working folder yet
+    writer = ShardWriter(output.folder, shard, sample_rate=settings.clip.sample_rate, audio=settings.audio)
     rejects: list[Reject] = []
     dropped: list[Reject] = []
     hashes: dict[str, str] = {}
@@ -197,7 +132,9 @@ def write_shard(settings: PipelineSettings, shard: str, jobs: Iterable[Job[Any]]
                 dropped += [Reject(task.key, task.path, "clip_dropped", detail) for detail in summary.dropped]
                 for example in examples_of(job, waveforms(job)):
                     writer.write(example)
-        return writer.finish(rejects=rejects, dropped=dropped, video_hashes=hashes)
+        side = writer.finish(rejects=rejects, dropped=dropped, video_hashes=hashes)
+    output.deliver(side)
+    return side
 
 
 def examples_of(job: Job[Any], waveforms: Iterable[NDArray[np.int16]]) -> Iterator[Example]:
@@ -229,9 +166,14 @@ def examples_of(job: Job[Any], waveforms: Iterable[NDArray[np.int16]]) -> Iterat
         )
 
 
-def settle(settings: PipelineSettings, plan: Plan) -> Account:
-    """The account of all inputs, once every shard is finished. Raises ContractError where too many were rejected."""
-    account = account_for(plan, finished(settings.shards), settings.clip.sample_rate)
-    write_rejects(settings.shards, account.rejects)
+def settle(settings: PipelineSettings, output: Output, plan: Plan, *, alone: bool) -> None:
+    """The account of all inputs; from the rank that ends last, the page too. Raises ContractError for many rejects."""
+    output.pull()
+    account = account_for(plan, side_files(output.folder), settings.clip.sample_rate)
+    if alone:
+        write_rejects(output.folder, account.rejects)
+        output.push(REJECTS)
     require_share(len(account.rejects), account.inputs, settings.max_reject_share)
-    return account
+    log.info("%s", account)
+    if alone:
+        log.info("a page to look at: %s", write_report(output.folder))

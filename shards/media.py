@@ -22,12 +22,13 @@ Reason = Literal[
     "not_found",  # no such file, or a link that leads nowhere
     "not_a_file",  # a directory, FIFO, socket or device; opening one can hang
     "no_permission",
+    "unreachable",  # behind a URL that gave errors, several times
     "empty",  # zero bytes
     "not_media",  # FFmpeg knows no container in it: HTML, an mp4 without its index
     "unknown_codec",  # a stream is there, but its parameters are broken or no decoder fits
     "no_video",  # cover art does not count
     "no_audio",
-    "too_large",  # more pixels a frame than reading.max_pixels
+    "too_large",  # more pixels a frame than reading.max_pixels, more bytes behind a URL than reading.max_gigabytes
     "too_short",  # sound and picture have less than reading.min_seconds in common
     "silent",  # every sample of every sound track is zero
     "no_frames",  # no clip whose frames could all be decoded near enough to the times asked for

@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.decoder import Task
-from pipeline.folder import exclusive, spool
+from pipeline.fetch import within_reach
+from pipeline.folder import spool
 from pipeline.frames import Reading
 from pipeline.job import Job, Waveforms
 from pipeline.keys import video_of
 from pipeline.progress import Progress
+from pipeline.ranks import Rank, Seat
 from pipeline.report import write_report
 from pipeline.resources import Resources, heads_of
 from pipeline.sources import root_of
 from pipeline.teachers import TeacherSet, cards
+from shards.location import is_remote
 from shards.manifest import NAME as MANIFEST
 from shards.manifest import ContractError, Manifest, require_same
 from shards.shard import metas
@@ -34,31 +37,37 @@ log = logging.getLogger("pipeline")
 class RelabelSettings(Resources):
     """Settings of `make relabel`. `videos` is the folder or list that the shards were made from."""
 
-    videos: Path = field(kw_only=True)
-    shards: Path = field(kw_only=True)
+    videos: str = field(kw_only=True, metadata={"example": "/my/videos"})  # a path, or any fsspec URL
+    shards: str = field(kw_only=True, metadata={"example": "outputs/shards/mine"})
     teachers: TeacherSet = field(kw_only=True)
 
 
 def run(settings: RelabelSettings) -> None:
     """Write teachers/<set>/<shard>.tar for every finished shard that lacks it. Raises ContractError."""
-    manifest = Manifest.load(settings.shards)
+    if is_remote(settings.shards):
+        raise ContractError(
+            f"shards={settings.shards} cannot be relabelled where they are: copy them to this machine, relabel there, "
+            "and copy teachers/ back"
+        )
+    shards, root = Path(settings.shards).expanduser(), root_of(settings.videos)
+    manifest = Manifest.load(shards)
     if settings.teachers.name == manifest.teacher_set:
-        raise ContractError(f"{settings.shards} was made with teachers={manifest.teacher_set}: nothing to add")
+        raise ContractError(f"{shards} was made with teachers={manifest.teacher_set}: nothing to add")
     teacher_cards = cards(settings.teachers)
-    folder = settings.shards / "teachers" / settings.teachers.name
-    with exclusive(settings.shards), Progress(settings.shards / "pipeline.log") as progress:
+    folder, rank = shards / "teachers" / settings.teachers.name, Rank(job="relabel")
+    with Seat(shards, rank), Progress(shards / "pipeline.log") as progress:
         relabelled = replace(manifest, teacher_set=settings.teachers.name, teachers=teacher_cards)
         agree_on_manifest(folder, relabelled)
-        videos = {side.shard: len({video_of(key) for key in side.keys}) for side in finished(settings.shards)}
+        videos = {side.shard: len({video_of(key) for key in side.keys}) for side in finished(shards)}
         todo = [shard for shard in videos if videos[shard] and not (folder / f"{shard}.json").exists()]
         if not todo:
             log.info("%s: labels of all %d finished shards stand already", folder, len(videos))
             return
         progress.start(total=sum(videos[shard] for shard in todo), shards=len(todo))
         with (
-            spool(settings.shards) as place,
+            spool(shards, rank.name) as place,
             settings.start(
-                root=Path(root_of(str(settings.videos))),
+                root=within_reach(root, place),
                 spool=place,
                 clip=manifest.clip,
                 heads=heads_of(settings.teachers, teacher_cards),
@@ -66,11 +75,11 @@ def run(settings: RelabelSettings) -> None:
                 keep_frames=False,
             ) as executor,
         ):
-            write = partial(write_labels, settings.shards, folder)
-            for side in executor.shards(tasks_of(settings.shards, todo), write, progress.video_done):
+            write = partial(write_labels, shards, folder)
+            for side in executor.shards(tasks_of(shards, todo), write, progress.video_done):
                 progress.shard_done(side)
         log.info("%s: labels of %d shards stand", folder, len(videos))
-        log.info("a page to look at: %s", write_report(settings.shards))
+        log.info("a page to look at: %s", write_report(shards))
 
 
 def agree_on_manifest(folder: Path, manifest: Manifest) -> None:

@@ -29,7 +29,7 @@ def videos(tmp_path_factory, render_video):
 def executor(videos, small_teachers, tmp_path):
     def start(**resources):
         return Resources(**{"device": "cpu", "teacher_processes": 1, "batch_clips": 2} | resources).start(
-            root=videos,
+            root=str(videos),
             spool=tmp_path,
             clip=CLIP,
             heads=heads_of(small_teachers, cards(small_teachers)),

@@ -9,7 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.run import PipelineSettings, run
+from pipeline.run import run
+from pipeline.settings import PipelineSettings
 from shards.shard import examples
 from shards.sidefile import finished
 
@@ -67,7 +68,8 @@ def repeat(path, target, times):
 @pytest.fixture(scope="module")
 def labelled(joined, tmp_path_factory, small_teachers):
     folder = tmp_path_factory.mktemp("labelled")
-    run(PipelineSettings(videos=joined, shards=folder, teachers=small_teachers, device="cpu", validation_share=0.0))
+    places = {"videos": str(joined), "shards": str(folder)}
+    run(PipelineSettings(**places, teachers=small_teachers, device="cpu", validation_share=0.0))
     return dict(grouped(folder))
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import webdataset
 
-from pipeline.run import PipelineSettings, run
+from pipeline.run import run
+from pipeline.settings import PipelineSettings
 from shards.check import check
 from shards.command import compose
 from shards.manifest import Manifest

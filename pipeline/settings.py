@@ -1,0 +1,59 @@
+"""The settings of `make teacher-shards`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.output import Output
+from pipeline.plan import Dealing, Size
+from pipeline.ranks import Rank
+from pipeline.reading import Reading
+from pipeline.resources import Resources
+from pipeline.teachers import TeacherSet
+from shards.clip import ClipSpec
+
+
+@dataclass
+class PipelineSettings(Resources):
+    """The first block is recorded in the manifest and may not change later."""
+
+    videos: str = field(kw_only=True, metadata={"example": "/my/videos"})  # a path, or any fsspec URL
+    shards: str = field(kw_only=True, metadata={"example": "outputs/shards/mine"})
+    teachers: TeacherSet = field(kw_only=True)
+    clip: ClipSpec = field(default_factory=ClipSpec)
+    reading: Reading = field(default_factory=Reading)
+    audio: str = "wav"
+    keep_frames: bool = True
+    validation_share: float = 140_000 / 2_140_000  # section 4: 2,000,000 videos to train on, 140,000 held out
+    seed: int = 0
+
+    shard_size: Size = field(default_factory=Size)
+    max_reject_share: float = 0.5
+    retry_rejected: bool = False
+    rank: int = 0  # this run makes every world-th shard, from the rank-th on
+    world: int = 1
+    work: Path = Path("outputs/work")  # where shards for a URL are made, before they are sent
+
+    def __post_init__(self) -> None:
+        if self.audio not in ("wav", "flac"):
+            raise ValueError(f"audio is wav or flac, not {self.audio}")
+        if not 0 <= self.validation_share < 1:
+            raise ValueError(f"validation_share is at least 0 and under 1, not {self.validation_share}")
+        if self.retry_rejected and self.world > 1:  # each rank that starts would begin another retry
+            raise ValueError(
+                "retry_rejected=true adds to the plan, so it wants world=1; ranks may finish what it planned"
+            )
+        _ = self.seat
+
+    @property
+    def dealing(self) -> Dealing:
+        return Dealing(self.shard_size, self.validation_share, self.seed)
+
+    @property
+    def seat(self) -> Rank:
+        return Rank(self.rank, self.world)
+
+    @property
+    def output(self) -> Output:
+        return Output.at(self.shards, self.work)
