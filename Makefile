@@ -61,6 +61,9 @@ eval-esc10: $(INSTALLED) ## The same on ESC-10, the part of ESC-50 that it is
 supervised: $(INSTALLED) ## Train on a benchmark's labels, from scratch or from a checkpoint: benchmark=... root=...
 	$(RUN) evaluate.supervised $(OVERRIDES)
 
+tag: $(INSTALLED) ## What is in a sound, as names over time: files=... checkpoint=... top=5
+	$(RUN) evaluate.tag $(OVERRIDES)
+
 reproduce: $(INSTALLED) ## Every table and figure of the paper, beside the paper's own numbers
 	$(RUN) evaluate.reproduce $(OVERRIDES)
 

@@ -48,7 +48,7 @@ class Sounds:
     def _read(self, recording: Recording) -> NDArray[np.int16]:
         spec = self.benchmark.spec
         try:
-            _require_whole(recording.path)
+            require_whole(recording.path)
             waveform = read_waveform(recording.path, self.sample_rate)
         except UnreadableMedia as error:
             raise ContractError(
@@ -63,7 +63,7 @@ class Sounds:
         return waveform
 
 
-def _require_whole(path: Path) -> None:
+def require_whole(path: Path) -> None:
     """Raise UnreadableMedia for a WAV file that ends before its header says: FFmpeg would read what is there."""
     try:
         with open(path, "rb") as stream:
