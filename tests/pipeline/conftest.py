@@ -68,3 +68,19 @@ def small_spec(network_folder):
 @pytest.fixture(scope="session")
 def small_teachers(small_spec):
     return TeacherSet("small", {"objects": small_spec})
+
+
+@pytest.fixture(scope="session")
+def words_of(small_spec):
+    """The words of `python -m pipeline` for the small network; one decoder, one teacher process, on the CPU."""
+
+    def words(**fields):
+        settings = {"teachers": "efficientnet_lite0", "teachers.name": "small", "device": "cpu", "batch_clips": 2}
+        settings |= {"decoders": 1, "teacher_processes": 1, "clip.seconds": 2.0, "validation_share": 0.3}
+        for name in ("architecture", "weights", "classes"):
+            settings[f"teachers.heads.objects.{name}"] = getattr(small_spec, name)
+        transform = "{resize:40,crop:32,channels:rgb,mean:[127,127,127],std:[64,64,64]}"
+        settings["teachers.heads.objects.transform"] = transform
+        return [f"{name}={value}" for name, value in (settings | fields).items()]
+
+    return words
