@@ -37,7 +37,7 @@ class Teachers:
     def __init__(self, labelling: Labelling, device: str) -> None:
         torch.set_num_threads(labelling.threads)
         self._heads = {
-            head: (Teacher(spec, card, device, labelling.precision), labelling.views.index(spec.transform.view))
+            head: (Teacher(spec, card, device, labelling.precision), labelling.views.index(spec.input_transform.view))
             for head, (spec, card) in labelling.heads.items()
         }
 

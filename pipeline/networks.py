@@ -12,6 +12,7 @@ import torchvision.models
 from torch import Tensor, nn
 
 from pipeline.caffemodel import read_caffemodel, state_dict_from_caffe
+from pipeline.timmnets import build_timm, is_timm
 from pipeline.weights import DEMO_EXTRA, read_state_dict
 from shards.manifest import ContractError
 
@@ -33,18 +34,21 @@ def load_network(architecture: str, path: Path, classes: int) -> nn.Module:
 
 
 def build(architecture: str, classes: int) -> nn.Module:
-    """A network of torchvision or of efficientnet_lite_pytorch with random weights.
+    """A network of torchvision, timm or efficientnet_lite_pytorch with random weights.
 
     torchvision's AlexNet is the one of "One weird trick" (arXiv 1404.5997), as is the Places365 release in PyTorch:
     one column and other widths than the Caffe network that the paper's teachers were.
     """
+    if is_timm(architecture):
+        return build_timm(architecture, classes)
     if architecture in LITE:
         return _build_lite(LITE[architecture], classes)
     known = torchvision.models.list_models(module=torchvision.models)
     if architecture not in known:
         near = difflib.get_close_matches(architecture, [*known, *LITE], n=4, cutoff=0.4)
         raise ContractError(
-            f"no network is called {architecture!r}. Near it: {near}. All: torchvision.models, {[*LITE]}"
+            f"no network is called {architecture!r}. Near it: {near}. There are torchvision.models, {[*LITE]} and "
+            "timm/<name>"
         )
     with warnings.catch_warnings():
         # GoogLeNet and Inception announce a change of their initialisation, which is overwritten here anyway.
@@ -78,6 +82,10 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
 
 def last_linear(network: nn.Module) -> nn.Linear | None:
     """The layer that maps the penultimate activations to the classes; None for a network that ends in a convolution."""
+    classifier = getattr(network, "get_classifier", None)  # timm's
+    if classifier is not None:
+        found = classifier()
+        return found if isinstance(found, nn.Linear) else None
     return next((module for module in reversed(list(network.modules())) if isinstance(module, nn.Linear)), None)
 
 

@@ -47,7 +47,7 @@ class Resources:
         keep_frames: bool,
     ) -> Executor | ClusterExecutor:
         """Start the processes. Raises ContractError where the machine has not what the settings ask for."""
-        views = list(dict.fromkeys(spec.transform.view for spec, _ in heads.values()))
+        views = list(dict.fromkeys(spec.input_transform.view for spec, _ in heads.values()))
         decoding = Decoding(root, spool, clip, views, reading, keep_frames, self.memory_gigabytes)
         labelling = Labelling(heads, views, clip.frames, self.precision, threads=1)
         if self.executor == "ray":

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from pipeline.classes import IMAGENET, imagenet_classes, read_classes
 from pipeline.networks import last_linear, load_network
 from pipeline.teacherset import TeacherSet, TeacherSpec, Transform
+from pipeline.timmnets import classes_of, is_timm, require_size
 from pipeline.weights import promised_hash, release_of, require_files, weights_file
 from shards.manifest import ContractError, TeacherCard
 from shards.sidefile import sha256_of
@@ -51,7 +52,7 @@ class Teacher:
             )
         self.device = torch.device(device)
         self.dtype = dtype_of(precision, self.device)
-        self.transform = spec.transform
+        self.transform = spec.input_transform
         self.classes = len(card.classes)
         network = load_network(spec.architecture, path, self.classes)
         self._network = network.to(self.device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -59,8 +60,8 @@ class Teacher:
         self._penultimate: Tensor | None = None
         if self._last is not None:
             self._last.float().register_forward_pre_hook(self._keep_penultimate)
-        self._mean = torch.tensor(spec.transform.mean, device=self.device).view(1, 3, 1, 1)
-        self._std = torch.tensor(spec.transform.std, device=self.device).view(1, 3, 1, 1)
+        self._mean = torch.tensor(self.transform.mean, device=self.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(self.transform.std, device=self.device).view(1, 3, 1, 1)
 
     def posteriors(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Softmax over all classes, float32 (n, classes), of RGB pictures uint8 (n, crop, crop, 3)."""
@@ -141,12 +142,14 @@ def _card(head: str, spec: TeacherSpec) -> TeacherCard:
     if release is not None and not digest.startswith(promised_hash(path)):
         raise ContractError(f"{path} is damaged: its sha256 is {digest}, unlike its name. Delete it to load it anew")
     classes = _classes(head, spec)
+    if is_timm(spec.architecture):
+        require_size(spec)
     load_network(spec.architecture, path, len(classes))
     return TeacherCard(
         architecture=spec.architecture,
         weights=release.name if release is not None else path.name,
         weights_sha256=digest,
-        transform=asdict(spec.transform),
+        transform={name: value for name, value in asdict(spec.input_transform).items() if value is not None},
         classes=classes,
     )
 
@@ -163,6 +166,8 @@ def _classes(head: str, spec: TeacherSpec) -> tuple[str, ...]:
         return imagenet_classes()
     if spec.classes is not None:
         return read_classes(Path(spec.classes).expanduser())
+    if is_timm(spec.architecture):
+        return classes_of(spec.architecture)
     release = release_of(spec)
     names = tuple(release.meta.get("categories") or ()) if release is not None else ()
     if not names:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from pipeline.view import View
+from pipeline.view import Interpolation, View
 
 CHANNELS = ("rgb", "bgr")
+TIMM = "timm/"  # before the name of a network of timm
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Transform:
     channels: str  # rgb | bgr
     mean: list[float]
     std: list[float]
+    interpolation: Interpolation | None = None  # None: bicubic
 
     def __post_init__(self) -> None:
         if not 0 < self.crop <= self.resize:
@@ -33,21 +35,24 @@ class Transform:
 
     @property
     def view(self) -> View:
-        return View(resize=self.resize, crop=self.crop)
+        return View(resize=self.resize, crop=self.crop, interpolation=self.interpolation or "bicubic")
 
 
 @dataclass
 class TeacherSpec:
     """One teacher.
 
-    `weights` is a release of torchvision (`IMAGENET1K_V1`), `package:<module>` for weights inside an installed
-    package, or the path of a file: a PyTorch checkpoint, `.safetensors`, or a `.caffemodel` of a VGG.
-    `classes` is a list file, `imagenet` for torchvision's 1000 names, or None for those of a torchvision release.
+    `architecture` is a network of torchvision, or `timm/<name>`.
+    `weights` is a release of torchvision (`IMAGENET1K_V1`), `timm` for what timm would download, `package:<module>` for
+    weights inside an installed package, or the path of a file: a PyTorch checkpoint, `.safetensors`, or a
+    `.caffemodel` of a VGG.
+    `transform` of None is timm's own for this network.
+    `classes` is a list file, `imagenet` for torchvision's 1000 names, or None for those of the release or of timm.
     """
 
     architecture: str
     weights: str
-    transform: Transform
+    transform: Transform | None = None
     classes: str | None = None
 
     def __post_init__(self) -> None:
@@ -55,6 +60,17 @@ class TeacherSpec:
             raise ValueError(
                 f"a teacher needs an architecture and weights, not {self.architecture!r}, {self.weights!r}"
             )
+        if self.transform is None and not self.architecture.startswith(TIMM):
+            raise ValueError(f"{self.architecture} needs a transform: only networks of timm bring their own")
+
+    @property
+    def input_transform(self) -> Transform:
+        """`transform`, or what timm says. Raises ContractError where it cannot say."""
+        if self.transform is not None:
+            return self.transform
+        from pipeline.timmnets import transform_of  # with torch, which only the process that asks here has a use for
+
+        return transform_of(self.architecture)
 
 
 @dataclass

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
 import av
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import Interpolation as Scaling
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from shards.media import UnreadableMedia
+
+Interpolation = Literal["bicubic", "bilinear"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,7 @@ class View:
 
     resize: int
     crop: int
+    interpolation: Interpolation = "bicubic"
 
     def __post_init__(self) -> None:
         if not 0 < self.crop <= self.resize:
@@ -32,18 +37,19 @@ class Lens:
     def __init__(self, views: Sequence[View], sample_aspect: Fraction | None, max_pixels: int) -> None:
         self._views, self._max_pixels = views, max_pixels
         self._sample_aspect = sample_aspect or Fraction(1)
-        self._scalers = {view.resize: VideoReformatter() for view in views}  # to set one up costs as much as to scale
+        # To set one up costs as much as to scale.
+        self._scalers = {(view.resize, view.interpolation): VideoReformatter() for view in views}
 
     def pictures(self, frame: av.VideoFrame) -> list[NDArray[np.uint8]]:
         """uint8 RGB (crop, crop, 3), one per view.
 
         Raises UnreadableMedia (too_large) where the frame, or what it is scaled to, has more than `max_pixels`.
         """
-        upright = {short: self._upright(frame, short) for short in self._scalers}
-        centres = {view: _centre(upright[view.resize], view.crop) for view in self._views}
+        upright = {way: self._upright(frame, *way) for way in self._scalers}
+        centres = {view: _centre(upright[view.resize, view.interpolation], view.crop) for view in self._views}
         return [centres[view] for view in self._views]
 
-    def _upright(self, frame: av.VideoFrame, short: int) -> NDArray[np.uint8]:
+    def _upright(self, frame: av.VideoFrame, short: int, interpolation: Interpolation) -> NDArray[np.uint8]:
         """uint8 RGB (height, width, 3): scaled by swscale, in one go with the colour conversion, then turned."""
         aspect = frame.width * self._sample_aspect / frame.height
         width, height = (int(short * aspect), short) if aspect > 1 else (short, int(short / aspect))
@@ -51,8 +57,8 @@ class Lens:
             size = f"a frame of {frame.width}x{frame.height}, scaled to {width}x{height}"
             raise UnreadableMedia("too_large", f"{size}, is more than reading.max_pixels={self._max_pixels}")
         # planar: as from packed RGB with full chroma, in a third of the time
-        scaled = self._scalers[short].reformat(
-            frame, width, height, "gbrp", interpolation=Interpolation.BICUBIC, threads=1
+        scaled = self._scalers[short, interpolation].reformat(
+            frame, width, height, "gbrp", interpolation=Scaling[interpolation.upper()], threads=1
         )
         picture: NDArray[np.uint8] = scaled.to_ndarray().astype(np.uint8, copy=False)
         return np.rot90(picture, round(frame.rotation / 90))  # both count counterclockwise

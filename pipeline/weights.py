@@ -20,6 +20,7 @@ from torchvision.models import WeightsEnum, get_model_weights
 
 from pipeline.classes import IMAGENET
 from pipeline.teacherset import TeacherSpec
+from pipeline.timmnets import is_timm, release_url
 from shards.manifest import ContractError
 
 PACKAGE = "package:"
@@ -41,7 +42,7 @@ class NeededFile:
 
     path: Path | None
     remedy: str  # how to get it
-    download: str = ""  # URL that torchvision downloads from by itself
+    download: str = ""  # URL that it is downloaded from without being asked for
 
     @property
     def present(self) -> bool:
@@ -49,8 +50,8 @@ class NeededFile:
 
 
 def release_of(spec: TeacherSpec) -> WeightsEnum | None:
-    """The torchvision release that `spec.weights` names, None where it names a package or a file."""
-    if not re.fullmatch(r"[A-Z0-9_]+", spec.weights):
+    """The torchvision release that `spec.weights` names, None where it names a package, a file or timm's release."""
+    if is_timm(spec.architecture) or not re.fullmatch(r"[A-Z0-9_]+", spec.weights):
         return None
     try:
         releases: Mapping[str, WeightsEnum] = get_model_weights(spec.architecture).__members__
@@ -68,12 +69,19 @@ def weights_file(spec: TeacherSpec) -> NeededFile:
     """Where the weights are, or where they have to be put."""
     if spec.weights.startswith(PACKAGE):
         return _packaged(spec.weights.removeprefix(PACKAGE))
+    if spec.weights == "timm" and is_timm(spec.architecture):
+        url, name = release_url(spec.architecture)
+        return NeededFile(_downloads() / name, f"from {url}", download=url)
     release = release_of(spec)
     if release is not None:
-        path = Path(torch.hub.get_dir()) / "checkpoints" / release.url.rsplit("/", 1)[-1]
+        path = _downloads() / release.url.rsplit("/", 1)[-1]
         return NeededFile(path, f"from {release.url}", download=release.url)
     path = Path(spec.weights).expanduser()
     return NeededFile(path, f"from {PLACES_WEIGHTS}{path.name}" if "places365" in path.name else "(your own file)")
+
+
+def _downloads() -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def classes_file(spec: TeacherSpec) -> NeededFile | None:
@@ -85,7 +93,7 @@ def classes_file(spec: TeacherSpec) -> NeededFile | None:
 
 
 def require_files(heads: Mapping[str, TeacherSpec]) -> None:
-    """Download what torchvision can, then raise one ContractError that lists all that is missing and where it goes."""
+    """Download what can be, then raise one ContractError that lists all that is missing and where it goes."""
     needed = [(head, file) for head, spec in heads.items() for file in (weights_file(spec), classes_file(spec)) if file]
     reasons: dict[str, str] = {}
     if all(file.present or file.download for _, file in needed):
@@ -161,7 +169,7 @@ def _load_checkpoint(path: Path) -> object:
 def _line(head: str, file: NeededFile, reason: str) -> str:
     if file.path is None:
         return f"  {head}: {file.remedy}"
-    note = f" (the download failed: {reason})" if reason else " (torchvision downloads it)" if file.download else ""
+    note = f" (the download failed: {reason})" if reason else " (it is downloaded then)" if file.download else ""
     return f"  {head}: {file.path} {file.remedy}{note}"
 
 

@@ -156,7 +156,9 @@ def test_a_card_says_what_the_posteriors_hang_on(spec: TeacherSpec) -> None:
     assert card.weights == "weights.pth"
     assert card.weights_sha256 == hashlib.sha256(Path(spec.weights).read_bytes()).hexdigest()
     assert card.classes == tuple(f"name {number}" for number in range(CLASSES))
-    assert json.loads(json.dumps(asdict(card)))["transform"] == asdict(SMALL)
+    assert json.loads(json.dumps(asdict(card)))["transform"] == {
+        name: value for name, value in asdict(SMALL).items() if name != "interpolation"
+    }
 
 
 def test_a_class_list_of_another_length_is_refused(spec: TeacherSpec) -> None:

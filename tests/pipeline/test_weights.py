@@ -247,7 +247,7 @@ def test_one_message_lists_all_that_is_missing(tmp_path: Path, monkeypatch: pyte
     lists_url = "https://raw.githubusercontent.com/CSAILVision/places365/master"
     cached = f"{tmp_path}/home/hub/checkpoints/alexnet-owt-7be5be79.pth"
     assert [line.strip() for line in str(raised.value).splitlines()[1:]] == [
-        f"objects: {cached} from {torch_url}/alexnet-owt-7be5be79.pth (torchvision downloads it)",
+        f"objects: {cached} from {torch_url}/alexnet-owt-7be5be79.pth (it is downloaded then)",
         f"scenes: {tmp_path}/alexnet_places365.pth.tar from {places_url}/alexnet_places365.pth.tar",
         f"scenes: {tmp_path}/categories_places365.txt from {lists_url}/categories_places365.txt",
         "or do without a head: `teachers.heads.objects=null`, `teachers.heads.scenes=null`",
