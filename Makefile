@@ -64,6 +64,9 @@ supervised: $(INSTALLED) ## Train on a benchmark's labels, from scratch or from 
 tag: $(INSTALLED) ## What is in a sound, as names over time: files=... checkpoint=... top=5
 	$(RUN) evaluate.tag $(OVERRIDES)
 
+embed: $(INSTALLED) ## A layer's features of any sounds: files=... checkpoint=... layer=pool5 out=features.npz
+	$(RUN) evaluate.embed $(OVERRIDES)
+
 reproduce: $(INSTALLED) ## Every table and figure of the paper, beside the paper's own numbers
 	$(RUN) evaluate.reproduce $(OVERRIDES)
 
