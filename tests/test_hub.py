@@ -1,0 +1,96 @@
+"""hubconf.py and hear_soundnet.py as programs elsewhere use them: from the checkout, in a process of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from shards.clip import ClipSpec
+from shards.command import compose
+from shards.manifest import TeacherCard
+from soundnet_checkout import own
+from train.checkpoint import Checkpoint, build, load_network, save
+from train.layers import StudentSpec
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with soundnet8.pt and soundnet5.pt, both untrained."""
+    folder = tmp_path_factory.mktemp("hub")
+    for name in ("soundnet8", "soundnet5"):
+        spec = compose(StudentSpec, f"student/{name}")
+        network = build(spec, {"objects": 2}, sample_rate=22_050)
+        card = TeacherCard("none", "none", "", {}, ("dog", "cat"))
+        save(folder / f"{name}.pt", Checkpoint(spec, ClipSpec(), {"objects": card}, network.state_dict()))
+    return folder
+
+
+def python(source: str, folder: Path, *path: Path) -> tuple[int, str, str]:
+    """Exit code, what was printed and the last line of stderr of a program that runs in `folder`."""
+    environment = {"PYTHONPATH": ":".join(map(str, path)), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        [sys.executable, "-c", source], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout, (done.stderr.splitlines() or [""])[-1]
+
+
+@pytest.mark.parametrize(("name", "shape"), [("soundnet8", (1, 256, 3)), ("soundnet5", (1, 128, 44))])
+def test_hub_loads_a_network(root: Path, checkpoints: Path, name: str, shape: tuple[int, ...]) -> None:
+    loaded = torch.hub.load(str(root), name, source="local", checkpoint=checkpoints / f"{name}.pt")
+    layer = "pool5" if name == "soundnet8" else "conv3"
+    waveform = 256 * torch.rand(1, 22_050)
+    with torch.no_grad():
+        found = loaded.features(waveform, [layer])[layer]
+        expected = load_network(checkpoints / f"{name}.pt")[0].features(waveform, [layer])[layer]
+    assert found.shape == shape and torch.equal(found, expected) and not loaded.training
+    assert loaded.classes == {"objects": ("dog", "cat")} and loaded.sample_rate == 22_050
+
+
+def test_hub_refuses_another_network(root: Path, checkpoints: Path) -> None:
+    with pytest.raises(Exception, match=r"soundnet8\.pt holds a soundnet8, which is not soundnet5") as caught:
+        torch.hub.load(str(root), "soundnet5", source="local", checkpoint=checkpoints / "soundnet8.pt")
+    assert type(caught.value).__name__ == "ContractError"
+
+
+def test_hear_is_a_module_of_the_checkout(root: Path, checkpoints: Path) -> None:
+    source = (
+        "import torch, hear_soundnet as hear; model = hear.load_model('soundnet8.pt'); audio = torch.rand(2, 22050);"
+        "print(tuple(hear.get_scene_embeddings(audio, model).shape), model.sample_rate,"
+        " tuple(hear.get_timestamp_embeddings(audio, model)[0].shape))"
+    )
+    assert python(source, checkpoints, root) == (0, "(2, 256) 22050 (2, 21, 128)\n", "")
+
+
+@pytest.mark.parametrize("package", ["train", "shards", "evaluate", "pipeline"])
+def test_another_package_of_that_name_is_one_line(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    other = ModuleType(package)
+    other.__path__ = [str(tmp_path)]
+    monkeypatch.setitem(sys.modules, package, other)
+    with pytest.raises(ImportError) as caught:
+        own("train.checkpoint")
+    assert str(caught.value) == (
+        f"SoundNet needs its own package {package!r} ({root / package}), but another one is imported already "
+        f"({tmp_path}): use SoundNet in a process of its own"
+    )
+
+
+def test_a_program_with_another_evaluate_is_told(root: Path, checkpoints: Path, tmp_path: Path) -> None:
+    (tmp_path / "evaluate.py").touch()
+    hub = f"torch.hub.load({str(root)!r}, 'soundnet8', source='local', checkpoint='soundnet8.pt')"
+    for use in ("import evaluate, hear_soundnet", f"import evaluate, torch; {hub}"):
+        code, _, line = python(use, checkpoints, tmp_path, root)
+        assert code == 1 and line.startswith("ImportError: SoundNet needs its own package 'evaluate'")
+
+
+def test_a_module_that_merely_lies_about_is_no_hindrance(root: Path, checkpoints: Path, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("raise SystemExit('the wrong one')")
+    (tmp_path / "soundnet8.pt").write_bytes((checkpoints / "soundnet8.pt").read_bytes())
+    source = f"import torch; torch.hub.load({str(root)!r}, 'soundnet8', source='local', checkpoint='soundnet8.pt')"
+    assert python(source, tmp_path) == (0, "", "")
