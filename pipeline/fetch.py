@@ -6,6 +6,7 @@ Its hash is taken on the way. What FFmpeg opens is a regular file in any case, n
 from __future__ import annotations
 
 import hashlib
+import os
 import posixpath
 import time
 from collections.abc import Callable, Iterator
@@ -38,14 +39,25 @@ def at_hand(place: str, spool: Path, touch: Callable[[], None], max_bytes: float
     """The video at a path or URL. `spool`: where to copy it to, removed afterwards. Raises UnreadableMedia, OSError."""
     if not is_remote(place):
         path = Path(place)
-        regular = path.is_file()
-        yield MediaCopy(path, path.stat().st_size, _hash_of(path, touch)) if regular else MediaCopy(path)
+        before = _state_of(path)
+        if before is None:
+            yield MediaCopy(path)
+            return
+        yield MediaCopy(path, before.st_size, _hash_of(path, touch))
+        after = _state_of(path)
+        if after is None or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise UnreadableMedia("changed", "the file changed, or vanished, while it was read")
         return
     path = spool.with_suffix(_suffix(place))
     try:
         yield _fetch(place, path, touch, max_bytes)
     finally:
         path.unlink(missing_ok=True)
+
+
+def _state_of(path: Path) -> os.stat_result | None:
+    """Of a regular file, or of nothing."""
+    return path.stat() if path.is_file() else None
 
 
 def _fetch(place: str, path: Path, touch: Callable[[], None], max_bytes: float) -> MediaCopy:
@@ -82,7 +94,11 @@ def _blocks(place: str) -> Iterator[bytes]:
         with open_place(place) as source:
             while block := source.read(BLOCK_BYTES):
                 yield block
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        cause = error.__cause__  # fsspec's http says this for every answer that is not the file, and for none at all
+        told = isinstance(cause, FileNotFoundError) or getattr(cause, "status", None) in (404, 410)
+        if isinstance(cause, network_errors()) and not told:
+            raise _Interrupted(f"{type(cause).__name__}: {cause}") from None
         raise UnreadableMedia("not_found", "there is no such file at its URL") from None
     except IsADirectoryError:
         raise UnreadableMedia("not_a_file", "it is a folder") from None

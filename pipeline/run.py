@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.decoder import Task
+from pipeline.decoder import NO_ROOM, Task
 from pipeline.fetch import within_reach
 from pipeline.folder import REJECTS, account_for, side_files, spool, write_rejects
 from pipeline.job import Job, Outcome, Waveforms
@@ -25,7 +25,7 @@ from pipeline.ranks import Rank, Seat
 from pipeline.report import write_report
 from pipeline.resources import heads_of
 from pipeline.settings import PipelineSettings
-from pipeline.sources import find_videos, root_of
+from pipeline.sources import find_videos, require_protocols, root_of
 from pipeline.teachers import cards
 from shards.example import ClipMeta, Example
 from shards.manifest import ContractError, TeacherCard
@@ -43,6 +43,7 @@ def run(settings: PipelineSettings) -> None:
     output, rank = settings.output, settings.seat
     with Seat(output.folder, rank) as seat, Progress(output.folder / log_of(rank)) as progress:
         listing = find_videos(settings.videos)
+        require_protocols(listing)
         with seat.turn():
             output.pull()
             agree_on_manifest(settings, output, teacher_cards)
@@ -124,6 +125,8 @@ def write_shard(settings: PipelineSettings, shard: str, jobs: Iterable[Job[Any]]
         for job in jobs:
             task, summary = job.task, job.summary
             assert summary is not None
+            if summary.reason == NO_ROOM:
+                raise ContractError(f"{summary.detail}: make room and run the same command again; finished shards stay")
             if summary.sha256:
                 hashes[task.key] = summary.sha256
             if summary.reason is not None:
@@ -176,4 +179,6 @@ def settle(settings: PipelineSettings, output: Output, plan: Plan, *, alone: boo
     require_share(len(account.rejects), account.inputs, settings.max_reject_share)
     log.info("%s", account)
     if alone:
-        log.info("a page to look at: %s", write_report(output.folder))
+        page = write_report(output.folder, output.location if output.is_remote else None)
+        output.push(page.name)
+        log.info("a page to look at: %s", page)

@@ -112,6 +112,13 @@ def find_videos(videos: str) -> Listing:
     return Listing(root, sorted(set(paths)), sizes)
 
 
+def require_protocols(listing: Listing) -> None:
+    """Raise ContractError where rows have URLs that nothing here can open, before each of them becomes a reject."""
+    examples = {path.partition("://")[0]: path for path in listing.paths if is_remote(path)}
+    for example in examples.values():
+        file_system(example)
+
+
 def _remote_root(videos: str) -> str:
     system, name = file_system(videos)
     try:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.folder import side_files
 from pipeline.report.sample import Pick, TeacherHead, sampled
-from pipeline.report.survey import sides
 
 BINS = 24
 
@@ -69,16 +69,18 @@ def entropy(posteriors: NDArray[np.float64]) -> NDArray[np.float64]:
     return result
 
 
-def opinions_of(folder: Path, heads: Sequence[TeacherHead], picks: Sequence[Pick]) -> list[Opinion]:
+def opinions_of(
+    folder: Path, heads: Sequence[TeacherHead], picks: Sequence[Pick], tars: str | None = None
+) -> list[Opinion]:
     """Every teacher's opinion: sums from all side files, the rest from the picked clips."""
     opinions = [Opinion(head, _sums(head)) for head in heads]
     by_head = {(opinion.teacher.folder, opinion.teacher.head): opinion for opinion in opinions}
-    for shard, clip in sampled(folder, picks, heads):
+    for shard, clip in sampled(folder, picks, heads, tars):
         for head, posteriors in shard.posteriors(clip):
             by_head[head.folder, head.head].hear(posteriors)
     return opinions
 
 
 def _sums(head: TeacherHead) -> NDArray[np.float64]:
-    parts = (np.asarray(side.posterior_sums[head.head]) for side in sides(head.folder) if side.keys)
+    parts = (np.asarray(side.posterior_sums[head.head]) for side in side_files(head.folder) if side.keys)
     return sum(parts, np.zeros(len(head.card.classes)))

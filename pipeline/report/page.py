@@ -20,9 +20,10 @@ EXHIBITS = 12  # clips shown
 HEARD = 1_000  # clips whose posteriors the teachers' statistics are drawn from
 
 
-def write_report(folder: Path) -> Path:
+def write_report(folder: Path, tars: str | None = None) -> Path:
     """Write the page of a shard folder and return its path; clips shown are the same on every run.
 
+    `tars`: the URL where the tars are, if they are not in the folder.
     Raises ContractError where the folder is not one of shards, or a shard is not what its side file says.
     """
     folder = Path(folder)
@@ -30,13 +31,13 @@ def write_report(folder: Path) -> Path:
     survey = survey_of(folder, manifest.clip)
     heads = teacher_heads(folder, manifest)
     try:
-        opinions = opinions_of(folder, heads, evenly(survey.shard_clips, HEARD))
-        chosen = sampled(folder, evenly(survey.shard_clips, EXHIBITS), heads)
+        opinions = opinions_of(folder, heads, evenly(survey.shard_clips, HEARD), tars)
+        chosen = sampled(folder, evenly(survey.shard_clips, EXHIBITS), heads, tars)
         exhibits = [exhibit_of(shard, clip, manifest.clip) for shard, clip in chosen]
     except DamagedExample as error:
         raise ContractError(f"{folder}: {error}. See what is wrong with `python -m shards check {folder}`") from None
     page = template("page.html.j2", STYLE).render(
-        name=folder.resolve().name,
+        name=folder.resolve().name if tars is None else tars,
         manifest=manifest,
         survey=survey,
         heads=heads,

@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.sources import under
 from shards.codec import DamagedExample, decode, decode_array
 from shards.example import Example
+from shards.location import file_system
 from shards.manifest import NAME as MANIFEST
 from shards.manifest import Manifest, TeacherCard
 from shards.sidefile import SideFile
@@ -55,10 +57,13 @@ def evenly(shard_clips: Sequence[tuple[str, int]], count: int) -> list[Pick]:
 
 
 class SampledShard:
-    """One shard and the labels that other teacher sets have for it. Reads raise DamagedExample."""
+    """One shard and the labels that other teacher sets have for it. Reads raise DamagedExample.
 
-    def __init__(self, folder: Path, shard: str, heads: Sequence[TeacherHead]) -> None:
-        self.folder, self.shard, self.heads = folder, shard, heads
+    `tars`: the URL where the shards' own tars are, if they are not in the folder.
+    """
+
+    def __init__(self, folder: Path, shard: str, heads: Sequence[TeacherHead], tars: str | None = None) -> None:
+        self.folder, self.shard, self.heads, self._tars = folder, shard, heads, tars
         paths = {place: place / f"{shard}.json" for place in (folder, *(head.folder for head in heads))}
         # A relabel that is under way has not reached every shard.
         self.sides = {place: SideFile.load(path) for place, path in paths.items() if path.is_file()}
@@ -87,6 +92,10 @@ class SampledShard:
         if place is None:
             raise DamagedExample(f"{self.sides[folder].keys[clip]}.{name} is missing")
         offset, size = place
+        if self._tars is not None and folder == self.folder:
+            system, path = file_system(under(self._tars, f"{self.shard}.tar"))
+            data: bytes = system.cat_file(path, start=offset, end=offset + size)
+            return data
         tar = folder / f"{self.shard}.tar"
         if offset + size > tar.stat().st_size:  # before a side file's number becomes an allocation
             raise DamagedExample(f"{tar} ends before {self.sides[folder].keys[clip]}.{name}")
@@ -94,8 +103,10 @@ class SampledShard:
             return os.pread(stream.fileno(), size, offset)
 
 
-def sampled(folder: Path, picks: Sequence[Pick], heads: Sequence[TeacherHead]) -> Iterator[tuple[SampledShard, int]]:
+def sampled(
+    folder: Path, picks: Sequence[Pick], heads: Sequence[TeacherHead], tars: str | None = None
+) -> Iterator[tuple[SampledShard, int]]:
     """Each picked clip with its shard, whose side files are read once."""
     for name, group in groupby(picks, key=lambda pick: pick[0]):
-        shard = SampledShard(folder, name, heads)
+        shard = SampledShard(folder, name, heads, tars)
         yield from ((shard, clip) for _, clip in group)

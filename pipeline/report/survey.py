@@ -8,18 +8,18 @@ from __future__ import annotations
 import json
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
+from pipeline.folder import side_files
 from pipeline.keys import video_of
 from pipeline.plan import NAME as PLAN
 from shards.clip import ClipSpec
 from shards.manifest import ContractError
-from shards.sidefile import Reject, SideFile
+from shards.sidefile import Reject
 
 EXAMPLES = 5  # of each kind of reject, of duplicates, of dropped clips
 
@@ -83,7 +83,7 @@ def survey_of(folder: Path, clip: ClipSpec) -> Survey:
     """Count everything in a shard folder. Raises ContractError where a side file or the plan cannot be read."""
     survey = Survey()
     _count_plan(folder / PLAN, survey)
-    for side in sides(folder):
+    for side in side_files(folder):
         split = survey.splits[side.split]
         videos = {video_of(key) for key in side.keys}
         split.shards += 1
@@ -99,13 +99,6 @@ def survey_of(folder: Path, clip: ClipSpec) -> Survey:
         for video in videos & survey.rejects.keys():  # recovered by a retry, whose shards are numbered later
             del survey.rejects[video]
     return survey
-
-
-def sides(folder: Path) -> Iterator[SideFile]:
-    """The side files of all whole shards in order of name, one at a time."""
-    for tar in sorted(folder.glob("*.tar")):
-        if tar.with_suffix(".json").is_file():
-            yield SideFile.load(tar.with_suffix(".json"))
 
 
 def _count_plan(path: Path, survey: Survey) -> None:

@@ -6,7 +6,7 @@ import zipfile
 import fsspec
 import pytest
 
-from pipeline.sources import address, find_videos, open_place, root_of
+from pipeline.sources import address, find_videos, open_place, require_protocols, root_of
 from shards.manifest import ContractError
 
 
@@ -130,3 +130,11 @@ def test_a_protocol_that_is_not_known_or_not_installed_says_so():
     for videos, message in [("gopher://x/", "Protocol not known: gopher"), ("oci://bucket/x", "ocifs")]:
         with pytest.raises(ContractError, match=message):
             find_videos(videos)
+
+
+def test_rows_that_nothing_here_can_open_stop_the_run_before_it_begins(tmp_path):
+    touch(tmp_path / "list.txt", "a.mp4\nmemory://x/b.mp4\n")
+    require_protocols(find_videos(str(tmp_path / "list.txt")))
+    touch(tmp_path / "list.txt", "a.mp4\nmemory://x/b.mp4\noci://x/c.mp4\n")
+    with pytest.raises(ContractError, match=r"oci://x/c\.mp4 cannot be opened: .*ocifs"):
+        require_protocols(find_videos(str(tmp_path / "list.txt")))
