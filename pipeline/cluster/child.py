@@ -9,11 +9,13 @@ import multiprocessing
 import time
 from collections.abc import Iterator
 from ctypes import c_double
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from multiprocessing.sharedctypes import RawValue
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,13 +65,14 @@ class Child:
         self._process: SpawnProcess | None = None
         self._pipe: Connection
         self._clock = RawValue(c_double, 0.0)
+        self._place = TemporaryDirectory(prefix="soundnet-")  # on this node, for videos that are copied from URLs
 
     def decode(self, task: Task, decoding: Decoding, stall_seconds: float) -> Iterator[Decoded | Summary]:
         """The clips of one video in order, and its Summary last, whatever happens to the process."""
         if self._process is None or not self._process.is_alive():
             self._start()
         self._clock.value = time.monotonic()
-        self._pipe.send((task, decoding))
+        self._pipe.send((task, replace(decoding, spool=Path(self._place.name))))
         ended = False
         try:
             while not ended:
@@ -107,6 +110,8 @@ class Child:
         self._pipe.close()
         process.kill()
         process.join()
+        for scrap in Path(self._place.name).iterdir():
+            scrap.unlink()
         return process.exitcode
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from shards.manifest import ContractError
+
+ANSWER_SECONDS = 10.0
 
 # Ray reads these when it is imported. No statistics are sent, and nothing but errors is said.
 QUIET = {
@@ -23,6 +26,7 @@ QUIET = {
 def connected(address: str, cpus: int) -> Iterator[None]:
     """`address` is `local` for a cluster with so many CPUs, or that of a running one. Raises ContractError."""
     ray = imported()
+    require_answer(address)
     handler = signal.getsignal(signal.SIGTERM)  # Ray puts its own in its place
     options = {"include_dashboard": False, "num_cpus": cpus, "_node_ip_address": "127.0.0.1"}
     try:
@@ -30,16 +34,30 @@ def connected(address: str, cpus: int) -> Iterator[None]:
             address=address, log_to_driver=False, logging_level=logging.ERROR, **(options if address == "local" else {})
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
-        said = " ".join(str(error).split())
-        raise ContractError(
-            f"ray.address={address}: no Ray cluster answers ({said}). Start one with `ray start --head`, or leave "
-            "ray.address out for a cluster on this machine alone"
-        ) from None
+        raise no_cluster(address, error) from None
     try:
         signal.signal(signal.SIGTERM, handler)
         yield
     finally:
         ray.shutdown()
+
+
+def require_answer(address: str) -> None:
+    """Ray itself tries a dead address for minutes. Raises ContractError."""
+    host, _, port = address.rpartition(":")
+    if port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
+        except OSError as error:
+            raise no_cluster(address, error) from None
+
+
+def no_cluster(address: str, error: Exception) -> ContractError:
+    said = " ".join(str(error).split())
+    return ContractError(
+        f"ray.address={address}: no Ray cluster answers ({said}). Start one with `ray start --head`, or leave "
+        "ray.address out for a cluster on this machine alone"
+    )
 
 
 def imported() -> Any:
