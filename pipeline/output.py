@@ -49,6 +49,16 @@ class Output:
     def is_remote(self) -> bool:
         return is_remote(self.location)
 
+    @property
+    def tars(self) -> str | None:
+        """The URL where the tars are, if they are not in the folder."""
+        return self.location if self.is_remote else None
+
+    def beside(self, path: str) -> Output:
+        """The output that is a folder in this one."""
+        place = under(self.location, path) if self.is_remote else str(self.folder / path)
+        return Output(place, self.folder / path)
+
     def pull(self) -> None:
         """Bring the folder up to what is finished. During a turn, before anything is decided by what is there."""
         if self.is_remote:

@@ -179,6 +179,6 @@ def settle(settings: PipelineSettings, output: Output, plan: Plan, *, alone: boo
     require_share(len(account.rejects), account.inputs, settings.max_reject_share)
     log.info("%s", account)
     if alone:
-        page = write_report(output.folder, output.location if output.is_remote else None)
+        page = write_report(output.folder, output.tars)
         output.push(page.name)
         log.info("a page to look at: %s", page)

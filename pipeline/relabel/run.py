@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -13,21 +14,23 @@ from typing import Any
 
 from pipeline.decoder import Task
 from pipeline.fetch import within_reach
-from pipeline.folder import spool
+from pipeline.folder import side_files, spool
 from pipeline.frames import Reading
 from pipeline.job import Job, Waveforms
 from pipeline.keys import video_of
+from pipeline.output import Output
 from pipeline.progress import Progress
 from pipeline.ranks import Rank, Seat
 from pipeline.report import write_report
 from pipeline.resources import Resources, heads_of
-from pipeline.sources import root_of
+from pipeline.sources import root_of, under
 from pipeline.teachers import TeacherSet, cards
-from shards.location import is_remote
+from shards.example import ClipMeta
+from shards.location import file_system
 from shards.manifest import NAME as MANIFEST
 from shards.manifest import ContractError, Manifest, require_same
 from shards.shard import metas
-from shards.sidefile import SideFile, finished
+from shards.sidefile import SideFile
 from shards.writer import ShardWriter
 
 log = logging.getLogger("pipeline")
@@ -40,32 +43,35 @@ class RelabelSettings(Resources):
     videos: str = field(kw_only=True, metadata={"example": "/my/videos"})  # a path, or any fsspec URL
     shards: str = field(kw_only=True, metadata={"example": "outputs/shards/mine"})
     teachers: TeacherSet = field(kw_only=True)
+    work: Path = Path("outputs/work")  # where labels for a URL are made, before they are sent
 
 
 def run(settings: RelabelSettings) -> None:
     """Write teachers/<set>/<shard>.tar for every finished shard that lacks it. Raises ContractError."""
-    if is_remote(settings.shards):
-        raise ContractError(
-            f"shards={settings.shards} cannot be relabelled where they are: copy them to this machine, relabel there, "
-            "and copy teachers/ back"
-        )
-    shards, root = Path(settings.shards).expanduser(), root_of(settings.videos)
-    manifest = Manifest.load(shards)
-    if settings.teachers.name == manifest.teacher_set:
-        raise ContractError(f"{shards} was made with teachers={manifest.teacher_set}: nothing to add")
+    root, name, rank = root_of(settings.videos), settings.teachers.name, Rank(job="relabel")
     teacher_cards = cards(settings.teachers)
-    folder, rank = shards / "teachers" / settings.teachers.name, Rank(job="relabel")
-    with Seat(shards, rank), Progress(shards / "pipeline.log") as progress:
-        relabelled = replace(manifest, teacher_set=settings.teachers.name, teachers=teacher_cards)
-        agree_on_manifest(folder, relabelled)
-        videos = {side.shard: len({video_of(key) for key in side.keys}) for side in finished(shards)}
-        todo = [shard for shard in videos if videos[shard] and not (folder / f"{shard}.json").exists()]
+    shards = Output.at(settings.shards, settings.work)
+    labels = shards.beside(f"teachers/{name}")
+    if not shards.is_remote:
+        Manifest.load(shards.folder)  # before anything is written into a folder that is none of shards
+    with Seat(shards.folder, rank) as seat, Progress(shards.folder / "pipeline.log") as progress:
+        with seat.turn():
+            shards.pull()
+        manifest = Manifest.load(shards.folder)
+        if name == manifest.teacher_set:
+            raise ContractError(f"{settings.shards} was made with teachers={name}: nothing to add")
+        labels.folder.mkdir(parents=True, exist_ok=True)
+        labels.pull()
+        labels.clear()
+        agree_on_manifest(labels, replace(manifest, teacher_set=name, teachers=teacher_cards))
+        videos = {side.shard: len({video_of(key) for key in side.keys}) for side in side_files(shards.folder)}
+        todo = [shard for shard in videos if videos[shard] and not (labels.folder / f"{shard}.json").exists()]
         if not todo:
-            log.info("%s: labels of all %d finished shards stand already", folder, len(videos))
+            log.info("%s: labels of all %d finished shards stand already", labels.location, len(videos))
             return
         progress.start(total=sum(videos[shard] for shard in todo), shards=len(todo))
         with (
-            spool(shards, rank.name) as place,
+            spool(shards.folder, rank.name) as place,
             settings.start(
                 root=within_reach(root, place),
                 spool=place,
@@ -75,39 +81,51 @@ def run(settings: RelabelSettings) -> None:
                 keep_frames=False,
             ) as executor,
         ):
-            write = partial(write_labels, shards, folder)
+            write = partial(write_labels, shards, labels)
             for side in executor.shards(tasks_of(shards, todo), write, progress.video_done):
                 progress.shard_done(side)
-        log.info("%s: labels of %d shards stand", folder, len(videos))
-        log.info("a page to look at: %s", write_report(shards))
+        log.info("%s: labels of %d shards stand", labels.location, len(videos))
+        page = write_report(shards.folder, shards.tars)
+        shards.push(page.name)
+        log.info("a page to look at: %s", page)
 
 
-def agree_on_manifest(folder: Path, manifest: Manifest) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / MANIFEST).exists():
-        manifest.save(folder)
+def agree_on_manifest(labels: Output, manifest: Manifest) -> None:
+    if not (labels.folder / MANIFEST).exists():
+        manifest.save(labels.folder)
+        labels.push(MANIFEST)
         return
-    remedy = f"Delete {folder} to label again with other weights."
-    require_same(asdict(manifest), asdict(Manifest.load(folder)), str(folder), remedy)
+    remedy = f"Delete {labels.location} to label again with other weights."
+    require_same(asdict(manifest), asdict(Manifest.load(labels.folder)), labels.location, remedy)
 
 
-def tasks_of(folder: Path, shards: Iterable[str]) -> Iterator[Task]:
+def tasks_of(output: Output, shards: Iterable[str]) -> Iterator[Task]:
     """One task a video, with the times of the frames that its clips were labelled by."""
     number = 0
     for shard in shards:
-        side = SideFile.load(folder / f"{shard}.json")
-        for key, clips in groupby(metas(folder, side), key=lambda meta: meta.video):
-            video = list(clips)
+        side = SideFile.load(output.folder / f"{shard}.json")
+        clips = remote_metas(output.location, side) if output.is_remote else metas(output.folder, side)
+        for key, group in groupby(clips, key=lambda meta: meta.video):
+            video = list(group)
             times = [meta.frame_got for meta in video]
             yield Task(side.shard, video[0].path, key, number, times, video[0].video_sha256)
             number += 1
 
 
-def write_labels(shards: Path, folder: Path, shard: str, jobs: Iterable[Job[Any]], _: Waveforms) -> SideFile:
+def remote_metas(location: str, side: SideFile) -> Iterator[ClipMeta]:
+    """Where each clip comes from, of a shard behind a URL: of its tar, nothing else is read."""
+    system, tar = file_system(under(location, f"{side.shard}.tar"))
+    places = [place for place in side.members["json"] if place is not None]
+    starts, ends = [offset for offset, _ in places], [offset + size for offset, size in places]
+    for text in system.cat_ranges([tar] * len(places), starts, ends, on_error="raise"):
+        yield ClipMeta(**json.loads(text))
+
+
+def write_labels(shards: Output, labels: Output, shard: str, jobs: Iterable[Job[Any]], _: Waveforms) -> SideFile:
     """One tar of labels, with the keys and member names of the shard it belongs to."""
-    side = SideFile.load(shards / f"{shard}.json")
+    side = SideFile.load(shards.folder / f"{shard}.json")
     clips = zip(side.keys, side.samples, strict=True)
-    with closing(ShardWriter(folder, shard, sample_rate=0)) as writer:
+    with closing(ShardWriter(labels.folder, shard, sample_rate=0)) as writer:
         for job in jobs:
             if job.summary is not None and job.summary.reason is not None:
                 raise ContractError(
@@ -118,4 +136,6 @@ def write_labels(shards: Path, folder: Path, shard: str, jobs: Iterable[Job[Any]
                 key, samples = next(clips)
                 assert clip.posteriors is not None
                 writer.write_labels(key, samples, clip.posteriors)
-        return writer.finish()
+        written = writer.finish()
+    labels.deliver(written)
+    return written

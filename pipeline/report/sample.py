@@ -59,7 +59,7 @@ def evenly(shard_clips: Sequence[tuple[str, int]], count: int) -> list[Pick]:
 class SampledShard:
     """One shard and the labels that other teacher sets have for it. Reads raise DamagedExample.
 
-    `tars`: the URL where the shards' own tars are, if they are not in the folder.
+    `tars`: the URL where the tars are, if they are not in the folder.
     """
 
     def __init__(self, folder: Path, shard: str, heads: Sequence[TeacherHead], tars: str | None = None) -> None:
@@ -92,11 +92,11 @@ class SampledShard:
         if place is None:
             raise DamagedExample(f"{self.sides[folder].keys[clip]}.{name} is missing")
         offset, size = place
-        if self._tars is not None and folder == self.folder:
-            system, path = file_system(under(self._tars, f"{self.shard}.tar"))
+        tar = folder / f"{self.shard}.tar"
+        if self._tars is not None:
+            system, path = file_system(under(self._tars, tar.relative_to(self.folder).as_posix()))
             data: bytes = system.cat_file(path, start=offset, end=offset + size)
             return data
-        tar = folder / f"{self.shard}.tar"
         if offset + size > tar.stat().st_size:  # before a side file's number becomes an allocation
             raise DamagedExample(f"{tar} ends before {self.sides[folder].keys[clip]}.{name}")
         with open(tar, "rb") as stream:

@@ -1,5 +1,6 @@
 """Stage one as ranks of one world, in one folder and behind a URL: real processes, one of them killed."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -9,13 +10,20 @@ import sys
 import time
 from pathlib import Path
 
+import fsspec
+import numpy as np
 import pytest
 
+from pipeline.folder import side_files
 from pipeline.plan import Size
+from pipeline.relabel.run import RelabelSettings
+from pipeline.relabel.run import run as relabel
 from pipeline.run import run
 from pipeline.settings import PipelineSettings
 from shards.check import check
 from shards.clip import ClipSpec
+from shards.manifest import ContractError
+from shards.shard import examples
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIP = ClipSpec(sample_rate=22_050, seconds=2.0, windows=4)
@@ -37,7 +45,9 @@ def videos(tmp_path_factory, render_video):
 @pytest.fixture(scope="module")
 def settings(videos, small_teachers):
     return lambda shards, **fields: PipelineSettings(
-        **{"videos": str(videos), "shards": str(shards), "teachers": small_teachers} | SMALL | fields
+        **{"videos": str(fields.pop("videos", videos)), "shards": str(shards), "teachers": small_teachers}
+        | SMALL
+        | fields
     )
 
 
@@ -122,3 +132,83 @@ def test_a_rank_does_its_part_and_says_what_waits_and_one_run_does_the_rest(sett
 def test_a_retry_is_planned_by_one_run_alone(settings, tmp_path):
     with pytest.raises(ValueError, match="retry_rejected=true adds to the plan, so it wants world=1"):
         settings(tmp_path, retry_rejected=True, world=2)
+
+
+@pytest.fixture
+def lake(videos, tmp_path):
+    """The videos in fsspec's memory, and a place for shards there."""
+    memory = fsspec.filesystem("memory")
+    memory.put(f"{videos}/", f"/{tmp_path.name}/videos/", recursive=True)
+    yield f"memory://{tmp_path.name}"
+    memory.rm(f"/{tmp_path.name}", recursive=True)
+
+
+def test_from_a_url_to_a_url_the_bytes_are_the_same(settings, alone, tmp_path, lake):
+    values = settings(f"{lake}/mine", videos=f"{lake}/videos", work=tmp_path / "work")
+    run(values)
+    fsspec.filesystem("memory").get(f"/{tmp_path.name}/mine/", f"{tmp_path}/mine/", recursive=True)
+    assert tars(tmp_path / "mine") == tars(alone)
+    assert {path.name for path in (tmp_path / "mine").iterdir()} == {path.name for path in alone.glob("[!.]*")} - {
+        "pipeline.log"
+    }
+    assert check(tmp_path / "mine") == check(alone)
+    assert "<audio" in (tmp_path / "mine" / "report.html").read_text()
+    assert not list(values.output.folder.glob("*.tar"))
+    with pytest.raises(ContractError, match=r"validation_share: memory://.* has 0.3, this run 0.1"):
+        run(dataclasses.replace(values, validation_share=0.1, work=tmp_path / "elsewhere"))
+
+
+def test_rows_of_a_list_may_be_urls_and_one_that_leads_nowhere_is_a_reject(settings, alone, videos, tmp_path):
+    rows = [f"file://{videos}/1.mp4", f"file://{videos}/none.mp4", f"file://{videos}/broken.mp4"]
+    (tmp_path / "list.txt").write_text("\n".join(rows))
+    run(settings(tmp_path / "shards", videos=tmp_path / "list.txt", max_reject_share=0.9))
+    rejects = [json.loads(line) for line in (tmp_path / "shards" / "rejects.jsonl").read_text().splitlines()]
+    assert {(reject["path"], reject["reason"]) for reject in rejects} == {
+        (rows[1], "not_found"),
+        (rows[2], "not_media"),
+    }
+    (mine,) = sounds(tmp_path / "shards", rows[0])
+    assert mine == sounds(alone, "1.mp4")[0]
+
+
+def sounds(folder, path):
+    return [
+        clip.waveform.tobytes()
+        for side in side_files(folder)
+        for clip in examples(folder, side, CLIP.sample_rate)
+        if clip.meta.path == path
+    ]
+
+
+def test_a_run_killed_while_it_sends_is_gone_on_with_from_another_machine(start, alone, tmp_path):
+    far, url = tmp_path / "far", f"file://{tmp_path}/far"
+    killed = start(url, work=tmp_path / "here")
+    wait_until(lambda: list(far.glob("*-0*.json")), killed)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    before = {path: path.stat().st_mtime_ns for path in far.glob("*-0*.json")}
+    end(start(url, work=tmp_path / "there"))
+    assert tars(far) == tars(alone) and check(far) == check(alone)
+    assert {path: path.stat().st_mtime_ns for path in before} == before  # what was whole is not made again
+    assert not [path for path in far.iterdir() if "partial" in path.name or "tmp" in path.name]
+
+
+def test_shards_behind_a_url_are_relabelled_there(settings, small_teachers, videos, tmp_path):
+    """The same network under another name, read again at the stored times, must say the same."""
+    far = tmp_path / "far"
+    run(settings(f"file://{far}", work=tmp_path / "work"))
+    places = {"videos": str(videos), "shards": f"file://{far}"}
+    teachers = dataclasses.replace(small_teachers, name="again")
+    again = RelabelSettings(**places, teachers=teachers, device="cpu", batch_clips=2, work=tmp_path / "elsewhere")
+    relabel(again)
+    sides = {side.shard: side for side in side_files(far / "teachers" / "again")}
+    for side in side_files(far):
+        if side.keys:
+            assert sides[side.shard].keys == side.keys
+            assert np.allclose(sides[side.shard].posterior_sums["objects"], side.posterior_sums["objects"], atol=1e-3)
+    check(far)
+    before = tars(far / "teachers" / "again")
+    relabel(dataclasses.replace(again, work=tmp_path / "third"))
+    assert tars(far / "teachers" / "again") == before and len(before) == 4
+    assert not list(tmp_path.glob("elsewhere/**/*.tar"))
+    assert "again" in (far / "report.html").read_text()
