@@ -5,6 +5,7 @@ It imports no torch. It talks to the executor over one pipe, and touches a clock
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import resource
@@ -15,10 +16,10 @@ from collections.abc import Callable, Iterator
 from ctypes import c_double
 from dataclasses import dataclass, field
 from functools import partial
+from io import FileIO
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,8 @@ from shards.clip import ClipSpec
 from shards.waveform import UnreadableMedia
 
 JPEG_QUALITY = 80
+NO_ROOM = "no_room"  # no fault of the video's: the disk is full, and the run must stop
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def run_decoder(pipe: Connection, decoding: Decoding, slots_name: str, count: in
         while True:
             task: Task = pipe.recv()
             touch()
-            with open(spool_path(decoding.spool, task), "wb") as spool:
+            with open(spool_path(decoding.spool, task), "wb", buffering=0) as spool:
                 hand_over = partial(_into_slot, decoding=decoding, pipe=pipe, slots=slots, spool=spool)
                 summary = decode(task, decoding, hand_over, touch)
             pipe.send(summary)
@@ -159,6 +162,10 @@ def decode(task: Task, decoding: Decoding, hand_over: Callable[[RawClip], None],
         return Summary("out_of_memory", f"needs more than {decoding.memory_gigabytes:g} GB", size, digest)
     except PermissionError as error:
         return Summary("not_a_file", f"{error.strerror}", size, digest)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        return Summary(NO_ROOM, f"{error.filename or decoding.spool}: {error.strerror}", size, digest)
 
 
 def _relabel(
@@ -179,10 +186,11 @@ def _relabel(
         hand_over(RawClip(index, asked[0], 0.0, empty, stacked, asked, got))
 
 
-def _into_slot(clip: RawClip, *, decoding: Decoding, pipe: Connection, slots: Slots, spool: BinaryIO) -> None:
+def _into_slot(clip: RawClip, *, decoding: Decoding, pipe: Connection, slots: Slots, spool: FileIO) -> None:
     """Spool the sound, ask for a slot, wait until it is this clip's turn, fill it."""
-    spool.write(clip.waveform.tobytes())
-    spool.flush()
+    sound = memoryview(clip.waveform.tobytes())
+    while sound:
+        sound = sound[spool.write(sound) :]
     pipe.send("want")
     slot = pipe.recv()
     for target, pictures in zip(slots.pictures(slot, len(clip.got)), clip.pictures, strict=True):

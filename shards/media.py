@@ -22,6 +22,7 @@ Reason = Literal[
     "not_found",  # no such file, or a link that leads nowhere
     "not_a_file",  # a directory, FIFO, socket or device; opening one can hang
     "no_permission",
+    "changed",  # while it was read, so that its hash is not that of what was read
     "unreachable",  # behind a URL that gave errors, several times
     "empty",  # zero bytes
     "not_media",  # FFmpeg knows no container in it: HTML, an mp4 without its index

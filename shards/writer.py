@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
+from secrets import token_hex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,7 @@ from webdataset.writer import TarWriter
 from shards.checksum import checksum
 from shards.codec import encode, encode_labels
 from shards.example import Example
+from shards.manifest import ContractError
 from shards.sidefile import Reject, SideFile, index_members, sha256_of
 
 # The libraries whose versions decide the bytes of a shard.
@@ -25,7 +28,8 @@ class ShardWriter:
 
     def __init__(self, folder: Path, shard: str, *, sample_rate: int, audio: str = "wav") -> None:
         self.folder, self.shard, self.sample_rate, self.audio = folder, shard, sample_rate, audio
-        self._partial = folder / f"{shard}.tar.partial"
+        # A name of its own: what outlives a killed run on a cluster must not rename another's half of a tar.
+        self._partial = folder / f"{shard}.{token_hex(4)}.tar.partial"
         self._stream = open(self._partial, "wb")  # noqa: SIM115 - closed by finish or close
         # Fixed times, owner and order: the same examples give the same bytes.
         self._tar = TarWriter(self._stream, mtime=0, user="", group="", encoder=False)
@@ -36,14 +40,28 @@ class ShardWriter:
         self._sums: dict[str, NDArray[np.float64]] = {}
 
     def write(self, example: Example) -> None:
-        self._tar.write(encode(example, self.sample_rate, self.audio))
+        self._add(encode(example, self.sample_rate, self.audio))
         self._checksums.setdefault(self.audio, []).append(checksum(example.waveform))
         self._count(example.key, len(example.waveform), example.posteriors)
 
     def write_labels(self, key: str, samples: int, posteriors: dict[str, NDArray[np.float16]]) -> None:
         """Another teacher set's labels of a clip that has its sound elsewhere."""
-        self._tar.write(encode_labels(key, posteriors))
+        self._add(encode_labels(key, posteriors))
         self._count(key, samples, posteriors)
+
+    def _add(self, sample: dict[str, str | bytes]) -> None:
+        with self._writing():
+            self._tar.write(sample)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ContractError(
+                f"{self.folder / self.shard}.tar cannot be written: {error.strerror}. Finished shards stay; make room "
+                "and run the same command again"
+            ) from None
 
     def _count(self, key: str, samples: int, posteriors: dict[str, NDArray[np.float16]]) -> None:
         self._keys.append(key)
@@ -61,10 +79,11 @@ class ShardWriter:
         video_hashes: dict[str, str] | None = None,
     ) -> SideFile:
         """Rename the tar into place, then its side file: a shard with a side file is whole."""
-        self._tar.close()
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
-        self._stream.close()
+        with self._writing():
+            self._tar.close()
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+            self._stream.close()
         index = index_members(self._partial)
         extensions = sorted({extension for members in index.values() for extension in members})
         side = SideFile(
@@ -82,11 +101,15 @@ class ShardWriter:
             video_hashes=video_hashes or {},
             libraries={name: version(name) for name in LIBRARIES},
         )
-        os.replace(self._partial, self.folder / f"{self.shard}.tar")
-        side.save(self.folder)
+        with self._writing():
+            os.replace(self._partial, self.folder / f"{self.shard}.tar")
+            side.save(self.folder)
         return side
 
     def close(self) -> None:
-        """Give the shard up, if it is not finished."""
-        self._stream.close()
+        """Give the shard up, if it is not finished. What cannot be written any more is not missed."""
+        with suppress(OSError, ValueError):
+            self._tar.close()
+        with suppress(OSError):
+            self._stream.close()
         self._partial.unlink(missing_ok=True)
