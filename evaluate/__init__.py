@@ -1,4 +1,4 @@
-"""Evaluation: a checkpoint's features on published benchmarks, the paper's tables and figures.
+"""Evaluation and use: a checkpoint on published benchmarks, the paper's tables and figures, tags, features.
 
-Run as `python -m evaluate`, `python -m evaluate.supervised` and `python -m evaluate.reproduce`.
+Run as `python -m evaluate`, and `.supervised`, `.finetune`, `.reproduce`, `.tag` and `.embed` of it.
 """

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from shards.manifest import ContractError
-from shards.settings import SettingsError, build, is_named, is_text, kind_of, unknown
+from shards.settings import SettingsError, build, is_named, is_paths, is_text, kind_of, unknown
 from shards.stop import PREEMPTED, Preempted, preemptible
 from shards.usage import usage
 from shards.words import OVERRIDE, Plain, is_override
@@ -115,7 +115,7 @@ def _translate(settings: type, word: str, groups: set[str], sweeping: bool) -> s
 
 def _is_literal(kind: Any, value: str) -> bool:
     """Whether a value is taken letter by letter: a text, or one path where a list of paths is wanted."""
-    return is_text(kind) or (kind == list[Path] and value[:1] != "[")
+    return is_text(kind) or (is_paths(kind) and value[:1] != "[")
 
 
 def _in_grammar(kind: Any, value: str) -> bool:

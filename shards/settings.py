@@ -37,8 +37,8 @@ def build(kind: Any, value: Any, key: str = "") -> Any:
         return {name: build(parts[1], item, _join(key, name)) for name, item in value.items()}
     if origin in (list, tuple) and isinstance(value, list):
         return origin(build(parts[0], item, f"{key}[{index}]") for index, item in enumerate(value))
-    if kind == list[Path] and isinstance(value, str):
-        return [build(Path, value, key)]  # one path is a list of one
+    if is_paths(kind) and isinstance(value, str):
+        return [build(Path, value, key)]
     if kind is Path and isinstance(value, str) and value:
         return Path(value).expanduser() if value.startswith("~/") else Path(value)
     if kind is str and key.endswith("]") and type(value) is int:
@@ -77,6 +77,11 @@ def is_named(kind: Any, key: str) -> bool:
 def is_text(kind: Any) -> bool:
     """Whether a value of this kind is taken as it stands, letter by letter."""
     return _without_none(kind) in (str, Path)
+
+
+def is_paths(kind: Any) -> bool:
+    """Whether a list of paths is wanted; one path, letter by letter, is a list of one."""
+    return bool(_without_none(kind) == list[Path])
 
 
 def leaves(kind: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

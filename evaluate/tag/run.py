@@ -74,12 +74,13 @@ def tell(settings: TagSettings, listener: Listener, heard: dict[Path, Heard]) ->
         for path, sound in heard.items()
     ]
     assert settings.format is not None  # __post_init__ has chosen one
-    text = FORMATS[settings.format](Findings(record, base.origin, found))
+    text = FORMATS[settings.format](Findings(record, base.origin, found)).encode(errors="surrogateescape")
     if settings.out is None:
-        sys.stdout.write(text)
+        sys.stdout.buffer.write(text)  # bytes, since a file's name need not be text
+        sys.stdout.flush()
     else:
         settings.out.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(settings.out, text.encode(errors="surrogateescape"))
+        write_whole(settings.out, text)
     if settings.timeline is not None:
         ((path, sound),) = heard.items()
         settings.timeline.parent.mkdir(parents=True, exist_ok=True)

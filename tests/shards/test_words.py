@@ -16,6 +16,7 @@ from shards.words import Plain
 class Listing:
     files: list[Path] = field(metadata={"example": "/my/sounds"})
     top: int = 5
+    base: list[Path] | None = None
 
 
 ODD = ["a b.wav", "x,y.wav", "[1].wav", 'it\'s ${HOME} "q".wav', "a=b.wav", "+x=1.wav", "~t.wav", "-n.wav", "où 録音"]
@@ -54,10 +55,10 @@ def test_a_key_is_a_setting_unless_it_has_a_folder_or_stands_behind_two_dashes(
 
 @pytest.mark.parametrize("name", ODD)
 def test_one_path_is_a_list_of_one(told: list[Listing], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["listing"])
-    typed = f"files=./{name}"  # a list begins with a bracket
-    if "$" not in name:
-        assert call(told, monkeypatch, typed) == Listing([Path(name)])
+    if "$" not in name:  # which YAML would fill in, as in any setting
+        typed = (f"files=./{name}", f"base=./{name}")  # a bracket at the beginning would begin a list
+        assert call(told, monkeypatch, *typed) == Listing([Path(name)], base=[Path(name)])
+    assert call(told, monkeypatch, "files=a", "base=null").base is None
     assert call(told, monkeypatch, "files=[a.wav,b.wav]", name) == Listing([Path("a.wav"), Path("b.wav"), Path(name)])
 
 

@@ -120,6 +120,17 @@ def test_the_table_goes_to_the_screen_and_the_picture_to_a_file(
         run(TagSettings(sounds, knowing, timeline=tmp_path / "a.png"))
 
 
+def test_a_name_that_is_no_text_is_told_as_it_is(
+    knowing: Path, sounds: list[Path], tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    odd = tmp_path / "\udcff.wav"
+    sounds[0].rename(odd)
+    for form in ("csv", "json", "table"):
+        run(TagSettings([odd], knowing, over_time=False, format=form))  # type: ignore[arg-type]
+    out = capfdbinary.readouterr().out
+    assert b"/\xff.wav,whole" in out and b"/\\udcff.wav" in out and b"/?.wav" in out
+
+
 def test_the_format_follows_the_name_of_the_file() -> None:
     def chosen(out: str | None, form: str | None = None) -> str | None:
         return TagSettings([Path("a")], Path("b"), out=out and Path(out), format=form).format  # type: ignore[arg-type]
