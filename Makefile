@@ -79,6 +79,9 @@ bench-train: $(INSTALLED) ## Time stage two: reader, loop, compiler; device=cpu 
 test: $(INSTALLED) ## Run all tests
 	$(RUN) pytest
 
+test-faults: $(INSTALLED) ## Run the slow tests of faults: killed processes, full disks, mutated videos
+	$(RUN) pytest -m faults
+
 test-gpu: $(INSTALLED) ## Run the tests that need a GPU
 	$(RUN) pytest -m gpu
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, NoReturn, TypeAlias, TypeVar
 
 import av
 from av.audio.stream import AudioStream
@@ -22,6 +22,7 @@ Reason = Literal[
     "not_found",  # no such file, or a link that leads nowhere
     "not_a_file",  # a directory, FIFO, socket or device; opening one can hang
     "no_permission",
+    "out_of_memory",
     "changed",  # while it was read, so that its hash is not that of what was read
     "unreachable",  # behind a URL that gave errors, several times
     "empty",  # zero bytes
@@ -74,8 +75,8 @@ class MediaFile:
                 metadata_errors="replace",  # UCF101 has metadata that is not UTF-8
                 container_options={"protocol_whitelist": "file"},  # a playlist may not reach the network
             )
-        except MemoryError:
-            raise
+        except MemoryError as error:
+            _refuse_starved(error)
         except (FFmpegError, OSError, ValueError) as error:
             said = getattr(error, "strerror", None) or type(error).__name__
             raise UnreadableMedia("not_media", f"FFmpeg cannot open it: {said}") from error
@@ -185,8 +186,8 @@ class MediaFile:
                 return
             except IndexError:  # PyAV, at the very end, over streams that appeared on the way
                 return
-            except MemoryError:
-                raise
+            except MemoryError as error:
+                _refuse_starved(error)
             except FFmpegError:
                 failures += 1
                 self.errors += 1
@@ -195,8 +196,8 @@ class MediaFile:
         """Frames that this packet completes, or all that are left (None). One that fails is counted and gives none."""
         try:
             return decode(packet)
-        except MemoryError:
-            raise
+        except MemoryError as error:
+            _refuse_starved(error)
         except EOFError:  # emptied before
             return []
         except FFmpegError:
@@ -217,6 +218,13 @@ def _require_regular_file(path: Path) -> None:
         raise UnreadableMedia("no_permission", str(error.strerror)) from error
     except OSError as error:
         raise UnreadableMedia("not_found", str(error.strerror)) from error
+
+
+def _refuse_starved(error: MemoryError) -> NoReturn:
+    """FFmpeg found no memory, mostly for a size that the file lies about; Python's own lack of it passes through."""
+    if isinstance(error, FFmpegError):
+        raise UnreadableMedia("out_of_memory", "FFmpeg asks for more memory than it may have") from error
+    raise error
 
 
 def _usable(streams: list[Track]) -> list[Track]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -22,6 +23,10 @@ RATES = (1_000, 1_000_000)  # Hz that are believed: a file that claims 1 Hz woul
 JUMP_SECONDS = 0.02  # time stamps of one unbroken run jitter by less (Matroska keeps milliseconds)
 
 
+class ImpossibleFrame(Exception):
+    """A decoded frame says of itself what no sound is: its packet was damaged, or made to harm."""
+
+
 class Run:
     """An unbroken run of frames of one format on its way through swresample.
 
@@ -31,7 +36,7 @@ class Run:
 
     def __init__(self, frame: av.AudioFrame, begin: float, sample_rate: int) -> None:
         if not RATES[0] <= frame.sample_rate <= RATES[1]:
-            raise UnreadableMedia("unknown_codec", f"no sound has {frame.sample_rate} samples a second")
+            raise ImpossibleFrame(f"{frame.sample_rate} samples a second")
         self.end = begin  # seconds, of the frames fed so far
         self.unit = float(frame.time_base or 1)  # seconds
         self._begin, self._rate, self._fed, self._unread = begin, frame.sample_rate, 0, 0
@@ -45,7 +50,10 @@ class Run:
         )
         convert = graph.add("aformat", sample_rates=str(sample_rate), sample_fmts="s16", channel_layouts="mono")
         self._sink = graph.add("abuffersink")
-        graph.link_nodes(self._source, convert, self._sink).configure()
+        try:
+            graph.link_nodes(self._source, convert, self._sink).configure()
+        except ArgumentError as error:
+            raise ImpossibleFrame(f"{frame.format.name}, {frame.layout.name}") from error
         graph.set_audio_frame_size(sample_rate)
 
     def push(self, frame: av.AudioFrame) -> list[NDArray[np.int16]]:
@@ -95,18 +103,22 @@ class SoundTrack:
     def push(self, frames: Iterable[av.AudioFrame]) -> None:
         """Takes the next decoded frames; one without a time stamp follows the one before it."""
         for frame in frames:
-            run, stamp = self._run, frame.pts
-            if run is None or (stamp is not None and abs(stamp * run.unit - run.end) > JUMP_SECONDS):
-                run = self._start_run(frame)
-            if self._ended or not frame.samples:
-                continue
-            try:
-                ready = run.push(frame)
-            except ArgumentError:  # its format is not that of the frames before
-                run = self._start_run(frame)
-                ready = run.push(frame)
-            self.end_seconds = run.end
-            self._place(ready)
+            with suppress(ImpossibleFrame):  # silence where it would have been
+                self._push(frame)
+
+    def _push(self, frame: av.AudioFrame) -> None:
+        run, stamp = self._run, frame.pts
+        if run is None or (stamp is not None and abs(stamp * run.unit - run.end) > JUMP_SECONDS):
+            run = self._start_run(frame)
+        if self._ended or not frame.samples:
+            return
+        try:
+            ready = run.push(frame)
+        except ArgumentError:  # its format is not that of the frames before
+            run = self._start_run(frame)
+            ready = run.push(frame)
+        self.end_seconds = run.end
+        self._place(ready)
 
     def finish(self) -> None:
         """No more frames will come."""

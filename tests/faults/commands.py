@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -15,18 +17,42 @@ from train.layers import Layer
 
 ROOT = Path(__file__).resolve().parents[2]
 Process = subprocess.Popen[str]
+PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1  # of Linux
 
 # 2000 samples / 250 / 62 / 15 / 4 steps
 LAYERS = [Layer("conv1", 16, 8, 4, 4), Layer("pool1", 4, 4), Layer("conv2", 8, 4, 4, 12)]
 OUTPUT = Layer("conv3", 6, 3)
 
 
-def start(module: str, *words: str, **place: str) -> Process:
+def start(module: str, *words: str, before: Callable[[], object] | None = None, **place: str) -> Process:
+    """`before` is called in the process before it becomes the command, as for a limit."""
     command = [sys.executable, "-m", module, *words]
-    return subprocess.Popen(command, cwd=ROOT, env=os.environ | place, stderr=subprocess.PIPE, text=True)
+    place = os.environ | {"OMP_NUM_THREADS": "1"} | place
+    return subprocess.Popen(command, cwd=ROOT, env=place, stderr=subprocess.PIPE, text=True, preexec_fn=before)
 
 
-def finish(process: Process, code: int = 0, seconds: float = 100) -> str:
+def largest_file(limit: int) -> Callable[[], None]:
+    """No file may grow beyond so many bytes: what a full disk does, without a disk."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+
+def obey_permissions() -> None:
+    """Give up root's right to write everywhere, for this process and its children; others never had it."""
+    ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)
+
+
+def children(process: Process, *, with_torch: bool) -> list[int]:
+    """Its child processes that have loaded torch (teachers), or that have loaded FFmpeg and no torch (decoders)."""
+    found = []
+    for task in Path(f"/proc/{process.pid}/task").glob("*/children"):
+        for child in task.read_text().split():
+            maps = Path(f"/proc/{child}/maps").read_text()
+            if ("libtorch_cpu" in maps) == with_torch and ("libtorch_cpu" in maps or "libavcodec" in maps):
+                found.append(int(child))
+    return found
+
+
+def finish(process: Process, code: int = 0, seconds: float = 300) -> str:
     """What the process said, once it has ended with this code."""
     _, said = process.communicate(timeout=seconds)
     assert process.returncode == code, said
@@ -39,6 +65,19 @@ def one_line(said: str) -> str:
     (line,) = [line for line in lines if line.startswith("error: ")]
     assert "Traceback" not in said and lines[-1] == line, said
     return line
+
+
+def living_in_group(group: int) -> list[str]:
+    """Ids of the processes of a group that are no zombies."""
+    living = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, its_group = path.read_text().rpartition(")")[2].split()[:3]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(its_group) == group and state != "Z":
+            living.append(path.parent.name)
+    return living
 
 
 def labelling(videos: Path, shards: Path, network: Path, **settings: object) -> list[str]:
@@ -67,11 +106,11 @@ def two_ranks(words: list[str]) -> list[Process]:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
-    place = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    place = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": "2"}
     return [start("train", *words, **place, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(2)]
 
 
-def wait_until(true: Callable[[], object], *processes: Process, seconds: float = 60) -> None:
+def wait_until(true: Callable[[], object], *processes: Process, seconds: float = 200) -> None:
     """Until it is true, while all the processes live."""
     end = time.monotonic() + seconds
     while not true():

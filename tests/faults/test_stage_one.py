@@ -1,0 +1,156 @@
+"""Stage one under faults, as real processes: what is lost, what is said, and that the same command goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from shards.check import check
+from tests.faults.commands import (
+    ROOT,
+    Process,
+    children,
+    files,
+    finish,
+    labelling,
+    largest_file,
+    living_in_group,
+    obey_permissions,
+    one_line,
+    start,
+    wait_until,
+)
+
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find the processes to kill"),
+]
+Start = Callable[..., Process]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(videos: Path, network_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]:
+    """The tars of a run that nothing happens to."""
+    shards = tmp_path_factory.mktemp("undisturbed")
+    finish(start("pipeline", *labelling(videos, shards, network_folder)))
+    return files(shards, "*.tar")
+
+
+@pytest.fixture
+def begin(videos: Path, network_folder: Path, tmp_path: Path) -> Start:
+    def begin(before: Callable[[], object] | None = None, **settings: object) -> Process:
+        return start("pipeline", *labelling(videos, tmp_path / "shards", network_folder, **settings), before=before)
+
+    return begin
+
+
+def scraps(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.suffix in (".partial", ".pcm")]
+
+
+def a_shard_is_done(folder: Path) -> Callable[[], bool]:
+    return lambda: any(folder.glob("*-[0-9]*.json"))
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "line"),
+    [
+        (signal.SIGTERM, 75, "error: stopped by SIGTERM: the same command goes on from what is finished"),
+        (signal.SIGINT, 130, "error: interrupted"),
+    ],
+)
+@pytest.mark.parametrize("to_all", [False, True], ids=["driver", "whole group"])
+def test_a_signal_drops_the_shard_in_hand_and_the_same_command_goes_on(
+    begin: Start, tmp_path: Path, undisturbed: Mapping[str, bytes], number: int, code: int, line: str, to_all: bool
+) -> None:
+    """A preempted machine's scheduler tells the driver alone, or all its processes."""
+    process = begin(os.setsid, decoders=1)
+    wait_until(a_shard_is_done(tmp_path / "shards"), process)
+    if to_all:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    assert one_line(finish(process, code)) == line
+    before = files(tmp_path / "shards", "*.tar")
+    assert before.items() <= undisturbed.items() and not scraps(tmp_path / "shards")
+    wait_until(lambda: not living_in_group(process.pid))
+    finish(begin())
+    assert files(tmp_path / "shards", "*.tar") == undisturbed
+
+
+def test_a_killed_teacher_stops_the_run_in_one_line_and_the_same_command_goes_on(
+    begin: Start, tmp_path: Path, undisturbed: Mapping[str, bytes]
+) -> None:
+    process = begin(decoders=1)
+    wait_until(a_shard_is_done(tmp_path / "shards"), process)
+    (teacher,) = children(process, with_torch=True)
+    os.kill(teacher, signal.SIGKILL)
+    assert "a teacher process ended with exit code -9" in one_line(finish(process, 1))
+    assert not scraps(tmp_path / "shards")
+    finish(begin())
+    assert files(tmp_path / "shards", "*.tar") == undisturbed
+
+
+def test_a_killed_decoder_costs_one_video_which_a_retry_recovers(begin: Start, tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    process = begin(decoders=1, max_reject_share=1.0)
+    wait_until(a_shard_is_done(shards), process)
+    for decoder in children(process, with_torch=False):
+        os.kill(decoder, signal.SIGKILL)
+    finish(process)
+    rejects = [json.loads(line) for line in (shards / "rejects.jsonl").read_text().splitlines()]
+    assert [reject["reason"] for reject in rejects] in (["crashed"], [])  # none, if it was between two videos
+    before = files(shards, "*.tar")
+    finish(begin(retry_rejected="true"))
+    assert before.items() <= files(shards, "*.tar").items()
+    assert (shards / "rejects.jsonl").read_text() == ""
+    check(shards)
+
+
+def test_a_full_disk_while_a_shard_is_written_is_one_line(
+    begin: Start, tmp_path: Path, undisturbed: Mapping[str, bytes]
+) -> None:
+    """The largest spooled sound is 310 kB, the smallest tar twice that."""
+    said = one_line(finish(begin(largest_file(400_000)), 1))
+    assert "train-00000" in said and "File too large. Finished shards stay; make room" in said
+    shards = tmp_path / "shards"
+    assert not files(shards, "*.tar") and not scraps(shards)
+    finish(begin())
+    assert files(shards, "*.tar") == undisturbed
+
+
+def test_a_full_disk_while_sound_is_spooled_is_one_line_and_rejects_nothing(
+    videos: Path, network_folder: Path, tmp_path: Path, undisturbed: Mapping[str, bytes]
+) -> None:
+    """On a file system of its own, which is then given more room."""
+    disk, kept = tmp_path / "disk", tmp_path / "kept"
+    disk.mkdir()
+    words = labelling(videos, disk / "shards", network_folder)
+    program = f"""
+        mount -t tmpfs -o size=200k tmpfs {disk} || exit 99
+        "$@"
+        echo "code $?" >&2
+        mount -o remount,size=50m {disk} && "$@" && cp -r {disk}/shards {kept}
+    """
+    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", program, "sh", os.sys.executable, "-m", "pipeline"]
+    done = subprocess.run([*command, *words], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode == 99 or "unshare" in done.stderr:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    first, _, second = done.stderr.partition("code 1\n")
+    assert done.returncode == 0 and second, done.stderr
+    assert "No space left on device: make room and run the same command again" in one_line(first)
+    assert files(kept, "*.tar") == undisturbed and (kept / "rejects.jsonl").read_text() == ""
+
+
+def test_a_folder_that_may_not_be_written_is_one_line(begin: Start, tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir(mode=0o555)
+    said = one_line(finish(begin(obey_permissions), 1))
+    assert "Permission denied" in said and str(tmp_path / "shards") in said
+    assert not any((tmp_path / "shards").iterdir())
