@@ -22,7 +22,7 @@ from pipeline.sources import under
 from shards.location import file_system, is_remote, network_errors
 from shards.manifest import NAME as MANIFEST
 from shards.manifest import ContractError, write_whole
-from shards.sidefile import SideFile
+from shards.sidefile import SideFile, sha256_of
 
 ATTEMPTS = 3
 
@@ -67,6 +67,24 @@ class Output:
         for side in self.folder.glob(SIDE_FILES):
             if not side.with_suffix(".tar").exists():
                 side.unlink()  # it has lost its tar, which is made again
+
+    def seal(self) -> tuple[int, str]:
+        """What the plan is known by: its length and its hash."""
+        plan = self.folder / PLAN
+        return plan.stat().st_size, sha256_of(plan)
+
+    def require_sealed(self, seal: tuple[int, str]) -> None:
+        """Raise ContractError where the plan at a URL is another than ours by now: there, no lock keeps runs apart."""
+        if not self.is_remote:
+            return
+        size, digest = seal
+        with open(self.folder / PLAN, "rb") as stream:
+            found = hashlib.sha256(stream.read(size)).hexdigest()
+        if found != digest:
+            raise ContractError(
+                f"{self.location} has another plan now than this run worked by: two runs with different videos began "
+                "there at once, and their shards are mixed. Delete it, and give each its own shards=..."
+            )
 
     def clear(self, shards: Iterable[str] | None = None) -> None:
         """Remove what killed runs left half done: of these shards, or of all, where no other run can be at work."""

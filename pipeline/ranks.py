@@ -8,6 +8,7 @@ only their own part of the shards, and of two runs that plan at once the second 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
@@ -74,7 +75,7 @@ class Seat:
                         "ranks of one world work side by side: wait for it, or give shards=another/folder"
                     )
             self._lock = open(self._folder / RANKS / self.rank.name, "a")
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            _locked(self._lock, wait=True)
             self._say(self._lock)
         return self
 
@@ -87,8 +88,8 @@ class Seat:
         """One run at a time is in here, to plan or to settle; the others wait."""
         with open(self._folder / LOCK, "a") as stream:
             if not _locked(stream):
-                log.info("waiting for another run to plan or settle in %s", self._folder)
-                fcntl.flock(stream, fcntl.LOCK_EX)
+                log.warning("waiting for another run to plan or settle in %s", self._folder)
+                _locked(stream, wait=True)
             yield
 
     def others(self) -> list[Rank]:
@@ -114,11 +115,19 @@ class Seat:
         lock.flush()
 
 
-def _locked(stream: TextIOWrapper) -> bool:
+def _locked(stream: TextIOWrapper, *, wait: bool = False) -> bool:
+    """Whether the lock is ours now. Raises ContractError where the file system has none."""
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+        raise ContractError(
+            f"{stream.name}: this file system has no locks ({error.strerror}), and without them runs would not see "
+            "each other: mount it with them (Lustre: flock), or give shards=another/folder"
+        ) from None
     return True
 
 

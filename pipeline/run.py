@@ -48,12 +48,15 @@ def run(settings: PipelineSettings) -> None:
             output.pull()
             agree_on_manifest(settings, output, teacher_cards)
             plan = make_plan(settings, output, seat, listing)
+            seal = output.seal()
         part = rank.part(plan.shards)
         output.clear(None if rank.world == 1 else [shard.shard for shard in part])
         todo = unfinished(output.folder, part)
         if todo:
             label_shards(settings, teacher_cards, todo, root, progress)
         with seat.turn():
+            output.pull()
+            output.require_sealed(seal)
             settle(settings, output, plan, alone=not seat.others())
 
 
@@ -171,7 +174,6 @@ def examples_of(job: Job[Any], waveforms: Iterable[NDArray[np.int16]]) -> Iterat
 
 def settle(settings: PipelineSettings, output: Output, plan: Plan, *, alone: bool) -> None:
     """The account of all inputs; from the rank that ends last, the page too. Raises ContractError for many rejects."""
-    output.pull()
     account = account_for(plan, side_files(output.folder), settings.clip.sample_rate)
     if alone:
         write_rejects(output.folder, account.rejects)

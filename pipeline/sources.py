@@ -11,11 +11,12 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import IO, NoReturn
 
 from pipeline.keys import key_of
-from shards.location import file_system, is_remote, network_errors
+from shards.location import file_system, is_remote, reaching
 from shards.manifest import ContractError
 
 MEDIA_SUFFIXES = (
@@ -103,13 +104,14 @@ def find_videos(videos: str) -> Listing:
     if root != videos:
         paths = _listed(videos)
     elif is_remote(root):
-        sizes = dict(_walk_remote(root))
+        with reaching(f"videos={videos}"):
+            sizes = dict(_walk_remote(root))
         paths = list(sizes)
     else:
         paths = list(_walk(Path(root)))
     if not paths:
         raise ContractError(f"videos={videos} holds no video (looked for {' '.join(MEDIA_SUFFIXES)})")
-    return Listing(root, sorted(set(paths)), sizes)
+    return Listing(root, [path for path, _ in groupby(sorted(paths))], sizes)
 
 
 def require_protocols(listing: Listing) -> None:
@@ -121,12 +123,10 @@ def require_protocols(listing: Listing) -> None:
 
 def _remote_root(videos: str) -> str:
     system, name = file_system(videos)
-    try:
+    with reaching(f"videos={videos}"):
         if system.isdir(name):
             return videos
         there = system.exists(name)
-    except network_errors() as error:
-        raise ContractError(f"videos={videos} cannot be reached: {error}") from None
     first, chain, rest = videos.partition("::")
     if there and posixpath.splitext(first)[1].lower() in LIST_SUFFIXES:
         return f"{first.rpartition('/')[0]}/{chain}{rest}"
@@ -172,7 +172,7 @@ def _listed(videos: str) -> list[str]:
 
     A URL stays what it is; a path becomes relative to the list's folder.
     """
-    with open_place(videos) as raw:
+    with reaching(f"videos={videos}"), open_place(videos) as raw:
         stream = io.TextIOWrapper(raw, newline="", encoding="utf-8", errors="surrogateescape")
         if not videos.partition("::")[0].lower().endswith(".csv"):
             lines = [line.rstrip("\r\n") for line in stream]

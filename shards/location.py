@@ -28,10 +28,28 @@ def file_system(location: str) -> tuple[Any, str]:
     return system, path
 
 
+# Errors of the packages below fsspec that are no OSError and that it lets through: known once they are imported.
+FOREIGN = {
+    "aiohttp": "ClientError",
+    "azure.core.exceptions": "AzureError",
+    "botocore.exceptions": "BotoCoreError",
+    "gcsfs.retry": "HttpError",
+}
+
+
 def network_errors() -> tuple[type[Exception], ...]:
-    """What a file system raises when the other side fails; aiohttp's errors, which http and gs show, are no OSError."""
-    aiohttp = sys.modules.get("aiohttp")
-    return (OSError,) if aiohttp is None else (OSError, aiohttp.ClientError)
+    """What a file system raises when the other side fails."""
+    known = [(sys.modules[module], name) for module, name in FOREIGN.items() if module in sys.modules]
+    return (OSError, *(getattr(module, name) for module, name in known))
+
+
+@contextmanager
+def reaching(location: str) -> Iterator[None]:
+    """Raise ContractError, in one line, where the other side fails."""
+    try:
+        yield
+    except network_errors() as error:
+        raise ContractError(f"{location} cannot be reached: {type(error).__name__}: {error}") from None
 
 
 def names_in(location: str) -> set[str]:

@@ -26,7 +26,7 @@ from pipeline.resources import Resources, heads_of
 from pipeline.sources import root_of, under
 from pipeline.teachers import TeacherSet, cards
 from shards.example import ClipMeta
-from shards.location import file_system
+from shards.location import file_system, reaching
 from shards.manifest import NAME as MANIFEST
 from shards.manifest import ContractError, Manifest, require_same
 from shards.shard import metas
@@ -117,8 +117,9 @@ def remote_metas(location: str, side: SideFile) -> Iterator[ClipMeta]:
     system, tar = file_system(under(location, f"{side.shard}.tar"))
     places = [place for place in side.members["json"] if place is not None]
     starts, ends = [offset for offset, _ in places], [offset + size for offset, size in places]
-    for text in system.cat_ranges([tar] * len(places), starts, ends, on_error="raise"):
-        yield ClipMeta(**json.loads(text))
+    with reaching(location):
+        texts = system.cat_ranges([tar] * len(places), starts, ends, on_error="raise")
+    return (ClipMeta(**json.loads(text)) for text in texts)
 
 
 def write_labels(shards: Output, labels: Output, shard: str, jobs: Iterable[Job[Any]], _: Waveforms) -> SideFile:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.sources import under
 from shards.codec import DamagedExample, decode, decode_array
 from shards.example import Example
-from shards.location import file_system
+from shards.location import file_system, reaching
 from shards.manifest import NAME as MANIFEST
 from shards.manifest import Manifest, TeacherCard
 from shards.sidefile import SideFile
@@ -95,7 +95,8 @@ class SampledShard:
         tar = folder / f"{self.shard}.tar"
         if self._tars is not None:
             system, path = file_system(under(self._tars, tar.relative_to(self.folder).as_posix()))
-            data: bytes = system.cat_file(path, start=offset, end=offset + size)
+            with reaching(self._tars):
+                data: bytes = system.cat_file(path, start=offset, end=offset + size)
             return data
         if offset + size > tar.stat().st_size:  # before a side file's number becomes an allocation
             raise DamagedExample(f"{tar} ends before {self.sides[folder].keys[clip]}.{name}")

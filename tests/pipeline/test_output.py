@@ -78,6 +78,18 @@ def test_a_side_file_made_anew_elsewhere_is_read_anew(output):
     assert "other" in (output.folder / "train-000000.json").read_text()
 
 
+def test_a_plan_that_has_become_another_is_seen_and_one_that_has_grown_is_ours(output):
+    (output.folder / "plan.jsonl").write_text("our rows\n")
+    seal = output.seal()
+    (output.folder / "plan.jsonl").write_text("our rows\nand more\n")
+    output.push("plan.jsonl")
+    output.pull()
+    output.require_sealed(seal)
+    (output.folder / "plan.jsonl").write_text("their rows\n")
+    with pytest.raises(ContractError, match="another plan now than this run worked by"):
+        output.require_sealed(seal)
+
+
 def test_a_folder_is_worked_in_directly_and_a_side_file_without_its_tar_goes(tmp_path):
     output = Output.at(str(tmp_path), tmp_path / "work")
     made(tmp_path)

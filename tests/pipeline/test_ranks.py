@@ -1,5 +1,6 @@
 """Runs in one folder, as real processes: who is let in beside whom, and what a killed one leaves."""
 
+import errno
 import json
 import os
 import signal
@@ -116,3 +117,16 @@ def test_the_parts_of_all_ranks_are_the_whole():
 def test_a_rank_counts_from_nought_to_its_world(rank, world):
     with pytest.raises(ValueError, match=f"rank={rank} world={world}"):
         Rank(rank, world)
+
+
+@pytest.mark.parametrize(
+    ("number", "error", "message"),
+    [(errno.ENOLCK, ContractError, "has no locks"), (errno.EIO, OSError, "no such thing here")],
+)
+def test_a_file_system_without_locks_is_refused_in_one_line(tmp_path, monkeypatch, number, error, message):
+    def flock(stream, how):
+        raise OSError(number, "no such thing here")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(error, match=message), Seat(tmp_path, Rank()):
+        pass

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import fsspec
 import pytest
 
-from shards.location import metadata, names_in, require_there
+from shards.location import metadata, names_in, reaching, require_there
 from shards.manifest import ContractError
 
 MakeShards = Callable[..., Path]
@@ -40,3 +42,17 @@ def test_missing_files_are_named(place: str) -> None:
 
 def test_a_folder_that_is_not_there_is_empty(place: str) -> None:
     assert names_in(f"{place}/nowhere") == set()
+
+
+class LetThrough(Exception):
+    """As botocore's are: no OSError."""
+
+
+def test_the_other_sides_failure_is_one_line_whatever_package_raises_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "botocore.exceptions", SimpleNamespace(BotoCoreError=LetThrough))
+    for error in (ConnectionResetError("reset by peer"), LetThrough("Could not connect")):
+        message = f"^s3://x cannot be reached: {type(error).__name__}: {error}$"
+        with pytest.raises(ContractError, match=message), reaching("s3://x"):
+            raise error
+    with pytest.raises(KeyError), reaching("s3://x"):
+        raise KeyError("ours")
