@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import IO
+
+import numpy as np
 
 from pipeline.sources import Video, address, open_place
 from shards.location import network_errors
 
 HEAD_BYTES = 64 * 1024
 BLOCK_BYTES = 1024 * 1024
+
+
+def shared_sizes(new: array[int], known: Iterable[int]) -> set[int]:
+    """Sizes of new files that another one has as well, new or known; of what is no regular file (-1) there is none."""
+    sizes, counts = np.unique(new, return_counts=True)
+    both = np.intersect1d(sizes, np.fromiter(known, np.int64), assume_unique=False)
+    return {int(size) for size in (*sizes[counts > 1], *both) if size >= 0}
 
 
 def find_duplicates(

@@ -58,23 +58,27 @@ class Account:
 
 
 def account_for(plan: Plan, sides: Iterable[SideFile], sample_rate: int) -> Account:
-    """Count each input once: a video that a retry recovered is accepted, whatever an earlier shard said."""
-    accepted: set[str] = set()
-    rejected: dict[str, Reject] = {}
-    clips = samples = 0
+    """Count each input once: a video that a retry recovered is accepted, whatever an earlier shard said.
+
+    `sides` come in order of name, in which a retry follows the shard that rejected. Only rejects are held.
+    """
+    planned = sum(shard.count for shard in plan.shards if not shard.retry)
+    rejects: dict[str, Reject] = {}
+    accepted = clips = samples = 0
     for side in sides:
-        accepted.update(video_of(key) for key in side.keys)
-        rejected.update((reject.key, reject) for reject in side.rejects)
+        videos = {video_of(key) for key in side.keys}
+        accepted += len(videos)
+        rejects |= {reject.key: reject for reject in side.rejects}
+        for video in videos & rejects.keys():
+            del rejects[video]
         clips += len(side.keys)
         samples += sum(side.samples)
-    rejects = {key: reject for key, reject in rejected.items() if key not in accepted}
-    planned = {video.key for video in plan.videos}
     return Account(
-        inputs=len(planned) + len(plan.duplicates),
-        accepted=len(accepted),
+        inputs=planned + len(plan.duplicates),
+        accepted=accepted,
         rejects=list(rejects.values()),
         duplicates=len(plan.duplicates),
-        waiting=len(planned - accepted - rejects.keys()),
+        waiting=planned - accepted - len(rejects),
         clips=clips,
         seconds=samples / sample_rate,
     )

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from pipeline.folder import account_for, side_files
@@ -58,21 +59,26 @@ def make_plan(settings: PipelineSettings, output: Output, seat: Seat, listing: L
     plan = Plan.load(output.folder)
     if seat.agree(_terms(settings, listing)):
         return plan
-    hashes = {key: digest for side in side_files(output.folder) for key, digest in side.video_hashes.items()}
-    rows, duplicates = plan.extend(listing, hashes, settings.dealing)
     retrying = any(shard.retry for shard in unfinished(output.folder, plan.shards))
+    longer = plan.extend(listing, partial(_hashes, output.folder), settings.dealing)
     if settings.retry_rejected and not retrying:  # a killed retry is finished, not begun anew
         account = account_for(plan, side_files(output.folder), settings.clip.sample_rate)
         rejected = {reject.key for reject in account.rejects}
-        rows += plan.retry((video for video in plan.videos if video.key in rejected), settings.dealing, after=rows)
-    if rows or duplicates:
-        plan.append(output.folder, rows, duplicates)
+        longer |= plan.retry((video for video in plan.videos if video.key in rejected), settings.dealing)
+    if longer:
         output.push(PLAN)
     splits = {shard.split for shard in plan.shards}
     for empty in sorted({"train", "validation"} - splits):
         share = settings.validation_share
-        log.warning("no video fell into %s: %d videos, validation_share=%.3g", empty, len(list(plan.videos)), share)
+        videos = sum(shard.count for shard in plan.shards if not shard.retry)
+        log.warning("no video fell into %s: %d videos, validation_share=%.3g", empty, videos, share)
     return plan
+
+
+def _hashes(folder: Path, keys: set[str]) -> dict[str, str]:
+    """Of the videos with these keys that are in finished shards."""
+    sides = side_files(folder)
+    return {key: digest for side in sides for key, digest in side.video_hashes.items() if key in keys}
 
 
 def _terms(settings: PipelineSettings, listing: Listing) -> dict[str, object]:

@@ -26,8 +26,7 @@ def fill(folder, names):
 
 def planned(folder, hashes=None):
     plan = Plan.load(folder / "shards")
-    rows, duplicates = plan.extend(find_videos(str(folder / "videos")), hashes or {}, DEALING)
-    plan.append(folder / "shards", rows, duplicates)
+    plan.extend(find_videos(str(folder / "videos")), lambda keys: hashes or {}, DEALING)
     return plan
 
 
@@ -102,10 +101,20 @@ def test_an_unreadable_file_is_nobodys_duplicate(tmp_path):
 
 def test_a_shard_is_closed_by_input_bytes_too(folder):
     fill(folder, [f"{number}.mp4" for number in range(6)])
-    plan = Plan()
+    plan = Plan(folder / "shards" / NAME)
     dealing = Dealing(Size(videos=100, input_gigabytes=40e-9), 0.0, 0)
-    rows, _ = plan.extend(find_videos(str(folder / "videos")), {}, dealing)
-    assert [len(row.videos) for row in rows] == [3, 3]
+    assert plan.extend(find_videos(str(folder / "videos")), lambda keys: {}, dealing)
+    assert [shard.count for shard in plan.shards] == [len(shard.videos) for shard in plan.shards] == [3, 3]
+
+
+def test_hashes_are_asked_only_of_videos_whose_size_a_new_one_has(folder):
+    fill(folder, ["a.mp4", "bb.mp4"])
+    planned(folder)
+    fill(folder, ["cc.mp4"])
+    asked = []
+    plan = Plan.load(folder / "shards")
+    plan.extend(find_videos(str(folder / "videos")), lambda keys: asked.append(keys) or {}, DEALING)
+    assert asked == [{"bb%2Emp4"}] and plan.duplicates == []
 
 
 def test_rows_hold_relative_paths_only(folder):
