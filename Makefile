@@ -73,6 +73,9 @@ reproduce: $(INSTALLED) ## Every table and figure of the paper, beside the paper
 bench-pipeline: $(INSTALLED)-bench ## Time the reader of stage one against its peers
 	$(RUN) pipeline.bench $(OVERRIDES)
 
+bench-scale: $(INSTALLED) ## Weigh planning, memory and rates here, and estimate two million videos
+	$(RUN) pipeline.bench.scale $(OVERRIDES)
+
 bench-train: $(INSTALLED) ## Time stage two: reader, loop, compiler; device=cpu batch=4 steps=3
 	$(RUN) train.bench $(OVERRIDES)
 

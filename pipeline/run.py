@@ -76,7 +76,7 @@ def label_shards(
         Task(shard.shard, video.path, video.key, number)
         for number, (shard, video) in enumerate((shard, video) for shard in todo for video in shard.videos)
     )
-    progress.start(total=sum(len(shard.videos) for shard in todo), shards=len(todo))
+    progress.start(total=sum(shard.count for shard in todo), shards=len(todo))
     with (
         spool(settings.output.folder, settings.seat.name) as place,
         settings.start(
