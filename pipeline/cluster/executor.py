@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.cluster.session import connected, imported
 from pipeline.cluster.workers import TeacherActor, Work
 from pipeline.decoder import Task
-from pipeline.job import Tell, Write
+from pipeline.job import Outcome, Tell, Write
 from pipeline.labeller import Labelling
 from shards.manifest import ContractError
 from shards.sidefile import SideFile
 
 if TYPE_CHECKING:
     from pipeline.cluster.settings import RaySettings
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,8 @@ class ClusterExecutor:
         )(TeacherActor)
         arguments = (self._labelling, self._deal.device, self._work.home)
         self._teachers = [actor.remote(*arguments) for _ in range(self._deal.teachers)]
-        got([teacher.ready.remote() for teacher in self._teachers])
+        for loaded in [teacher.ready.remote().future() for teacher in self._teachers]:
+            result_of(loaded)
 
     def shards(self, tasks: Iterable[Task], write: Write, tell: Tell) -> Iterator[SideFile]:
         """Have each shard written on the cluster; `tell` hears of its videos when it stands."""
@@ -97,24 +101,28 @@ class ClusterExecutor:
         ray = imported()
         make = ray.remote(num_cpus=0, max_retries=RETRIES, scheduling_strategy="SPREAD")(make_shard)
         upcoming = (list(members) for _, members in groupby(tasks, key=lambda task: task.shard))
-        under_way: list[Any] = []
+        under_way: set[Future[tuple[SideFile, list[Outcome]]]] = set()
         while True:
             while len(under_way) < self._deal.shards and (members := next(upcoming, None)):
-                under_way.append(make.remote(members, self._work, self._teachers, write))
+                under_way.add(make.remote(members, self._work, self._teachers, write).future())
             if not under_way:
                 return
-            (ready,), under_way = ray.wait(under_way, num_returns=1)
-            side, outcomes = got(ready)
-            for outcome in outcomes:
-                tell(outcome)
-            yield side
+            ready, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+            for future in ready:
+                side, outcomes = result_of(future)
+                for outcome in outcomes:
+                    tell(outcome)
+                yield side
 
 
-def got(refs: Any) -> Any:
-    """What tasks returned. Raises what a task of ours raised, or ContractError for what befell the cluster."""
+def result_of(future: Future[Result]) -> Result:
+    """What a task returned. Raises what it raised, or ContractError for what befell the cluster.
+
+    Futures are waited for, and not Ray's own references: a signal's exception passes through them.
+    """
     ray = imported()
     try:
-        return ray.get(refs)
+        return future.result()
     except ray.exceptions.RayTaskError as error:
         cause = error.cause
         while isinstance(cause, ray.exceptions.RayTaskError):  # a task that another task waited for
