@@ -75,7 +75,7 @@ def test_excerpts_come_from_training_recordings(settings: SupervisedSettings) ->
         assert owners and {int(benchmark.labels[index]) for index in owners} == {label}
 
 
-@pytest.mark.parametrize(("student", "kernel"), [("soundnet8", 4), ("soundnet5", 14)])
+@pytest.mark.parametrize(("student", "kernel"), [("soundnet8", 4), ("soundnet5", 14), ("resnet1d", 1)])
 def test_the_output_layer_hears_one_excerpt_whole(
     settings: SupervisedSettings, esc_root: Path, student: str, kernel: int
 ) -> None:
