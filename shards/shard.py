@@ -7,9 +7,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
+from shards.checksum import checksum
 from shards.codec import DamagedExample, decode
 from shards.example import ClipMeta, Example
 from shards.sidefile import SideFile
+from shards.store import REMEDY, DamagedShard
 
 
 def examples(folder: Path, side: SideFile, sample_rate: int) -> Iterator[Example]:
@@ -24,16 +28,23 @@ def examples(folder: Path, side: SideFile, sample_rate: int) -> Iterator[Example
 
 
 def metas(folder: Path, side: SideFile) -> Iterator[ClipMeta]:
-    """Where each clip comes from, without its sound. Raises DamagedExample."""
+    """Where each clip comes from, without its sound. Raises DamagedExample, DamagedShard."""
     with open(folder / f"{side.shard}.tar", "rb") as stream:
         for clip, key in enumerate(side.keys):
             place = side.members["json"][clip]
             if place is None:
                 raise DamagedExample(f"{key}: {key}.json is missing")
-            try:
-                yield ClipMeta(**json.loads(_read(stream.fileno(), key, "json", place)))
-            except (ValueError, TypeError, RecursionError) as error:
-                raise DamagedExample(f"{key}: {error}") from None
+            yield meta_of(side, clip, _read(stream.fileno(), key, "json", place))
+
+
+def meta_of(side: SideFile, clip: int, text: bytes) -> ClipMeta:
+    """A clip's json member. Raises DamagedShard where it is not as written: labels of other frames fit no sound."""
+    try:
+        if checksum(np.frombuffer(text, np.uint8)) != side.checksums["json"][clip]:
+            raise ValueError("its checksum is not that of its side file")
+        return ClipMeta(**json.loads(text))
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise DamagedShard(f"{side.shard}.tar: {side.keys[clip]}.json: {error}. {REMEDY}") from None
 
 
 def _read(descriptor: int, key: str, name: str, place: tuple[int, int]) -> bytes:

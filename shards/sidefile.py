@@ -39,7 +39,7 @@ class SideFile:
     samples: list[int]
     windows: list[int]
     members: dict[str, list[tuple[int, int] | None]]  # extension -> (offset, bytes) of the payload, clip by clip
-    checksums: dict[str, list[int]]  # extension (wav, objects.npy) -> checksum of the array in it, clip by clip
+    checksums: dict[str, list[int]]  # extension -> checksum of the array in it (json: of its bytes), by clip
     posterior_sums: dict[str, list[float]]  # head -> sum over all windows of all clips, (classes,)
     rejects: list[Reject]
     dropped: list[Reject]  # clips given up in videos that gave others

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from secrets import token_hex
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +41,10 @@ class ShardWriter:
         self._sums: dict[str, NDArray[np.float64]] = {}
 
     def write(self, example: Example) -> None:
-        self._add(encode(example, self.sample_rate, self.audio))
+        sample = encode(example, self.sample_rate, self.audio)
+        self._add(sample)
         self._checksums.setdefault(self.audio, []).append(checksum(example.waveform))
+        self._checksums.setdefault("json", []).append(checksum(np.frombuffer(cast(bytes, sample["json"]), np.uint8)))
         self._count(example.key, len(example.waveform), example.posteriors)
 
     def write_labels(self, key: str, samples: int, posteriors: dict[str, NDArray[np.float16]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -29,7 +28,7 @@ from shards.example import ClipMeta
 from shards.location import file_system, reaching
 from shards.manifest import NAME as MANIFEST
 from shards.manifest import ContractError, Manifest, require_same
-from shards.shard import metas
+from shards.shard import meta_of, metas
 from shards.sidefile import SideFile
 from shards.writer import ShardWriter
 
@@ -119,7 +118,7 @@ def remote_metas(location: str, side: SideFile) -> Iterator[ClipMeta]:
     starts, ends = [offset for offset, _ in places], [offset + size for offset, size in places]
     with reaching(location):
         texts = system.cat_ranges([tar] * len(places), starts, ends, on_error="raise")
-    return (ClipMeta(**json.loads(text)) for text in texts)
+    return (meta_of(side, clip, text) for clip, text in enumerate(texts))
 
 
 def write_labels(shards: Output, labels: Output, shard: str, jobs: Iterable[Job[Any]], _: Waveforms) -> SideFile:

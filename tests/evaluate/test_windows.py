@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from evaluate.windows import Cut, Windows, cut_for, join
 from shards.command import compose
@@ -86,3 +89,28 @@ def test_parts_are_joined_in_order() -> None:
     assert windows.recordings.tolist() == [0, 0, 1] and windows.values[:, 0].tolist() == [1, 1, 2]
     with pytest.raises(ContractError, match=r"different sizes \[3, 4\]"):
         join([np.zeros((1, 3), np.float32), np.zeros((1, 4), np.float32)])
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.integers(1, 60), st.integers(1, 12), st.integers(1, 9), st.integers(1, 3))
+def test_every_cut_has_as_many_windows_as_fit(length: int, steps: int, hop: int, channels: int) -> None:
+    """floor((T - steps) / hop) + 1 of them; window w holds the steps from w * hop on, channel by channel."""
+    if steps > length:
+        return
+    features = np.arange(channels * length, dtype=np.float32).reshape(channels, length)
+    cut = Cut(steps, hop)(features)
+    assert cut.shape == ((length - steps) // hop + 1, channels * steps)
+    for window, row in enumerate(cut):
+        expected = [channel * length + window * hop + step for channel in range(channels) for step in range(steps)]
+        assert row.tolist() == expected
+
+
+@settings(deadline=None, derandomize=True, max_examples=40)
+@given(st.sampled_from(["conv4", "conv5", "pool5", "conv6"]), st.integers(5, 30), st.integers(1, 5))
+def test_cuts_of_soundnet8_against_exact_fractions(layer: str, seconds: int, window_seconds: int) -> None:
+    """Steps are ceil(window / whole * T); the hop is 8,192 samples in the layer's strides, or one."""
+    cut = cut_for(SOUNDNET8, layer, seconds=seconds, window_seconds=window_seconds)
+    steps = SOUNDNET8.output_steps(seconds * 22_050, layer)
+    stride = math.prod(each.stride for each in SOUNDNET8.spec.through(layer))
+    assert cut.steps == math.ceil(Fraction(window_seconds * steps, seconds))
+    assert cut.hop == max(1, round(Fraction(8192, stride)))

@@ -1,6 +1,10 @@
 """The label grid: every length follows from four numbers."""
 
+from fractions import Fraction
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from shards.clip import ClipSpec
 
@@ -20,3 +24,15 @@ def test_more_frames_a_window_lie_at_the_centres_of_equal_parts():
 def test_what_does_not_divide_is_refused(fields):
     with pytest.raises(ValueError, match="windows"):
         ClipSpec(**fields)
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.sampled_from([1_000, 16_000, 22_050]), st.integers(1, 12), st.integers(1, 4), st.integers(1, 40))
+def test_frame_times_are_the_centres_of_equal_parts(rate: int, windows: int, frames: int, halves: int) -> None:
+    """In exact fractions: part i of n, of a whole of so many seconds, has its centre at (2 i + 1) / 2 n of them."""
+    whole, parts = Fraction(windows * halves, 2), windows * frames
+    clip = ClipSpec(rate, float(whole), windows, frames)
+    assert clip.samples == rate * whole == windows * clip.window_samples
+    expected = [float(whole * (2 * part + 1) / (2 * parts)) for part in range(parts)]
+    assert clip.frame_times(windows) == pytest.approx(expected, rel=1e-12)
+    assert clip.frame_times(windows)[: frames * (windows // 2)] == clip.frame_times(windows // 2)

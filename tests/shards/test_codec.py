@@ -6,6 +6,10 @@ import json
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given as for_all
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from shards.codec import DamagedExample, decode, decode_array, encode
 from shards.example import ClipMeta, Example
@@ -98,3 +102,26 @@ def test_an_example_checks_itself(change, message):
     fields = {"key": given.key, "waveform": given.waveform, "posteriors": given.posteriors, "meta": given.meta}
     with pytest.raises(ValueError, match=message):
         Example(**fields | change)
+
+
+@settings(deadline=None, derandomize=True, max_examples=60)
+@for_all(st.data())
+def test_any_example_comes_back_bit_by_bit(data):
+    """Every length, rate, number of heads, windows and classes, every float16 (NaN and negative zero too), any text."""
+    windows = data.draw(st.integers(1, 5))
+    heads = data.draw(st.dictionaries(st.from_regex(r"[a-z]{1,8}", fullmatch=True), st.integers(1, 40), max_size=3))
+    waveform = data.draw(hnp.arrays(np.int16, st.integers(1, 5000)))
+    posteriors = {
+        head: data.draw(hnp.arrays(np.uint16, (windows, classes))).view(np.float16) for head, classes in heads.items()
+    }
+    times = data.draw(st.lists(st.floats(0, 1e6), min_size=windows, max_size=windows))
+    meta = ClipMeta(data.draw(st.text()), data.draw(st.text()), 1, "00", 0, 0.0, 1.0, times, times)
+    frames = data.draw(st.lists(st.binary(min_size=1, max_size=50), max_size=3))
+    rate, audio = data.draw(st.sampled_from([8_000, 22_050, 48_000])), data.draw(st.sampled_from(["wav", "flac"]))
+    whole = Example("key-00000", waveform, posteriors, meta, frames)
+    got = decode("key-00000", members(encode(whole, rate, audio)), rate)
+    assert got.waveform.tobytes() == waveform.tobytes()
+    assert {head: array.tobytes() for head, array in got.posteriors.items()} == {
+        head: array.tobytes() for head, array in posteriors.items()
+    }
+    assert (got.meta, got.frames) == (meta, frames)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from shards.command import compose
 from shards.manifest import ContractError
@@ -125,3 +127,24 @@ def test_impossible_tables_are_refused() -> None:
         StudentSpec("twice", [conv, conv], Layer("out", 2, 1))
     with pytest.raises(ValueError, match="first layer"):
         StudentSpec("pool first", [Layer("pool1", 8, 8)], Layer("out", 2, 1))
+
+
+def layers(count: int) -> st.SearchStrategy[Layer]:
+    """Convolutions and pools of any kernel, stride and padding; the first is a convolution."""
+    filters = st.just(2) if count == 0 else st.sampled_from([2, None])
+    return st.builds(Layer, st.just(f"layer{count}"), st.integers(1, 9), st.integers(1, 5), st.integers(0, 4), filters)
+
+
+@settings(deadline=None, derandomize=True, max_examples=150)
+@given(st.tuples(*(layers(count) for count in range(3))), layers(3), st.integers(1, 400))
+def test_output_steps_are_the_places_where_kernels_fit(hidden: tuple[Layer, ...], output: Layer, samples: int) -> None:
+    """The closed formula, floor((length + 2 padding - kernel) / stride) + 1, as a count of places, layer by layer."""
+    spec = StudentSpec("any", list(hidden), output)
+    length = samples
+    for layer in [*hidden, output]:
+        padded = length + 2 * layer.padding if length else 0
+        length = sum(1 for place in range(0, padded, layer.stride) if place + layer.kernel <= padded)
+        assert spec.steps(samples, layer.name) == length
+    shortest = next(count for count in range(1, 10_000) if spec.steps(count) > 0)
+    assume(all(layer.padding < layer.kernel for layer in [*hidden, output]))
+    assert spec.min_samples() == shortest
