@@ -39,6 +39,8 @@ def run(settings: ExportSettings) -> None:
     path = settings.path
     if path.suffix != SUFFIXES[settings.format]:
         raise ContractError(f"out={path}: a file of format={settings.format} is called ...{SUFFIXES[settings.format]}")
+    if path == settings.checkpoint:
+        raise ContractError(f"out={path} is the checkpoint itself: say another out=...")
     network, checkpoint = load_network(settings.checkpoint)
     path.parent.mkdir(parents=True, exist_ok=True)
     origin = sha256_of(settings.checkpoint)
@@ -47,12 +49,8 @@ def run(settings: ExportSettings) -> None:
     else:
         rows = export_tensors(path, checkpoint)
     card = path.with_name(f"{path.name}.md")
-    write_card(
-        card,
-        checkpoint,
-        path.name,
-        [*rows, ("this file", f"sha256 {sha256_of(path)}"), ("of", f"a checkpoint with sha256 {origin}")],
-    )
+    hashes = [("this file", f"sha256 {sha256_of(path)}"), ("of", f"a checkpoint with sha256 {origin}")]
+    write_card(card, checkpoint, path.name, [*rows, *hashes])
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; its model card is {card}")
 
 

@@ -140,6 +140,8 @@ def test_safetensors_come_back_as_the_checkpoint(saved: Path) -> None:
     assert list(second.heads) == ["objects", "scenes"] and second.optimizer is None
     torch.testing.assert_close(second.network, first.network, rtol=0, atol=0)
     torch.testing.assert_close(second.training_mean, first.training_mean, rtol=0, atol=0)
+    with pytest.raises(ContractError, match=r"out=.*net\.safetensors is the checkpoint itself"):
+        run(ExportSettings(saved.with_suffix(".safetensors"), format="safetensors"))
     assert b"pickle" not in saved.with_suffix(".safetensors").read_bytes()[:4096]
     waveform = torch.ones(1, 2000)
     networks = [load_network(each)[0] for each in (saved, saved.with_suffix(".safetensors"))]
@@ -189,7 +191,10 @@ def test_every_kind_of_checkpoint_has_a_card(tmp_path: Path) -> None:
 
     layers = [Layer(f"conv{index}", 4, 2, 1, 4) for index in (1, 2, 3, 4)]
     spec = StudentSpec("echo", layers, Layer("conv5", 2, 1), kind="autoencoder")
-    network = build(spec, {}, sample_rate=RATE).state_dict()
+    autoencoder = build(spec, {}, sample_rate=RATE)
+    assert onnxfile.choose_outputs(autoencoder, None) == ["conv4"]
+    assert onnxfile.shortest(autoencoder, ["conv1"]) == spec.min_samples("conv1")
+    network = autoencoder.state_dict()
     measured = {"step": 1, "clips": 3, "mean": {"mse": 0.25, "mse_silence": 1.0}}
     echo = Checkpoint(spec=spec, clip=CLIP, teachers={}, network=network, held_out=measured)
     assert "on 3 held-out clips: 0.2500; silence has 1.0000" in card_of(echo, "echo.pt")
