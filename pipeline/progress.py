@@ -17,6 +17,11 @@ from shards.sidefile import SideFile
 log = logging.getLogger("pipeline")
 
 
+class LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """A full disk is told once, by what cannot do without it, and not by a traceback for each line."""
+
+
 class Progress:
     """Counts videos, clips, rejects and seconds of media; use as a context."""
 
@@ -32,7 +37,7 @@ class Progress:
             TextColumn("videos"), BarColumn(), MofNCompleteColumn(), counts, TimeRemainingColumn(), console=console
         )
         self._task = self._bar.add_task("videos", total=None, clips=0, rejected=0, speed=0.0, visible=False)
-        self._file = logging.FileHandler(log_file)
+        self._file = LogFile(log_file)
         self._file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self._screen = RichHandler(console=console, show_path=False, show_time=False, show_level=False)
         self._screen.setLevel(logging.INFO)

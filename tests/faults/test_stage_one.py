@@ -129,12 +129,12 @@ def test_a_full_disk_while_a_shard_is_written_is_one_line(
 def test_a_full_disk_while_sound_is_spooled_is_one_line_and_rejects_nothing(
     videos: Path, network_folder: Path, tmp_path: Path, undisturbed: Mapping[str, bytes]
 ) -> None:
-    """On a file system of its own, which is then given more room."""
+    """On a file system of its own, with less room than the first video's sound needs, which is then given more."""
     disk, kept = tmp_path / "disk", tmp_path / "kept"
     disk.mkdir()
     words = labelling(videos, disk / "shards", network_folder)
     program = f"""
-        mount -t tmpfs -o size=200k tmpfs {disk} || exit 99
+        mount -t tmpfs -o size=80k tmpfs {disk} || exit 99
         "$@"
         echo "code $?" >&2
         mount -o remount,size=50m {disk} && "$@" && cp -r {disk}/shards {kept}
