@@ -1,9 +1,9 @@
 """Runs at work in one shard folder: each holds a lock under its rank's name, with what it says of itself in the file.
 
 The locks are the kernel's (flock) and vanish with the process that held them, so a killed run stops nobody. Among the
-processes of a machine they hold on every file system; among machines where the file system passes them on: NFS with
-its lock service, CephFS, GPFS, Lustre mounted with `flock`. Where it does not, nobody is refused, but ranks still touch
-only their own part of the shards, and of two runs that plan at once the second must find what it planned itself.
+processes of a machine they hold on every file system that has any; among machines where the file system passes them on:
+NFS with its lock service, CephFS, GPFS, Lustre mounted with `flock`. Where it does not, nobody is refused across
+machines, and one rank has to plan before the others start; ranks write and clear away nothing but their own part.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ from shards.manifest import NAME as MANIFEST
 from shards.manifest import ContractError, Manifest, require_same
 from shards.shard import meta_of, metas
 from shards.sidefile import SideFile
+from shards.store import REMEDY, DamagedShard
 from shards.writer import ShardWriter
 
 log = logging.getLogger("pipeline")
@@ -112,9 +113,11 @@ def tasks_of(output: Output, shards: Iterable[str]) -> Iterator[Task]:
 
 
 def remote_metas(location: str, side: SideFile) -> Iterator[ClipMeta]:
-    """Where each clip comes from, of a shard behind a URL: of its tar, nothing else is read."""
+    """Where each clip comes from, of a shard behind a URL: of its tar, nothing else is read. Raises ContractError."""
     system, tar = file_system(under(location, f"{side.shard}.tar"))
     places = [place for place in side.members["json"] if place is not None]
+    if len(places) < len(side.keys):
+        raise DamagedShard(f"{location}: {side.shard}.tar lacks the .json of a clip. {REMEDY}")
     starts, ends = [offset for offset, _ in places], [offset + size for offset, size in places]
     with reaching(location):
         texts = system.cat_ranges([tar] * len(places), starts, ends, on_error="raise")
