@@ -14,7 +14,7 @@ from shards.manifest import write_whole
 class Skips:
     """This rank's list: one line a clip, {"split", "shard", "key", "reason"}, however often it is met.
 
-    `say` hears of each shard once.
+    `say` hears of each shard once, and again when a run is gone on with.
     """
 
     def __init__(self, path: Path, say: Callable[[str], None]) -> None:
@@ -25,7 +25,7 @@ class Skips:
             write_whole(path, whole.encode())
         rows = [json.loads(line) for line in whole.splitlines()]
         self._keys = {row["key"] for row in rows}
-        self._shards = {row["shard"] for row in rows}
+        self._said: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -33,12 +33,12 @@ class Skips:
     def note(self, catalog: Catalog, skipped: Sequence[Skip]) -> None:
         for skip in sorted(skipped, key=lambda skip: skip.row):
             key, shard = str(catalog.keys[skip.clip]), catalog.sounds[catalog.shard[skip.clip]].shard
+            if shard not in self._said:
+                self._said.add(shard)
+                self._say(f"going on without what is damaged in {shard}, listed in {self._path}: {skip.reason}")
             if key in self._keys:
                 continue
             self._keys.add(key)
-            if shard not in self._shards:
-                self._shards.add(shard)
-                self._say(f"going on without what is damaged in {shard}, listed in {self._path}: {skip.reason}")
             row = {"split": catalog.split, "shard": shard, "key": key, "reason": skip.reason}
             with open(self._path, "a") as stream:
                 stream.write(json.dumps(row) + "\n")

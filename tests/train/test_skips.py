@@ -76,4 +76,4 @@ def test_a_line_cut_short_by_a_kill_is_written_anew(settings: TrainSettings, tmp
     again = Skips(path, said.append)
     again.note(catalog, [Skip(0, 3, "bad"), Skip(1, 9, "worse")])
     assert path.read_text() == whole and len(again) == 2
-    assert len(said) == 3 and said[0].startswith("going on without what is damaged in train-000001")
+    assert len(said) == 4 and said[0].startswith("going on without what is damaged in train-000001")
