@@ -65,23 +65,23 @@ class Child:
         self._process: SpawnProcess | None = None
         self._pipe: Connection
         self._clock = RawValue(c_double, 0.0)
-        self._place = TemporaryDirectory(prefix="soundnet-")  # on this node, for videos that are copied from URLs
 
     def decode(self, task: Task, decoding: Decoding, stall_seconds: float) -> Iterator[Decoded | Summary]:
         """The clips of one video in order, and its Summary last, whatever happens to the process."""
         if self._process is None or not self._process.is_alive():
             self._start()
         self._clock.value = time.monotonic()
-        self._pipe.send((task, replace(decoding, spool=Path(self._place.name))))
         ended = False
-        try:
-            while not ended:
-                message = self._receive(stall_seconds)
-                ended = isinstance(message, Summary)
-                yield message
-        finally:
-            if not ended:
-                self._end()  # nobody listens any more, and the next video must not hear of this one
+        with TemporaryDirectory(prefix="soundnet-") as place:  # on this node, for a video that is copied from a URL
+            self._pipe.send((task, replace(decoding, spool=Path(place))))
+            try:
+                while not ended:
+                    message = self._receive(stall_seconds)
+                    ended = isinstance(message, Summary)
+                    yield message
+            finally:
+                if not ended:
+                    self._end()  # nobody listens any more, and the next video must not hear of this one
 
     def _receive(self, stall_seconds: float) -> Decoded | Summary:
         began = time.monotonic()  # while Ray kept us waiting, a full pipe may have kept the process waiting
@@ -110,8 +110,6 @@ class Child:
         self._pipe.close()
         process.kill()
         process.join()
-        for scrap in Path(self._place.name).iterdir():
-            scrap.unlink()
         return process.exitcode
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 
 import numpy as np
 import pytest
@@ -33,11 +34,14 @@ def child():
 
 
 @pytest.fixture
-def decode(child, videos):
+def decode(child, videos, tmp_path, monkeypatch):
+    """Nothing may be left in the node's temporary folder, whatever happened."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     decoding = Decoding(str(videos), videos, CLIP, VIEWS, Reading(), keep_frames=True, memory_gigabytes=4.0)
-    return lambda name, stall_seconds=60.0: child.decode(
+    yield lambda name, stall_seconds=60.0: child.decode(
         Task("train-000000", name, key_of(name), 0), decoding, stall_seconds
     )
+    assert not list(tmp_path.iterdir())
 
 
 def test_clips_and_summary_are_those_of_the_reader(decode, videos):
