@@ -42,4 +42,6 @@ def test_every_make_target_named_is_there(readme: str, root: Path) -> None:
 
 def test_ci_runs_what_the_readme_gives(readme: str, root: Path) -> None:
     ran = re.findall(r"^make .*$", (root / ".ci" / "run").read_text(), re.MULTILINE)
-    assert ran == ["make lint", "make types", "make test", "make test-faults"] and all(f"\n{line}\n" in readme for line in ran)
+    assert ran == ["make lint", "make types", "make test", "make test-faults"] and all(
+        f"\n{line}\n" in readme for line in ran
+    )
