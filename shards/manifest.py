@@ -60,11 +60,7 @@ class Manifest:
             raise ContractError(f"{folder} holds no {NAME}: make shards by `make teacher-shards videos=... shards=...`")
         try:
             fields = json.loads(path.read_bytes())
-            if fields.get("format") != FORMAT:
-                raise ContractError(
-                    f"{path} has format {fields.get('format')}, this program reads {FORMAT}: "
-                    "read it with the version that wrote it, or make the shards again"
-                )
+            require_format(path, fields.get("format"), FORMAT)
             cards = {
                 head: TeacherCard(**{**card, "classes": tuple(card["classes"])})
                 for head, card in fields.pop("teachers").items()
@@ -72,6 +68,15 @@ class Manifest:
             return cls(**{**fields, "clip": ClipSpec(**fields["clip"])}, teachers=cards)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ContractError(f"{path} is not a manifest of format {FORMAT}: {error}") from None
+
+
+def require_format(path: Path, found: object, known: int) -> None:
+    """Raise ContractError for a file of a version that this program does not read."""
+    if found != known:
+        raise ContractError(
+            f"{path} has format {found}, this program reads {known}: "
+            "read it with the version that wrote it, or make the shards again"
+        )
 
 
 def require_same(wanted: Mapping[str, Any], found: Mapping[str, Any], where: str, remedy: str) -> None:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from shards.manifest import ContractError, write_whole
+from shards.manifest import ContractError, require_format, write_whole
 
 FORMAT = 2
 
@@ -59,11 +59,7 @@ class SideFile:
         """Raises ContractError where the file is not a side file of this format."""
         try:
             fields = json.loads(path.read_bytes())
-            if fields.get("format") != FORMAT:
-                raise ContractError(
-                    f"{path} has format {fields.get('format')}, this program reads {FORMAT}: "
-                    "read it with the version that wrote it, or make the shards again"
-                )
+            require_format(path, fields.get("format"), FORMAT)
             fields["rejects"] = [Reject(**reject) for reject in fields["rejects"]]
             fields["dropped"] = [Reject(**reject) for reject in fields["dropped"]]
             fields["members"] = {
