@@ -20,7 +20,10 @@ def checksum(array: NDArray[np.generic]) -> int:
 
     The values are little-endian and in C order.
     """
-    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    array = np.ascontiguousarray(array)
+    if array.nbytes < BLOCK_BYTES:
+        return zlib.crc32(array.data)
+    data = array.reshape(-1).view(np.uint8)
     whole = len(data) // BLOCK_BYTES * BLOCK_BYTES
-    folded = data[:whole].view("<u8").reshape(-1, BLOCK_BYTES // 8).sum(axis=1) if whole else b""
+    folded = data[:whole].view("<u8").reshape(-1, BLOCK_BYTES // 8).sum(axis=1)
     return zlib.crc32(data[whole:].data, zlib.crc32(folded))
