@@ -107,7 +107,7 @@ def show_estimate(settings: Scale, rates: Rates, console: Console) -> None:
     table.add_row("GPU-hours", f"{found.teacher_gpu_hours:,.0f}" if rates.on_gpu else "none; not measured")
     table.add_row("terabytes", f"{found.terabytes:.2f}")
     stated = (
-        f"at ${prices.core_hour:g} a core-hour, ${prices.gpu_hour:g} a GPU-hour, ${prices.terabyte_month:g} a TB-month"
+        f"${prices.core_hour:g} a core-hour, ${prices.gpu_hour:g} a GPU-hour, ${prices.terabyte_month:g} a TB-month"
     )
     table.add_row(f"dollars, with a month of storage, at {stated}", f"{found.dollars:,.0f}")
     console.print(table)
