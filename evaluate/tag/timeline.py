@@ -14,7 +14,8 @@ from evaluate.tag.heard import PEAK_SECONDS, Heard
 from evaluate.tag.lift import Base, Tag
 
 CLASSES = 12  # of a head
-HIGHEST_LIFT = 10.0  # where colours end
+LEAST_RANGE = 10.0  # of lifts, that the colours span
+TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 WIDTH, ROW_HEIGHT, ENVELOPE_HEIGHT = 11.0, 0.24, 1.1  # inches
 
 
@@ -23,6 +24,7 @@ def timeline(path: Path, heard: Heard, base: Base, classes: Mapping[str, Sequenc
     heads = list(heard.posteriors)
     lifts = {head: base.lift(head, heard.posteriors[head]) for head in heads}  # (rows, classes)
     chosen = {head: strongest(heard.posteriors[head], lifts[head], len(classes[head])) for head in heads}
+    highest = max([LEAST_RANGE, *(lifts[head][:, chosen[head]].max(initial=0) for head in heads)])
     heights = [ENVELOPE_HEIGHT, *(ROW_HEIGHT * max(2, len(chosen[head])) for head in heads)]
     figure = canvas(WIDTH, sum(heights) + 0.8 + 0.4 * len(heads))
     figure.suptitle(_safe(path.name), x=0.01, ha="left", fontsize=11, parse_math=False)
@@ -31,16 +33,15 @@ def timeline(path: Path, heard: Heard, base: Base, classes: Mapping[str, Sequenc
     edges = np.append(heard.begins, heard.ends[-1:])
     for axis, head in zip(axes[1:], heads, strict=True):
         shown = lifts[head][:, chosen[head]].T  # (classes, rows)
-        colours = np.log2(np.clip(shown, 1, HIGHEST_LIFT))
-        mesh = axis.pcolormesh(
-            edges, np.arange(len(shown) + 1), colours, cmap="YlGnBu", vmin=0, vmax=np.log2(HIGHEST_LIFT)
-        )
+        colours = np.log2(np.maximum(shown, 1))
+        mesh = axis.pcolormesh(edges, np.arange(len(shown) + 1), colours, cmap="YlGnBu", vmin=0, vmax=np.log2(highest))
         names = [_safe(Tag(classes[head][index], 0, 0).short) for index in chosen[head]]
         axis.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=8, parse_math=False)
         axis.invert_yaxis()
         axis.set_title(head, loc="left", fontsize=9, parse_math=False)
-    bar = figure.colorbar(mesh, ax=axes[1:], pad=0.01, fraction=0.03, ticks=np.log2([1, 2, 5, HIGHEST_LIFT]))
-    bar.ax.set_yticklabels(["1x", "2x", "5x", f"{HIGHEST_LIFT:g}x"], fontsize=8)
+    bar = figure.colorbar(mesh, ax=axes[1:], pad=0.01, fraction=0.03)
+    ticks = [tick for tick in TICKS if tick <= highest]
+    bar.set_ticks(np.log2(ticks).tolist(), labels=[f"{tick}x" for tick in ticks], fontsize=8)
     axes[-1].set_xlabel(f"seconds; lift over {base.origin}", fontsize=8, parse_math=False)
     axes[-1].set_xlim(0, heard.seconds)
     return png(figure)

@@ -34,6 +34,19 @@ def test_what_is_unlikely_is_not_shown() -> None:
     assert 3 not in strongest(posteriors, lifts, 20)
 
 
+def test_colours_reach_to_the_highest_lift() -> None:
+    heard = Heard(
+        2.0, np.array([0.0, 1.0]), np.array([1.0, 2.0]), {"objects": np.array([[0.4, 0.6], [0.8, 0.2]], np.float32)}, {},
+        np.arange(8, dtype=np.int16),
+    )  # fmt: skip
+    base = Base({"objects": np.array([0.02, 0.5])}, "a base")  # lifts of 20 and 40, where 10 would be the end
+    png = timeline(Path("a.wav"), heard, base, {"objects": ("strong", "weak")})
+    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), int)
+    for lift in (20, 40):
+        colour = np.array(colormaps["YlGnBu"](np.log2(lift) / np.log2(40), bytes=True)[:3], int)
+        assert (np.abs(pixels - colour) < 4).all(axis=2).sum() > 5000
+
+
 def test_the_picture_has_the_colour_of_each_lift_where_it_is() -> None:
     posteriors = np.full((10, 2), 0.5, np.float32)
     posteriors[:5], posteriors[5:] = [0.95, 0.05], [0.5, 0.5]
