@@ -35,10 +35,9 @@ def test_what_is_unlikely_is_not_shown() -> None:
 
 
 def test_colours_reach_to_the_highest_lift() -> None:
-    heard = Heard(
-        2.0, np.array([0.0, 1.0]), np.array([1.0, 2.0]), {"objects": np.array([[0.4, 0.6], [0.8, 0.2]], np.float32)}, {},
-        np.arange(8, dtype=np.int16),
-    )  # fmt: skip
+    posteriors = np.array([[0.4, 0.6], [0.8, 0.2]], np.float32)
+    edges = np.arange(3.0)
+    heard = Heard(2.0, edges[:-1], edges[1:], {"objects": posteriors}, {}, np.arange(8, dtype=np.int16))
     base = Base({"objects": np.array([0.02, 0.5])}, "a base")  # lifts of 20 and 40, where 10 would be the end
     png = timeline(Path("a.wav"), heard, base, {"objects": ("strong", "weak")})
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), int)
