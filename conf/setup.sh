@@ -55,7 +55,7 @@ if [ -n "$kept" ]; then
     say "keeping $kept; installing what else is missing"
     quiet=--quiet
 elif [ "$(uname -s)" = Linux ]; then
-    say "downloading about 3 GB; $venv will take about 6.2 GB on disk, of which torch with CUDA takes 5.5 GB"
+    say "downloading about 3 GB; $venv will take about 7 GB on disk, of which torch with CUDA takes 5.5 GB"
     quiet=
 else
     say "downloading about 0.5 GB; $venv will take about 1.5 GB on disk"
