@@ -61,6 +61,8 @@ class Subject:
         seen = self.checkpoint.config.get(SUPERVISED)
         if seen is None:
             return
+        if "recordings" not in seen:
+            raise ContractError(f"{self.path} does not say which recordings' labels it has learned: train it anew")
         marks = set(seen["recordings"])
         known = [each for each in benchmark.recordings if each.fold in benchmark.tested and each.mark in marks]
         if known:

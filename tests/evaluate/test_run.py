@@ -96,6 +96,11 @@ def test_folds_seen_in_training_are_refused(settings: EvaluateSettings, tmp_path
     (score,) = evaluate(replace(settings, checkpoint=path, layer="conv2", folds=["2"])).scores
     assert score.recordings == 6
 
+    supervised.config[SUPERVISED] = {"benchmark": "esc-tiny", "folds": ["1", "3"]}
+    save(path, supervised)
+    with pytest.raises(ContractError, match="does not say which recordings' labels it has learned"):
+        evaluate(replace(settings, checkpoint=path))
+
 
 def test_esc10_is_a_part_of_esc50(checkpoint: Path, tmp_path: Path, shared: Path) -> None:
     benchmark = load_benchmark(compose(BenchmarkSpec, "benchmark/esc10"), shared / "data" / "esc10")
