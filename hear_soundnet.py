@@ -5,7 +5,7 @@ With this checkout on the path (PYTHONPATH) nothing needs to be installed but it
 
 from soundnet_checkout import own
 
-_api = own("evaluate.hear2021")
+_api = own("evaluate.inference.hear2021")
 
 load_model = _api.load_model
 get_scene_embeddings = _api.get_scene_embeddings

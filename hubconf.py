@@ -27,8 +27,8 @@ def soundnet5(checkpoint: str | os.PathLike[str], device: str = "cpu") -> Any:
 def _network(name: str, path: str | os.PathLike[str], device: str) -> Any:
     from soundnet_checkout import own
 
-    network, checkpoint = own("train.checkpoint").load_student(Path(path), device)
+    network, checkpoint = own("train.checkpoint.checkpoint").load_student(Path(path), device)
     if checkpoint.spec.name != name:
-        raise own("shards.manifest").ContractError(f"{path} holds a {checkpoint.spec.name}, which is not {name}")
+        raise own("shards.format.manifest").ContractError(f"{path} holds a {checkpoint.spec.name}, which is not {name}")
     network.classes = {head: card.classes for head, card in checkpoint.teachers.items()}
     return network

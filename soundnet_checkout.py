@@ -1,4 +1,4 @@
-"""The modules of this checkout, for programs that are not run from it: `own("train.student")`.
+"""The modules of this checkout, for programs that are not run from it: `own("train.model.student")`.
 
 Their packages have plain names (train, shards, evaluate). Where a program has imported another package of such a name
 before, ours cannot be imported beside it, and that is said instead of something that merely looks like it.

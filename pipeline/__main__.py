@@ -2,7 +2,7 @@
 
 from pipeline.run import run
 from pipeline.settings import PipelineSettings
-from shards.command import command
+from shards.cli.command import command
 
 if __name__ == "__main__":
     command(PipelineSettings, "pipeline", run)

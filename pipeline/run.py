@@ -12,25 +12,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.decoder import NO_ROOM, Task
-from pipeline.fetch import within_reach
-from pipeline.folder import REJECTS, account_for, side_files, spool, write_rejects
-from pipeline.job import Job, Outcome, Waveforms
-from pipeline.keys import clip_key
-from pipeline.output import Output
-from pipeline.plan import Plan, ShardPlan
-from pipeline.planning import agree_on_manifest, make_plan, unfinished
-from pipeline.progress import Progress
-from pipeline.ranks import Rank, Seat
+from pipeline.executor.decode_task import NO_ROOM, Task
+from pipeline.executor.job import Job, Outcome, Waveforms
+from pipeline.executor.resources import heads_of
+from pipeline.output.account import REJECTS, account_for, side_files, spool, write_rejects
+from pipeline.output.agreement import agree_on_manifest, make_plan, unfinished
+from pipeline.output.destination import Output
+from pipeline.output.progress import Progress
+from pipeline.output.ranks import Rank, Seat
 from pipeline.report import write_report
-from pipeline.resources import heads_of
 from pipeline.settings import PipelineSettings
-from pipeline.sources import find_videos, require_protocols, root_of
-from pipeline.teachers import cards
-from shards.example import ClipMeta, Example
-from shards.manifest import ContractError, TeacherCard
-from shards.sidefile import Reject, SideFile
-from shards.writer import ShardWriter
+from pipeline.teachers.teacher import cards
+from pipeline.videos.fetch import within_reach
+from pipeline.videos.keys import clip_key
+from pipeline.videos.listing import find_videos, require_protocols, root_of
+from pipeline.videos.plan import Plan, ShardPlan
+from shards.format.example import ClipMeta, Example
+from shards.format.manifest import ContractError, TeacherCard
+from shards.format.sidefile import Reject, SideFile
+from shards.format.writer import ShardWriter
 
 log = logging.getLogger("pipeline")
 JUDGED_FROM = 100  # inputs after which max_reject_share is looked at while the run goes on

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.output import Output
-from pipeline.plan import Dealing, Size
-from pipeline.ranks import Rank
-from pipeline.reading import Reading
-from pipeline.resources import Resources
-from pipeline.teachers import TeacherSet
-from shards.clip import ClipSpec
+from pipeline.decoder.settings import Reading
+from pipeline.executor.resources import Resources
+from pipeline.output.destination import Output
+from pipeline.output.ranks import Rank
+from pipeline.teachers.teacher import TeacherSet
+from pipeline.videos.plan import Dealing, Size
+from shards.format.clip import ClipSpec
 
 
 @dataclass

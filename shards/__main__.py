@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from shards.check import check
-from shards.manifest import ContractError
+from shards.format.check import check
+from shards.format.manifest import ContractError
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from shards.command import CONF, compose
+from shards.cli.command import CONF, compose
 
 ROOT = CONF.parent
 

@@ -10,12 +10,12 @@ from types import ModuleType
 import pytest
 import torch
 
-from shards.clip import ClipSpec
-from shards.command import compose
-from shards.manifest import TeacherCard
+from shards.cli.command import compose
+from shards.format.clip import ClipSpec
+from shards.format.manifest import TeacherCard
 from soundnet_checkout import own
-from train.checkpoint import Checkpoint, build, load_network, save
-from train.layers import StudentSpec
+from train.checkpoint.checkpoint import Checkpoint, build, load_network, save
+from train.model.layers import StudentSpec
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_another_package_of_that_name_is_one_line(
     other.__path__ = [str(tmp_path)]
     monkeypatch.setitem(sys.modules, package, other)
     with pytest.raises(ImportError) as caught:
-        own("train.checkpoint")
+        own("train.checkpoint.checkpoint")
     assert str(caught.value) == (
         f"SoundNet needs its own package {package!r} ({root / package}), but another one is imported already "
         f"({tmp_path}): use SoundNet in a process of its own"

@@ -17,7 +17,7 @@ FORBIDDEN = {
 }
 NOBODY = {"conf", "tests"}
 HYDRA = {"hydra", "omegaconf"}
-HYDRA_HOME = Path("shards/command.py")
+HYDRA_HOME = Path("shards/cli/command.py")
 
 
 def imported(source: str) -> Iterator[tuple[int, str]]:
@@ -65,8 +65,8 @@ def test_imports_point_one_way(root: Path) -> None:
         ("train/a.py", "import os, evaluate", "evaluate"),
         ("evaluate/a.py", "from tests.conftest import shared", "tests"),
         ("evaluate/a.py", "from importlib import import_module\nimport_module('conf.x')", "conf"),
-        ("train/layers.py", "from omegaconf import OmegaConf", "omegaconf"),
-        ("shards/settings.py", "import hydra", "hydra"),
+        ("train/model/layers.py", "from omegaconf import OmegaConf", "omegaconf"),
+        ("shards/cli/settings.py", "import hydra", "hydra"),
     ],
 )
 def test_a_planted_violation_is_found(tmp_path: Path, path: str, source: str, package: str) -> None:
@@ -79,8 +79,11 @@ def test_a_planted_violation_is_found(tmp_path: Path, path: str, source: str, pa
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("shards/command.py", "import hydra\nfrom omegaconf import OmegaConf"),
-        ("evaluate/a.py", "import torch, train.student, pipeline.frames\nfrom shards.clip import ClipSpec"),
+        ("shards/cli/command.py", "import hydra\nfrom omegaconf import OmegaConf"),
+        (
+            "evaluate/a.py",
+            "import torch, train.model.student, pipeline.decoder.reader\nfrom shards.format.clip import ClipSpec",
+        ),
         ("train/a.py", "from . import student\nfrom shards import reader\nimport torch  # not pipeline"),
     ],
 )

@@ -1,6 +1,6 @@
 """`python -m train shards=... run=... student=soundnet8`: stage two, from teacher shards to a student's checkpoint."""
 
-from shards.command import command
+from shards.cli.command import command
 from train.run import run
 from train.settings import TrainSettings
 

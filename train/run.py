@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from shards.catalog import load_catalog
-from shards.manifest import ContractError
-from train.device import require_device
-from train.distributed import Ranks, ranks_of
-from train.journal import Journal
-from train.lesson import Corpus, Lesson
-from train.losses import windows_per_step
-from train.pupil import Pupil, begin, go_on
+from shards.format.manifest import ContractError
+from shards.loader.catalog import load_catalog
+from train.device.device import require_device
+from train.device.distributed import Ranks, ranks_of
+from train.device.preemption import Stop
 from train.runfolder import RunFolder
 from train.settings import TrainSettings, record
-from train.stop import Stop
+from train.trainer.journal import Journal
+from train.trainer.losses import windows_per_step
+from train.trainer.state import Pupil, begin, go_on
+from train.trainer.trainer import Corpus, Lesson
 
 
 def run(settings: TrainSettings) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from shards.manifest import ContractError, require_same, write_whole
+from shards.format.manifest import ContractError, require_same, write_whole
 
 RUNS = Path("outputs/runs")
 Resume = Literal["auto", "never"]

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from shards.catalog import Catalog
-from shards.settings import leaves
-from shards.stream import Streaming
-from train.augment import Augment
-from train.device import Compile, Precision
-from train.layers import StudentSpec
+from shards.cli.settings import leaves
+from shards.loader.catalog import Catalog
+from shards.loader.streaming import Streaming
+from train.data.augment import Augment
+from train.device.device import Compile, Precision
+from train.model.layers import StudentSpec
 from train.runfolder import Resume, name_run
 
 NOT_IN_NAME = ("run", "resume", "shards", "loss", "learn_from", "student")  # said otherwise, or no part of the run

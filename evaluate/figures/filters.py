@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.figures.canvas import ACCENT, canvas, png
-from train.student import Trunk
+from train.model.student import Trunk
 
 SPECTRUM_POINTS = 1024
 

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.report.sample import SampledShard
-from shards.example import Example
-from shards.manifest import Manifest
-from shards.sidefile import finished
-from train.student import Trunk, scaled
+from shards.format.example import Example
+from shards.format.manifest import Manifest
+from shards.format.sidefile import finished
+from train.model.student import Trunk, scaled
 
 CLIPS_PER_UNIT = 4
 EXCERPT_SECONDS = 3.0  # around the unit's most excited step

@@ -6,16 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluate.memory import remembered
-from evaluate.multimodal import recognise
+from evaluate.model import Subject
+from evaluate.probe.run import EvaluateSettings
+from evaluate.probe.score_cache import remembered
+from evaluate.probe.scores import Score, Scores
+from evaluate.reproduce.experiments import Plans
+from evaluate.reproduce.multimodal import recognise
 from evaluate.reproduce.paper import LAYERS, Column, Row, Table
-from evaluate.reproduce.plans import Plans
 from evaluate.reproduce.rows import checkpoint_of, require_row
 from evaluate.reproduce.settings import Missing, ReproduceSettings
-from evaluate.run import EvaluateSettings
-from evaluate.scores import Score, Scores
-from evaluate.subject import Subject
-from shards.manifest import ContractError
+from shards.format.manifest import ContractError
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from evaluate.reproduce.cells import Filled
-from evaluate.reproduce.pictures import Picture
+from evaluate.reproduce.figures import Picture
 from evaluate.reproduce.settings import ReproduceSettings
 from pipeline.report.page import STYLE, template
-from shards.manifest import write_whole
+from shards.format.manifest import write_whole
 
 TEMPLATE = "index.html.j2"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from evaluate.model import Subject
+from evaluate.reproduce.experiments import Plans
 from evaluate.reproduce.paper import Row
-from evaluate.reproduce.plans import Plans
 from evaluate.reproduce.settings import Missing, ReproduceSettings
-from evaluate.subject import Subject
-from shards.manifest import require_same
+from shards.format.manifest import require_same
 from train.runfolder import RunFolder
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from evaluate.reproduce.cells import Filled, fill
+from evaluate.reproduce.experiments import Plans
+from evaluate.reproduce.figures import FIGURES, draw
 from evaluate.reproduce.page import write_page
 from evaluate.reproduce.paper import TABLES
-from evaluate.reproduce.pictures import FIGURES, draw
-from evaluate.reproduce.plans import Plans
 from evaluate.reproduce.settings import ReproduceSettings
 
 

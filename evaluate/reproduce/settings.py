@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evaluate.svm import GRID
-from pipeline.teacherset import TeacherSet
-from train.layers import StudentSpec
+from evaluate.probe.classifiers import GRID
+from pipeline.teachers.spec import TeacherSet
+from train.model.layers import StudentSpec
 
 
 @dataclass

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from pipeline.report.exhibit import HEIGHT, WIDTH, exhibit_of
-from pipeline.report.opinion import opinions_of
+from pipeline.report.clip import HEIGHT, WIDTH, exhibit_of
 from pipeline.report.sample import evenly, sampled, teacher_heads
 from pipeline.report.survey import survey_of
-from shards.codec import DamagedExample
-from shards.manifest import ContractError, Manifest, write_whole
+from pipeline.report.teachers import opinions_of
+from shards.format.codec import DamagedExample
+from shards.format.manifest import ContractError, Manifest, write_whole
 
 STYLE = Path(__file__).parent  # templates and style of the project's pages
 

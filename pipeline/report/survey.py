@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.folder import side_files
-from pipeline.keys import video_of
-from pipeline.plan import NAME as PLAN
-from shards.clip import ClipSpec
-from shards.manifest import ContractError
-from shards.sidefile import Reject
+from pipeline.output.account import side_files
+from pipeline.videos.keys import video_of
+from pipeline.videos.plan import NAME as PLAN
+from shards.format.clip import ClipSpec
+from shards.format.manifest import ContractError
+from shards.format.sidefile import Reject
 
 EXAMPLES = 5  # of each kind of reject, of duplicates, of dropped clips
 

@@ -11,12 +11,12 @@ import pytest
 import soundfile
 import torch
 
-from evaluate.benchmark import BenchmarkSpec
-from shards.clip import ClipSpec
-from shards.manifest import TeacherCard
-from train.checkpoint import Checkpoint, save
-from train.layers import Layer, StudentSpec
-from train.student import Student
+from evaluate.benchmarks.benchmark import BenchmarkSpec
+from shards.format.clip import ClipSpec
+from shards.format.manifest import TeacherCard
+from train.checkpoint.checkpoint import Checkpoint, save
+from train.model.layers import Layer, StudentSpec
+from train.model.student import Student
 
 RATE = 8000
 TONES = {"low": 300.0, "middle": 900.0, "high": 2700.0}  # Hz

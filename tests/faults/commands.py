@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from train.layers import Layer
+from train.model.layers import Layer
 
 ROOT = Path(__file__).resolve().parents[2]
 Process = subprocess.Popen[str]

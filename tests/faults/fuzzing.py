@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.frames import Reading, VideoReader, View
-from shards.clip import ClipSpec
-from shards.waveform import UnreadableMedia
+from pipeline.decoder.reader import Reading, VideoReader, View
+from shards.format.clip import ClipSpec
+from shards.media.waveform import UnreadableMedia
 
 MEMORY_BYTES = 2 * 10**9  # what a decode worker may have, by default
 CPU_SECONDS = 300  # for all mutations of a video

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.decoder import Decoding, Summary, Task, decode
-from pipeline.frames import RawClip, Reading, View
-from pipeline.keys import key_of
-from shards.clip import ClipSpec
+from pipeline.decoder.reader import RawClip, Reading, View
+from pipeline.executor.decode_task import Decoding, Summary, Task, decode
+from pipeline.videos.keys import key_of
+from shards.format.clip import ClipSpec
 from tests.media import film
 
 

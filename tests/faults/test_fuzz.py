@@ -10,7 +10,7 @@ from typing import get_args
 
 import pytest
 
-from shards.media import Reason
+from shards.media.file import Reason
 from tests.faults.commands import ROOT
 from tests.media import Track, film, tone
 

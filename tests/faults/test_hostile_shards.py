@@ -20,13 +20,13 @@ import soundfile
 import torch
 from safetensors.numpy import save_file
 
-from pipeline.teachers import TeacherSet, TeacherSpec, Transform, cards
-from shards.check import check
-from shards.codec import DamagedExample, decode, decode_array
-from shards.manifest import ContractError, Manifest
-from shards.sidefile import SideFile
+from pipeline.teachers.teacher import TeacherSet, TeacherSpec, Transform, cards
+from shards.format.check import check
+from shards.format.codec import DamagedExample, decode, decode_array
+from shards.format.manifest import ContractError, Manifest
+from shards.format.sidefile import SideFile
 from tests.faults.commands import ROOT
-from train.checkpoint import load
+from train.checkpoint.checkpoint import load
 
 MEMORY = 1 << 30  # bytes that a child may have beyond what it starts with
 
@@ -140,7 +140,7 @@ def test_an_array_that_lies_or_runs_is_refused(data: bytes) -> None:
 def limited(program: str, *arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
     """A child that has MEMORY more than its imports took."""
     prologue = (
-        "import resource, sys\nfrom pathlib import Path\nimport shards.codec\n"
+        "import resource, sys\nfrom pathlib import Path\nimport shards.format.codec\n"
         "used = int(open('/proc/self/statm').read().split()[5]) * resource.getpagesize()\n"
         f"resource.setrlimit(resource.RLIMIT_DATA, (used + {MEMORY}, used + {MEMORY}))\n"
         f"sys.path.insert(0, {str(ROOT)!r})\n"
@@ -171,7 +171,7 @@ def lying_wav() -> bytes:
 def test_sound_that_claims_gigabytes_allocates_none(tmp_path: Path, audio: str, data: bytes) -> None:
     (tmp_path / "sound").write_bytes(data)
     program = (
-        "from shards.codec import DamagedExample, decode\n"
+        "from shards.format.codec import DamagedExample, decode\n"
         "try:\n    decode('k', {sys.argv[1]: Path('sound').read_bytes(), 'json': b'{}'}, 1000)\n"
         "except DamagedExample as error:\n    print('refused', error)\n"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shards.check import check
+from shards.format.check import check
 from tests.faults.commands import ROOT, finish, labelling, start
 from tests.media import Track, film, tone
 from tests.pipeline.conftest import render
@@ -18,9 +18,9 @@ from tests.pipeline.conftest import render
 CHILD = """
 import resource, sys
 from pathlib import Path
-from pipeline.frames import Reading, VideoReader, View
-from shards.clip import ClipSpec
-from shards.waveform import UnreadableMedia, read_waveform
+from pipeline.decoder.reader import Reading, VideoReader, View
+from shards.format.clip import ClipSpec
+from shards.media.waveform import UnreadableMedia, read_waveform
 used = int(Path('/proc/self/statm').read_text().split()[5]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_DATA, (used + 10**9, used + 10**9))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from shards.check import check
+from shards.format.check import check
 from tests.faults.commands import (
     ROOT,
     Process,

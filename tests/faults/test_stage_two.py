@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from shards.catalog import load_catalog
+from shards.loader.catalog import load_catalog
 from tests.faults.commands import finish, obey_permissions, one_line, start, training, two_ranks, wait_until
-from train.checkpoint import load
+from train.checkpoint.checkpoint import load
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 STEPS = 400  # more than a run gets to before it is disturbed, and few seconds' work

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torchvision
 
-from pipeline.teachers import TeacherSet, TeacherSpec, Transform
+from pipeline.teachers.teacher import TeacherSet, TeacherSpec, Transform
 
 RATE = 22_050
 

@@ -6,11 +6,11 @@ import webdataset
 
 from pipeline.run import run
 from pipeline.settings import PipelineSettings
-from shards.check import check
-from shards.command import compose
-from shards.manifest import Manifest
-from shards.shard import examples
-from shards.sidefile import finished
+from shards.cli.command import compose
+from shards.format.check import check
+from shards.format.manifest import Manifest
+from shards.format.shard import examples
+from shards.format.sidefile import finished
 
 # What each picture shows, in ImageNet's words; those that ImageNet has no word for are left out.
 PICTURED = {

@@ -15,18 +15,18 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.plan import Size
-from pipeline.ranks import Rank, Seat
-from pipeline.relabel.run import RelabelSettings
-from pipeline.relabel.run import run as relabel
+from pipeline.output.ranks import Rank, Seat
+from pipeline.relabel import RelabelSettings
+from pipeline.relabel import run as relabel
 from pipeline.run import run
 from pipeline.settings import PipelineSettings
-from pipeline.teachers import Teacher, TeacherSet, cards
-from shards.check import check
-from shards.clip import ClipSpec
-from shards.manifest import ContractError
-from shards.shard import examples
-from shards.sidefile import finished
+from pipeline.teachers.teacher import Teacher, TeacherSet, cards
+from pipeline.videos.plan import Size
+from shards.format.check import check
+from shards.format.clip import ClipSpec
+from shards.format.manifest import ContractError
+from shards.format.shard import examples
+from shards.format.sidefile import finished
 
 CLIP = ClipSpec(sample_rate=22_050, seconds=2.0, windows=4)
 ROOT = Path(__file__).resolve().parents[2]

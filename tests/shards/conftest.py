@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shards.clip import ClipSpec
-from shards.example import ClipMeta, Example
-from shards.manifest import Manifest, TeacherCard
-from shards.writer import ShardWriter
+from shards.format.clip import ClipSpec
+from shards.format.example import ClipMeta, Example
+from shards.format.manifest import Manifest, TeacherCard
+from shards.format.writer import ShardWriter
 
 CLIP = ClipSpec(sample_rate=1000, seconds=2.0, windows=4)
 MakeShards = Callable[..., Path]

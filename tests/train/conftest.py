@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shards.clip import ClipSpec
-from shards.example import ClipMeta, Example
-from shards.manifest import Manifest, TeacherCard
-from shards.writer import ShardWriter
-from train.layers import Layer, StudentSpec
+from shards.format.clip import ClipSpec
+from shards.format.example import ClipMeta, Example
+from shards.format.manifest import Manifest, TeacherCard
+from shards.format.writer import ShardWriter
+from train.model.layers import Layer, StudentSpec
 
 CLIP = ClipSpec(sample_rate=1000, seconds=2.0, windows=4)
 HEADS = {"objects": 7, "scenes": 5}

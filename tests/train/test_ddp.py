@@ -19,13 +19,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from shards.catalog import load_catalog
-from shards.stream import Streaming, training_reader
-from train.batches import DeviceBatches, pinned_ring
-from train.checkpoint import build, load
-from train.ear import heard
-from train.layers import StudentSpec
-from train.losses import kl
+from shards.loader.catalog import load_catalog
+from shards.loader.streaming import Streaming, training_reader
+from train.checkpoint.checkpoint import build, load
+from train.data.batches import DeviceBatches, pinned_ring
+from train.model.frontend import heard
+from train.model.layers import StudentSpec
+from train.trainer.losses import kl
 
 MakeShards = Callable[..., Path]
 CPU = torch.device("cpu")
@@ -34,7 +34,7 @@ STEPS, BATCH = 6, 8
 PROGRAM = """
 import json, sys
 from pathlib import Path
-from train.layers import StudentSpec
+from train.model.layers import StudentSpec
 from train.run import run
 from train.settings import TrainSettings
 words = json.loads(sys.argv[1])

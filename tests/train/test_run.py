@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 import torch
 
-from shards.catalog import load_catalog
-from shards.manifest import ContractError
-from shards.stop import PREEMPTED
-from shards.stream import Streaming
-from train.checkpoint import load, load_network, load_student
-from train.layers import Layer, StudentSpec
+from shards.cli.preemption import PREEMPTED
+from shards.format.manifest import ContractError
+from shards.loader.catalog import load_catalog
+from shards.loader.streaming import Streaming
+from train.checkpoint.checkpoint import load, load_network, load_student
+from train.model.layers import Layer, StudentSpec
 from train.run import run
 from train.runfolder import RunFolder
 from train.settings import TrainSettings

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from shards.catalog import load_catalog
-from shards.command import compose
+from shards.cli.command import compose
+from shards.loader.catalog import load_catalog
 from train.settings import TrainSettings, plain, record
 
 MakeShards = Callable[..., Path]

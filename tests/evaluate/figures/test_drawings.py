@@ -11,10 +11,10 @@ from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 
 from evaluate.figures.confusion import draw_confusion, worst_confusions
-from evaluate.figures.embedding import draw_embeddings, embed
 from evaluate.figures.filters import draw_filters, first_filters
-from train.layers import StudentSpec
-from train.student import Student
+from evaluate.figures.tsne import draw_embeddings, embed
+from train.model.layers import StudentSpec
+from train.model.student import Student
 
 
 def size(png: bytes) -> tuple[int, int]:

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from evaluate.figures.units import Peaks, excerpt, find_units
-from shards.clip import ClipSpec
-from shards.example import ClipMeta, Example
-from shards.manifest import Manifest, TeacherCard
-from shards.writer import ShardWriter
-from train.checkpoint import load_network
-from train.student import scaled
+from shards.format.clip import ClipSpec
+from shards.format.example import ClipMeta, Example
+from shards.format.manifest import Manifest, TeacherCard
+from shards.format.writer import ShardWriter
+from train.checkpoint.checkpoint import load_network
+from train.model.student import scaled
 
 
 def example(index: int, samples: int) -> Example:

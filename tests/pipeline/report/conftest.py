@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.keys import clip_key, key_of
-from shards.clip import ClipSpec
-from shards.example import ClipMeta, Example
-from shards.manifest import Manifest, TeacherCard
-from shards.sidefile import Reject
-from shards.writer import ShardWriter
+from pipeline.videos.keys import clip_key, key_of
+from shards.format.clip import ClipSpec
+from shards.format.example import ClipMeta, Example
+from shards.format.manifest import Manifest, TeacherCard
+from shards.format.sidefile import Reject
+from shards.format.writer import ShardWriter
 
 CLIP = ClipSpec(sample_rate=8_000, seconds=2.0, windows=4)
 CLASSES = ("tabby", '<b>"tiger" & cat</b>', "espresso", "missile", "bell", "https://example.org/x")

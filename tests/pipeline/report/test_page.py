@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.report import write_report
 from pipeline.report.page import in_bytes, in_percent, in_time, readable
-from shards.manifest import ContractError
+from shards.format.manifest import ContractError
 
 
 class Page(HTMLParser):

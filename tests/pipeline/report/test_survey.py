@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.folder import account_for
-from pipeline.plan import Plan
+from pipeline.output.account import account_for
 from pipeline.report.survey import survey_of
-from shards.manifest import ContractError
-from shards.sidefile import finished
-from shards.writer import ShardWriter
+from pipeline.videos.plan import Plan
+from shards.format.manifest import ContractError
+from shards.format.sidefile import finished
+from shards.format.writer import ShardWriter
 
 
 def test_counts_by_hand(full):

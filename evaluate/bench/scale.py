@@ -1,0 +1,144 @@
+"""Weighs planning, memory and rates on this machine, and prints what stage one would take for two million videos."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from evaluate.bench import workloads as rehearsal
+from evaluate.bench.cost import Burden, burden_of
+from evaluate.bench.estimate import Lake, Prices, Rates, estimate
+from evaluate.bench.films import render_film
+from shards.cli.command import command
+from shards.format.clip import ClipSpec
+
+GIGABYTE = 1e9
+FINISHED = 0.9  # of the planned shards, when the list is resumed
+DECODED = 8  # films, to see how decoding scales
+
+
+@dataclass(frozen=True)
+class Scale:
+    """conf/bench_scale.yaml."""
+
+    rows: int = 2_000_000  # of the list that is planned and resumed
+    small_videos: list[int] = field(default_factory=lambda: [10, 100, 1000])
+    seconds: int = 60  # of the film that decoding is timed on
+    height: int = 480
+    lake: Lake = field(default_factory=Lake)
+    prices: Prices = field(default_factory=Prices)
+    out: Path = Path("outputs/bench/scale")
+
+
+def weigh_planning(settings: Scale, console: Console) -> None:
+    """A list planned, and resumed with most of it done: time and memory."""
+    videos, shards = settings.out / "list.csv", settings.out / "planned"
+    rehearsal.write_list(videos, settings.rows)
+    planned = burden_of(rehearsal.plan_list, videos, shards)
+    done = burden_of(rehearsal.finish_shards, shards, FINISHED).result
+    resumed = burden_of(rehearsal.resume_list, videos, shards)
+    table = Table("a list of videos", "rows", "shards", "seconds", "memory, GB", title="Planning")
+    for what, burden, count in (("planned", planned, planned.result), ("resumed and accounted for", resumed, done)):
+        row = (what, f"{settings.rows:,}", f"{count:,}", f"{burden.seconds:.0f}", f"{burden.own_bytes / GIGABYTE:.2f}")
+        table.add_row(*row)
+    console.print(table)
+
+
+def weigh_labelling(settings: Scale, console: Console) -> float:
+    """More and more small videos through the whole of stage one. Returns bytes of shard for a second of film."""
+    film = settings.out / "small.mp4"
+    render_film(film, 96, seconds := 5)
+    table = Table("small videos", "seconds", "driver, GB", "largest worker, GB", title="Memory of stage one")
+    weighed = 0.0
+    for count in settings.small_videos:
+        videos, shards = settings.out / f"videos-{count}", settings.out / f"labelled-{count}"
+        rehearsal.write_copies(film, videos, count)
+        burden = burden_of(rehearsal.label_all, videos, shards)
+        sizes = (f"{size / GIGABYTE:.3f}" for size in (burden.own_bytes, burden.child_bytes))
+        table.add_row(f"{count:,}", f"{burden.seconds:.1f}", *sizes)
+        weighed = float(burden.result / (count * seconds))
+    console.print(table)
+    return weighed
+
+
+def weigh_decoding(settings: Scale, console: Console) -> float:
+    """Films read by more and more workers. Returns CPU seconds for a second of film, with one worker."""
+    film, videos = settings.out / "film.mp4", settings.out / "films"
+    render_film(film, settings.height, settings.seconds)
+    rehearsal.write_copies(film, videos, DECODED)
+    footage = DECODED * settings.seconds
+    idle = {workers: burden_of(rehearsal.decode_all, _empty(settings.out), workers) for workers in _workers()}
+    busy = {workers: burden_of(rehearsal.decode_all, videos, workers) for workers in _workers()}
+    one = busy[1].seconds - idle[1].seconds
+    table = Table("decode workers", "seconds of film a second", "times one worker", title="Decoding")
+    for workers, burden in busy.items():
+        seconds = burden.seconds - idle[workers].seconds  # without the start of the processes
+        table.add_row(str(workers), f"{footage / seconds:.0f}", f"{one / seconds:.2f}")
+    console.print(table)
+    return (busy[1].cpu_seconds - idle[1].cpu_seconds) / footage
+
+
+def weigh_teachers(device: str) -> float:
+    """Seconds a frame, of one core or of the GPU."""
+    few, many = (_teacher_burden(device, batches) for batches in (2, 12))
+    return float((many.seconds - few.seconds) / (many.result - few.result))
+
+
+def _teacher_burden(device: str, batches: int) -> Burden:
+    return burden_of(rehearsal.label_frames, device, batches)
+
+
+def show_estimate(settings: Scale, rates: Rates, console: Console) -> None:
+    """The measured rates, and the whole lake by them."""
+    found, lake, prices = estimate(settings.lake, rates, settings.prices), settings.lake, settings.prices
+    table = Table("", "", title=f"Stage one for {lake.videos:,} videos, {lake.seconds / 3600:,.0f} hours")
+    where = "of the GPU" if rates.on_gpu else "of one core; there is no GPU here"
+    table.add_row("decoding, CPU seconds for a second of film", f"{rates.decode_cpu_seconds:.4f}")
+    table.add_row(f"teachers ({rehearsal.TEACHERS}), ms a frame {where}", f"{1000 * rates.teacher_seconds:.2f}")
+    table.add_row("shards, kB for a second of film", f"{rates.bytes_per_second / 1000:.1f}")
+    table.add_section()
+    table.add_row("core-hours", f"{found.core_hours:,.0f} ({found.decode_core_hours:,.0f} of them decoding)")
+    table.add_row("GPU-hours", f"{found.teacher_gpu_hours:,.0f}" if rates.on_gpu else "none; not measured")
+    table.add_row("terabytes", f"{found.terabytes:.2f}")
+    stated = (
+        f"${prices.core_hour:g} a core-hour, ${prices.gpu_hour:g} a GPU-hour, ${prices.terabyte_month:g} a TB-month"
+    )
+    table.add_row(f"dollars, with a month of storage, at {stated}", f"{found.dollars:,.0f}")
+    console.print(table)
+
+
+def _empty(out: Path) -> Path:
+    folder = out / "none"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _workers() -> list[int]:
+    cores = len(os.sched_getaffinity(0))
+    return sorted({1, cores, *(2**power for power in range(1, 8) if 2**power < cores)})
+
+
+def run(settings: Scale) -> None:
+    console = Console(soft_wrap=True)
+    shutil.rmtree(settings.out, ignore_errors=True)
+    settings.out.mkdir(parents=True)
+    try:
+        weigh_planning(settings, console)
+        stored = weigh_labelling(settings, console)
+        decoding = weigh_decoding(settings, console)
+        on_gpu = torch.cuda.is_available()
+        teacher = weigh_teachers("cuda:0" if on_gpu else "cpu")
+        clip = ClipSpec()
+        show_estimate(settings, Rates(decoding, teacher, clip.frames / clip.seconds, stored, on_gpu), console)
+    finally:
+        shutil.rmtree(settings.out, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    command(Scale, "bench_scale", run)

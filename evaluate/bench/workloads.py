@@ -1,0 +1,128 @@
+"""What is weighed of stage one: planning and resuming a long list, labelling many small videos, decoding, teachers."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from evaluate.bench.readers import exact
+from pipeline.executor.resources import heads_of
+from pipeline.executor.teacher_worker import Labelling, Teachers
+from pipeline.output.account import account_for, side_files
+from pipeline.output.agreement import make_plan, unfinished
+from pipeline.output.ranks import Seat
+from pipeline.run import run
+from pipeline.settings import PipelineSettings
+from pipeline.teachers.teacher import cards
+from pipeline.videos.listing import find_videos
+from pipeline.videos.plan import Plan, ShardPlan
+from shards.cli.command import compose
+from shards.format.clip import ClipSpec
+from shards.format.sidefile import SideFile
+
+TEACHERS = "efficientnet_lite0"  # its weights are in a package that `make setup` has installed
+
+
+def settings_of(videos: Path, shards: Path, *overrides: str) -> PipelineSettings:
+    words = [f"videos={videos}", f"shards={shards}", f"teachers={TEACHERS}", *overrides]
+    return compose(PipelineSettings, "pipeline", words)
+
+
+def write_list(path: Path, rows: int) -> None:
+    """A list of URLs such as a lake has; nobody asks for them."""
+    with open(path, "w") as stream:
+        stream.write("path\n")
+        stream.writelines(f"https://lake.example/{row % 1000:03d}/video-{row:08d}.mp4\n" for row in range(rows))
+
+
+def plan_list(videos: Path, shards: Path) -> int:
+    """Plan the list as a first run does. Returns the number of shards."""
+    return len(_planned(settings_of(videos, shards)).shards)
+
+
+def finish_shards(shards: Path, share: float) -> int:
+    """Side files for so many of the planned shards, as if they had been labelled: a clip for each video."""
+    plan = Plan.load(shards)
+    done = plan.shards[: round(share * len(plan.shards))]
+    for shard in done:
+        _pretend(shard).save(shards)
+        (shards / f"{shard.shard}.tar").touch()
+    return len(done)
+
+
+def _pretend(shard: ShardPlan) -> SideFile:
+    keys = [video.key for video in shard.videos]
+    extensions = ("wav", "json", "objects.npy", "scenes.npy")
+    return SideFile(
+        shard=shard.shard,
+        tar_bytes=10**9,
+        tar_sha256="0" * 64,
+        keys=[f"{key}-00000" for key in keys],
+        samples=[ClipSpec().samples] * len(keys),
+        windows=[4] * len(keys),
+        members={extension: [(10**9 - 1000, 900_000)] * len(keys) for extension in extensions},
+        checksums={extension: [2**32 - 1] * len(keys) for extension in extensions if extension != "json"},
+        posterior_sums={"objects": [0.123456789] * 1000, "scenes": [0.123456789] * 365},
+        rejects=[],
+        dropped=[],
+        video_hashes={key: f"{number:064x}" for number, key in enumerate(keys)},
+        libraries={},
+    )
+
+
+def resume_list(videos: Path, shards: Path) -> int:
+    """What a run does before it touches a video, and its account at the end. Returns the shards left."""
+    settings = settings_of(videos, shards)
+    plan = _planned(settings)
+    left = unfinished(shards, plan.shards)
+    account = account_for(plan, side_files(shards), settings.clip.sample_rate)
+    assert account.waiting == sum(shard.count for shard in left)
+    return len(left)
+
+
+def _planned(settings: PipelineSettings) -> Plan:
+    with Seat(settings.output.folder, settings.seat) as seat, seat.turn():
+        settings.output.pull()
+        return make_plan(settings, settings.output, seat, find_videos(settings.videos))
+
+
+def write_copies(film: Path, folder: Path, count: int) -> None:
+    """The film under many names, each with a `free` box of its own behind it: other bytes, the same video."""
+    folder.mkdir(parents=True)
+    data = film.read_bytes()
+    for number in range(count):
+        (folder / f"{number:05d}.mp4").write_bytes(data + struct.pack(">I4sI", 12, b"free", number))
+
+
+def label_all(videos: Path, shards: Path) -> int:
+    """Stage one from beginning to end on the CPU. Returns bytes of the tars."""
+    run(settings_of(videos, shards, "device=cpu", "shard_size.videos=64"))
+    return sum(tar.stat().st_size for tar in shards.glob("*.tar"))
+
+
+def decode_all(videos: Path, workers: int) -> None:
+    """Every video read by the reader of stage one, in so many processes."""
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        list(pool.map(exact, sorted(videos.iterdir())))
+
+
+def label_frames(device: str, batches: int, batch: int = 32) -> int:
+    """The teachers alone, on random pictures. Returns the frames labelled."""
+    settings = settings_of(Path("."), Path("."))
+    heads = heads_of(settings.teachers, cards(settings.teachers))
+    views = list(dict.fromkeys(spec.input_transform.view for spec, _ in heads.values()))
+    teachers = Teachers(Labelling(heads, views, batch, "auto", threads=1), device)
+    for pictures in _pictures(views[0].crop, batches, batch):
+        teachers.label([[pictures] * len(views)], [batch])
+    return batches * batch
+
+
+def _pictures(side: int, batches: int, batch: int) -> Iterator[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
+    random = np.random.default_rng(0)
+    for _ in range(batches):
+        yield random.integers(0, 256, (batch, side, side, 3), np.uint8)

@@ -1,0 +1,110 @@
+"""A benchmark: labelled recordings, the folds they are tested in, and how long the excerpts are that get classified."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.format.manifest import ContractError
+from shards.format.sidefile import sha256_of
+
+INNER_FOLDS = 5  # of a training set that brings no folds of its own
+
+
+@dataclass
+class BenchmarkSpec:
+    """A file of conf/benchmark/: what a data set must look like, and the lengths the paper uses for it (section 4)."""
+
+    name: str
+    layout: str  # how it lies on disk: a key of evaluate.benchmarks.layouts.LAYOUTS
+    seconds: float  # shorter recordings are repeated to this length
+    window_seconds: float  # of one excerpt
+    classes: list[str] = field(default_factory=list)  # empty: whatever is found
+    folds: list[str] = field(default_factory=list)
+    tested: list[str] = field(default_factory=list)  # empty: every fold
+    per_class: int | None = None  # recordings of each class in each fold; None: any number
+    min_seconds: float = 0.0  # a shorter recording is a damaged one
+    source: str = ""  # where to get it
+
+    def __post_init__(self) -> None:
+        if not 0 < self.window_seconds <= self.seconds:
+            raise ValueError(
+                f"benchmark.window_seconds={self.window_seconds:g} must be above 0 and at most "
+                f"benchmark.seconds={self.seconds:g}"
+            )
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One file with its class and fold. `name` is unique, and says where it lies below the benchmark's root."""
+
+    path: Path
+    name: str
+    label: int
+    fold: str
+
+    @property
+    def mark(self) -> str:
+        """Of the file's bytes, whatever it is called: the first half of their sha256."""
+        return sha256_of(self.path)[:32]
+
+
+@dataclass(frozen=True)
+class Split:
+    """One classifier's training and test recordings, as indices; `inner` gives each training recording a fold for C."""
+
+    tested: str
+    train: NDArray[np.int64]
+    test: NDArray[np.int64]
+    inner: NDArray[np.int64]  # (len(train),)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Recordings in a fixed order. Each of the folds in `tested` is classified by what all the others teach."""
+
+    spec: BenchmarkSpec
+    classes: tuple[str, ...]
+    recordings: tuple[Recording, ...]
+    tested: tuple[str, ...]
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        return np.array([recording.label for recording in self.recordings])
+
+    @property
+    def folds(self) -> NDArray[np.str_]:
+        return np.array([recording.fold for recording in self.recordings])
+
+    def splits(self) -> list[Split]:
+        """One per tested fold, in order."""
+        return [self._split(tested) for tested in self.tested]
+
+    def _split(self, tested: str) -> Split:
+        (test,), (train,) = np.nonzero(self.folds == tested), np.nonzero(self.folds != tested)
+        names, inner = np.unique(self.folds[train], return_inverse=True)
+        if len(names) < 2:  # DCASE has one training set
+            inner = stratified(self.labels[train], INNER_FOLDS)
+        return Split(tested, train, test, inner)
+
+    def restricted(self, folds: Sequence[str]) -> Benchmark:
+        """The same with only these folds tested. Raises ContractError for one that is none of the tested folds."""
+        for fold in folds:
+            if fold not in self.tested:
+                raise ContractError(f"folds={fold}: {self.spec.name} tests the folds {', '.join(self.tested)}")
+        return Benchmark(self.spec, self.classes, self.recordings, tuple(folds))
+
+
+def stratified(labels: NDArray[np.int64], folds: int) -> NDArray[np.int64]:
+    """Fold numbers (recordings,): the recordings of each class are dealt out in turn."""
+    seen: Counter[int] = Counter()
+    dealt = []
+    for label in labels.tolist():
+        dealt.append(seen[label] % folds)
+        seen[label] += 1
+    return np.array(dealt, np.int64)

@@ -1,0 +1,189 @@
+"""How benchmarks lie on disk: DCASE 2013 scenes, the ESC-50 repository (with ESC-10 in it), and a user's own sounds.
+
+Every count is checked before a sound is read; one line says what is missing, what to get and where to put it.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from evaluate.benchmarks.benchmark import INNER_FOLDS, Benchmark, BenchmarkSpec, Recording, stratified
+from shards.format.manifest import ContractError
+
+DCASE_FOLDERS = {"train": "scenes_stereo", "test": "scenes_stereo_testset"}
+SOUND_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aif", ".aiff", ".au", ".wma"}
+SOUND_SUFFIXES |= {".mp4", ".mkv", ".webm", ".mov", ".avi"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A recording as a layout finds it, before classes are numbered. `fold` is empty where none is given."""
+
+    path: Path
+    name: str
+    category: str
+    fold: str
+
+
+def load_benchmark(spec: BenchmarkSpec, root: Path) -> Benchmark:
+    """The recordings under `root`. Raises ContractError for whatever is missing, doubled or unexpected."""
+    if spec.layout not in LAYOUTS:
+        raise ContractError(f"benchmark.layout={spec.layout} is unknown: choose among {', '.join(LAYOUTS)}")
+    if not root.exists():
+        raise ContractError(f"root={root} does not exist. {_remedy(spec, root)}")
+    entries = LAYOUTS[spec.layout](spec, root)
+    classes = spec.classes or sorted({entry.category for entry in entries})
+    _require_classes(spec, root, classes, entries)
+    _require_files(spec, root, entries)
+    return _assemble(spec, classes, entries)
+
+
+def read_esc(spec: BenchmarkSpec, root: Path) -> list[Entry]:
+    """The ESC-50 repository: meta/esc50.csv and audio/, in any format that FFmpeg reads."""
+    rows = _read_table(root / "meta" / "esc50.csv", ("filename", "fold", "category"), _remedy(spec, root))
+    chosen = [row for row in rows if not spec.classes or row["category"] in spec.classes]
+    return [
+        Entry(root / "audio" / row["filename"], f"audio/{row['filename']}", row["category"], row["fold"])
+        for row in chosen
+    ]
+
+
+def read_dcase2013(spec: BenchmarkSpec, root: Path) -> list[Entry]:
+    """DCASE 2013 scenes: bus01.wav and so on in scenes_stereo/ (training) and scenes_stereo_testset/ (test)."""
+    entries = []
+    for fold, folder in DCASE_FOLDERS.items():
+        paths = _sounds_in(root / folder)
+        if not paths:
+            raise ContractError(f"{root / folder} holds no recordings. {_remedy(spec, root)}")
+        for path in paths:
+            match = re.fullmatch(r"([a-z]+)\d+", path.stem)
+            if match is None or match[1] not in spec.classes:
+                raise ContractError(
+                    f"{path} is no recording of {spec.name}: names are a class ({', '.join(spec.classes)}) and a "
+                    "number. Take it away"
+                )
+            entries.append(Entry(path, f"{folder}/{path.name}", match[1], fold))
+    return entries
+
+
+def read_folder(spec: BenchmarkSpec, root: Path) -> list[Entry]:
+    """A user's own sounds: a folder per class, or a CSV file with path, label and perhaps fold or split."""
+    if root.is_dir():
+        folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        return [
+            Entry(path, f"{folder.name}/{path.name}", folder.name, "")
+            for folder in folders
+            for path in _sounds_in(folder)
+        ]
+    rows = _read_table(root, ("path", "label"), "Give a folder with a folder per class, or such a CSV file")
+    return [
+        Entry(root.parent / row["path"], row["path"], row["label"], row.get("fold") or row.get("split") or "")
+        for row in rows
+    ]
+
+
+LAYOUTS = {"esc": read_esc, "dcase2013": read_dcase2013, "folder": read_folder}
+
+
+def _require_classes(spec: BenchmarkSpec, root: Path, classes: Sequence[str], entries: Sequence[Entry]) -> None:
+    """Every class is there, with its number of recordings in every fold, and no name stands there twice."""
+    if len(classes) < 2:
+        raise ContractError(
+            f"{root} holds sounds of {len(classes)} classes, a classifier needs 2. {_remedy(spec, root)}"
+        )
+    missing = sorted(set(classes) - {entry.category for entry in entries})
+    if missing:
+        raise ContractError(
+            f"{root} has no recordings of {', '.join(missing)} ({len(missing)} of the {len(classes)} classes of "
+            f"{spec.name}). {_remedy(spec, root)}"
+        )
+    unknown = sorted({entry.category for entry in entries} - set(classes))
+    if unknown:
+        raise ContractError(f"{root} holds {', '.join(unknown)}, not among the classes {', '.join(classes)}")
+    (name, count), *_ = Counter(entry.name for entry in entries).most_common(1)
+    if count > 1:
+        raise ContractError(f"{root} lists {name} {count} times: keep one of them")
+    if spec.per_class is None:
+        return
+    found = Counter((entry.category, entry.fold) for entry in entries)
+    for category in classes:
+        for fold in spec.folds:
+            if found[category, fold] != spec.per_class:
+                raise ContractError(
+                    f"{root} has {found[category, fold]} recordings of {category} in fold {fold}, {spec.name} has "
+                    f"{spec.per_class}. {_remedy(spec, root)}"
+                )
+
+
+def _require_files(spec: BenchmarkSpec, root: Path, entries: Sequence[Entry]) -> None:
+    missing = [entry.name for entry in entries if not entry.path.is_file()]
+    if missing:
+        raise ContractError(
+            f"{root} lacks {len(missing)} of its {len(entries)} recordings (first {missing[0]}). {_remedy(spec, root)}"
+        )
+
+
+def _assemble(spec: BenchmarkSpec, classes: Sequence[str], entries: Sequence[Entry]) -> Benchmark:
+    """Classes numbered and folds given: the data's own, or dealt out class by class where it has none."""
+    entries = sorted(entries, key=lambda entry: entry.name)
+    labels = np.array([classes.index(entry.category) for entry in entries])
+    folds = [entry.fold for entry in entries]
+    if not any(folds):
+        folds = [str(1 + fold) for fold in stratified(labels, INNER_FOLDS)]
+    recordings = tuple(
+        Recording(entry.path, entry.name, int(label), fold)
+        for entry, label, fold in zip(entries, labels, folds, strict=True)
+    )
+    tested = spec.tested or (["test"] if {"train", "test"} <= set(folds) else sorted(set(folds)))
+    _require_folds(folds, tested)
+    return Benchmark(spec, tuple(classes), recordings, tuple(tested))
+
+
+def _require_folds(folds: Sequence[str], tested: Sequence[str]) -> None:
+    found = sorted(set(folds))
+    if "" in found:
+        raise ContractError("some recordings have a fold or split and others have none: give all of them one")
+    if len(found) < 2:
+        raise ContractError(f"all recordings are in fold {found[0]}: testing needs another one")
+    for fold in tested:
+        if fold not in found:
+            raise ContractError(f"benchmark.tested={fold}: the recordings are in the folds {', '.join(found)}")
+
+
+def _sounds_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SOUND_SUFFIXES and path.name[0] != ".")
+
+
+def _read_table(path: Path, columns: Iterable[str], remedy: str) -> list[dict[str, str]]:
+    """The rows of a CSV file that has these columns. Raises ContractError."""
+    if not path.is_file():
+        raise ContractError(f"{path} does not exist. {remedy}")
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            rows = list(reader)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ContractError(f"{path} is no CSV file: {error}. {remedy}") from None
+    absent = [column for column in columns if column not in (reader.fieldnames or [])]
+    if absent:
+        raise ContractError(f"{path} has no column {', '.join(absent)}, it has {reader.fieldnames}. {remedy}")
+    for row in rows:
+        empty = [column for column in columns if not row[column]]
+        if empty:
+            raise ContractError(
+                f"{path}: a row has no {', '.join(empty)}: {list(row.values())}. Fill it in, or take it out"
+            )
+    return rows
+
+
+def _remedy(spec: BenchmarkSpec, root: Path) -> str:
+    return f"Get {spec.source} and unpack it to {root}" if spec.source else "Give a folder with a folder per class"

@@ -1,0 +1,76 @@
+"""The waveforms of a benchmark, read as stage one reads them, and the hash that says which recordings they were."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluate.benchmarks.benchmark import Benchmark, Recording
+from shards.format.manifest import ContractError
+from shards.format.sidefile import sha256_of
+from shards.media.waveform import RESAMPLER, UnreadableMedia, read_waveform
+
+
+class Sounds:
+    """All recordings of a benchmark at one rate, decoded when first asked for; their hash needs only the files."""
+
+    def __init__(self, benchmark: Benchmark, sample_rate: int) -> None:
+        self.benchmark, self.sample_rate = benchmark, sample_rate
+
+    @cached_property
+    def waveforms(self) -> list[NDArray[np.int16]]:
+        """int16 (samples,) each, as long as its file. Raises ContractError, naming the file that is damaged."""
+        return [self._read(recording) for recording in self.benchmark.recordings]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of every file's bytes with its name, class and fold, of the rate and of the resampler."""
+        digest = hashlib.sha256(f"{self.sample_rate} {RESAMPLER}".encode())
+        for recording in self.benchmark.recordings:
+            category = self.benchmark.classes[recording.label]
+            digest.update(f"\n{recording.name} {category} {recording.fold} {sha256_of(recording.path)}".encode())
+        return digest.hexdigest()
+
+    @property
+    def samples(self) -> int:
+        """Samples of the length that every recording is brought to, if it is shorter."""
+        return round(self.benchmark.spec.seconds * self.sample_rate)
+
+    def repeated(self, index: int) -> NDArray[np.int16]:
+        """Recording `index`, repeated in a circle to the benchmark's length as the authors do, if it is shorter."""
+        waveform = self.waveforms[index]
+        return np.resize(waveform, max(self.samples, len(waveform)))
+
+    def _read(self, recording: Recording) -> NDArray[np.int16]:
+        spec = self.benchmark.spec
+        try:
+            require_whole(recording.path)
+            waveform = read_waveform(recording.path, self.sample_rate)
+        except UnreadableMedia as error:
+            raise ContractError(
+                f"{recording.path} cannot be read ({error}): get this file of {spec.name} again"
+            ) from None
+        seconds = len(waveform) / self.sample_rate
+        if seconds < spec.min_seconds:
+            raise ContractError(
+                f"{recording.path} has {seconds:.2f} s of sound, the recordings of {spec.name} have "
+                f"{spec.seconds:g} s: get this file again"
+            )
+        return waveform
+
+
+def require_whole(path: Path) -> None:
+    """Raise UnreadableMedia for a WAV file that ends before its header says: FFmpeg would read what is there."""
+    try:
+        with open(path, "rb") as stream:
+            magic, size = stream.read(4), int.from_bytes(stream.read(4), "little")
+    except OSError as error:
+        raise UnreadableMedia("not_found", f"{error.strerror}") from None
+    found = path.stat().st_size - 8
+    streamed = size in (0, 0xFFFFFFFF)  # written to a pipe: the length was not known
+    if magic == b"RIFF" and found < size and not streamed:
+        raise UnreadableMedia("damaged", f"its header promises {size + 8} bytes, the file has {found + 8}")

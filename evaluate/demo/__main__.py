@@ -1,0 +1,14 @@
+"""`python -m evaluate.demo`: every command of the main job, one after the other, and a page on what came of it."""
+
+import argparse
+import sys
+
+from evaluate.demo.run import main
+from shards.format.manifest import ContractError
+
+if __name__ == "__main__":
+    argparse.ArgumentParser(prog="make demo", description=__doc__).parse_args()  # it has no settings, and says so
+    try:
+        main()
+    except ContractError as error:
+        sys.exit(str(error))

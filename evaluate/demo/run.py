@@ -1,0 +1,190 @@
+"""`make demo`: the main job end to end on a corpus of our own making, step after step, all under outputs/demo.
+
+What a finished step has left is kept, so that a second `make demo` is over in seconds.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from evaluate.demo.corpus import CorpusSettings, render_corpus
+from evaluate.demo.page import write_story
+from evaluate.demo.results import Distance, HeldOut, Probe
+from evaluate.probe.scores import NAME as SCORES_NAME
+from evaluate.probe.scores import Scores
+from pipeline.videos.keys import key_of, split_of
+from shards.format.manifest import write_whole
+from shards.format.sidefile import sha256_of
+from train.runfolder import RunFolder
+
+ROOT = Path(__file__).parents[2]  # of the checkout; its commands run there
+FOLDER = Path("outputs/demo")
+VIDEOS = FOLDER / "synthetic-videos"
+SHARDS = FOLDER / "synthetic-shards"
+RUN = FOLDER / "run"
+RECORDINGS = FOLDER / "recordings.csv"
+SCORES = FOLDER / "scores"
+PAGE = FOLDER / "index.html"
+CORPUS = CorpusSettings()
+HEAD = "objects"  # the demo's teacher has this one
+# The paper's lr of 1e-3 wants its 100,000 steps: in so few, the held-out KL was 1.28 at step 80, 3.14 at 100; with
+# 3e-4 it is 0.82 at step 80, and 0.52 with sounds rolled and made louder or softer. With more steps it rises again:
+# there are only 30 videos to learn from.
+LESSON = ("batch=8", "lr=3e-4", "steps=80", "augment.roll=true", "augment.gain_db=6")
+REPORTS = ("log_every=10", "validate_every=20", "save_every=20")
+MAX_PROCESSES = 8  # that render; more would wait for each other's memory
+
+SYNTHETIC = """\
+The demo corpus is SYNTHETIC: camera moves over photographs that ship inside Python packages, with computed sounds.
+It shows that the program works, from videos to scores; it says nothing about natural sound."""
+
+
+def render_videos() -> None:
+    """Render the videos."""
+    show_progress = sys.stdout.isatty()
+
+    def rendered(done: int, wanted: int) -> None:
+        if show_progress or done == wanted:
+            print(f"\r{done} of {wanted} videos", end="" if done < wanted else "\n", flush=True)
+
+    processes = min(os.cpu_count() or 1, MAX_PROCESSES)
+    clips = render_corpus(ROOT / VIDEOS, CORPUS, processes=processes, rendered=rendered)
+    seconds = sum(clip.seconds for clip in clips)
+    print(f"{VIDEOS}: {len(clips)} videos of {len(CORPUS.photographs)} photographs, {seconds / 60:.1f} min")
+    print(SYNTHETIC)
+
+
+def label_videos() -> None:
+    """Write teacher shards, with an ImageNet network whose weights are in a Python package."""
+    share = f"validation_share={CORPUS.validation_share}"
+    run("pipeline", f"videos={VIDEOS}", f"shards={SHARDS}", "teachers=efficientnet_lite0", "device=cpu", share)
+
+
+def check_shards() -> None:
+    """Check every byte of the shards."""
+    run("shards", "check", str(SHARDS))
+
+
+def train_student() -> None:
+    """Train SoundNet8 to say from the sound what the network saw; then look at the videos held out."""
+    run("train", f"shards={SHARDS}", f"run={RUN}", "device=cpu", *LESSON, *REPORTS)
+    show_held_out(HeldOut.load(ROOT / RunFolder(RUN).validation, HEAD))
+
+
+def probe_student() -> None:
+    """Probe the student: a linear classifier on its features names the photograph behind each held-out recording."""
+    write_recordings()
+    # last.pt and not best.pt: the best one was chosen by the very recordings that are tested here.
+    checkpoint = RunFolder(RUN).last
+    if is_probed(checkpoint):
+        print(f"{SCORES} holds the scores of {checkpoint} already")
+    else:
+        what = ("benchmark=folder", f"root={RECORDINGS}", f"checkpoint={checkpoint}", "layer=pool5")
+        run("evaluate", *what, "C=0.01", "baselines=[random]", "seeds=1", f"out={SCORES}")
+    show_probe(Probe.of(Scores.load(ROOT / SCORES)))
+
+
+def tell_story() -> None:
+    """Put the whole on one page."""
+    made = [RunFolder(ROOT / RUN).last, RunFolder(ROOT / RUN).validation, ROOT / SCORES / SCORES_NAME]
+    page = ROOT / PAGE
+    if not page.is_file() or page.stat().st_mtime <= max(path.stat().st_mtime for path in made):
+        write_story(page, shards=ROOT / SHARDS, run=ROOT / RUN, scores=ROOT / SCORES, head=HEAD, origin=SYNTHETIC)
+    print(f"{PAGE}: {page.stat().st_size / 1e6:.1f} MB")
+
+
+STEPS: list[Callable[[], None]] = [
+    render_videos,
+    label_videos,
+    check_shards,
+    train_student,
+    probe_student,
+    tell_story,
+]
+
+
+def write_recordings() -> None:
+    """The videos as a benchmark: a CSV file with path (from the file itself), label and split."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(("path", "label", "split"))
+    for video in sorted((ROOT / VIDEOS).glob("*/*.mp4")):
+        path = video.relative_to(ROOT / VIDEOS).as_posix()
+        is_held_out = split_of(key_of(path), CORPUS.validation_share, CORPUS.split_seed) == "validation"
+        place = Path(os.path.relpath(video, (ROOT / RECORDINGS).parent)).as_posix()
+        writer.writerow((place, video.parent.name, "test" if is_held_out else "train"))
+    write_whole(ROOT / RECORDINGS, table.getvalue().encode())
+
+
+def is_probed(checkpoint: Path) -> bool:
+    """Whether the scores are there and of these very weights."""
+    if not (ROOT / SCORES / SCORES_NAME).is_file():
+        return False
+    record = Scores.load(ROOT / SCORES).checkpoint
+    return record is not None and record["sha256"] == sha256_of(ROOT / checkpoint)
+
+
+def show_held_out(held_out: HeldOut) -> None:
+    """The distances from the teacher, video by video."""
+    table = Table(title=f"Held-out videos after step {held_out.step}: KL from the teacher, in nats")
+    table.add_column("video")
+    for column in ("clips", "student", "mean posterior", "uniform"):
+        table.add_column(column, justify="right")
+
+    def add(title: str, distance: Distance) -> None:
+        numbers = (f"{value:.2f}" for value in (distance.student, distance.mean, distance.uniform))
+        table.add_row(title, str(distance.clips), *numbers)
+
+    for video in held_out.videos:
+        add(video.video, video)
+    table.add_section()
+    add("mean over clips", held_out.total)
+    show(table)
+    print(held_out.verdict)
+
+
+def show_probe(probe: Probe) -> None:
+    """Accuracies beside chance."""
+    table = Table(title=f"{probe.student.recordings} held-out recordings, {len(probe.classes)} photographs")
+    table.add_column("features")
+    table.add_column("accuracy", justify="right")
+    table.add_column("95 % interval", justify="right")
+    titles = ["the student", *(f"random network, seed {score.seed}" for score in probe.random)]
+    for title, score in zip(titles, [probe.student, *probe.random], strict=True):
+        low, high = score.interval
+        table.add_row(title, f"{score.accuracy:.0%}", f"{low:.0%} to {high:.0%}")
+    table.add_row("chance", f"{probe.chance:.0%}", "")
+    show(table)
+    print(probe.verdict)
+
+
+def show(table: Table) -> None:
+    # No markup: a video may be called [bold].
+    Console(markup=False, highlight=False).print(table)
+
+
+def run(module: str, *arguments: str) -> None:
+    """Run a command of this project as a user would; a failure ends the demo with the command's own exit status."""
+    print("$ python -m", module, *arguments, flush=True)
+    status = subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, check=False).returncode
+    if status:
+        sys.exit(status)
+
+
+def main() -> None:
+    began = time.monotonic()
+    for number, step in enumerate(STEPS, start=1):
+        print(f"\n[{number}/{len(STEPS)}] {(step.__doc__ or '').strip()}", flush=True)
+        step()
+    print(f"\nDone in {time.monotonic() - began:.0f} s. {SYNTHETIC}")
+    print(f"The whole story on one page, for a browser: {PAGE}")

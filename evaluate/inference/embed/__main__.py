@@ -1,0 +1,7 @@
+"""`python -m evaluate.inference.embed a.wav b.mp4 layer=pool5 checkpoint=... out=features.npz`: their features."""
+
+from evaluate.inference.embed.run import EmbedSettings, run
+from shards.cli.command import command
+
+if __name__ == "__main__":
+    command(EmbedSettings, "embed", run, words="files")

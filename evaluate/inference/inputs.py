@@ -1,0 +1,47 @@
+"""The sounds a user names: files, folders of them, lists of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from evaluate.benchmarks.layouts import SOUND_SUFFIXES
+from pipeline.videos.listing import MEDIA_SUFFIXES
+from shards.format.manifest import ContractError
+
+LIST_SUFFIX = ".txt"  # a path on each line, from the list's own folder
+
+
+def find_sounds(given: Sequence[Path]) -> list[Path]:
+    """Each once, in the order given; of a folder, all sounds and videos in it and below it, sorted by path.
+
+    A file is taken whatever it is called. Raises ContractError for what is not there, and where nothing is found.
+    """
+    found = list(dict.fromkeys(path for each in given for path in _sounds_of(each)))
+    if not found:
+        raise ContractError(f"no sound or video in {', '.join(map(str, given))}: give files, a folder or a .txt list")
+    return found
+
+
+def _sounds_of(given: Path) -> Iterator[Path]:
+    if given.is_dir():
+        suffixes = {*SOUND_SUFFIXES, *MEDIA_SUFFIXES}
+        yield from (path for path in sorted(_below(given)) if path.suffix.lower() in suffixes and path.is_file())
+    elif given.suffix.lower() == LIST_SUFFIX and given.is_file():
+        with open(given, encoding="utf-8", errors="surrogateescape") as stream:
+            yield from (given.parent / line.rstrip("\r\n") for line in stream if line.strip())
+    elif given.exists():
+        yield given
+    else:
+        raise ContractError(f"there is no file or folder {given}")
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Files of a folder and those below it, hidden ones left out."""
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            yield from _below(path)
+        else:
+            yield path

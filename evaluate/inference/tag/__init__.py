@@ -1,0 +1,4 @@
+"""Tags: what is in a sound, as the names of a student's heads over time.
+
+Run as `python -m evaluate.inference.tag FILE... checkpoint=...`.
+"""

@@ -1,0 +1,7 @@
+"""`python -m evaluate.inference.tag a.wav b.mp4 checkpoint=... top=5`: what is in these sounds?"""
+
+from evaluate.inference.tag.run import TagSettings, run
+from shards.cli.command import command
+
+if __name__ == "__main__":
+    command(TagSettings, "tag", run, words="files")

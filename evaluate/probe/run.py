@@ -1,0 +1,128 @@
+"""`make eval-esc50` and its like: a checkpoint's features on a benchmark, the baselines asked for beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from evaluate.benchmarks.benchmark import BenchmarkSpec
+from evaluate.benchmarks.layouts import load_benchmark
+from evaluate.benchmarks.recordings import Sounds
+from evaluate.model import Subject
+from evaluate.probe.classifiers import GRID, LinearSVM
+from evaluate.probe.crossvalidation import Classifier, Source, evaluate_folds
+from evaluate.probe.features import Extractor
+from evaluate.probe.forest import RandomForest, ScaledSVM
+from evaluate.probe.mfcc import describe
+from evaluate.probe.scores import Score, Scores
+from evaluate.probe.untrained import Birth, untrained_source
+from shards.format.clip import ClipSpec
+from train.device.device import require_device
+from train.model.layers import StudentSpec
+
+
+@dataclass
+class EvaluateSettings:
+    """conf/evaluate.yaml. Sample rate and layers come with the checkpoint; they are no settings."""
+
+    benchmark: BenchmarkSpec
+    root: Path
+    student: StudentSpec
+    checkpoint: Path | None = None
+    layer: str | None = None
+    layers: list[str] = field(default_factory=lambda: ["pool5"])
+    C: float | None = None
+    grid: list[float] = field(default_factory=lambda: list(GRID))
+    windows: Literal["features", "waveform"] = "features"
+    baselines: list[Literal["random", "mfcc", "forest"]] = field(default_factory=list)
+    seeds: int = 3
+    folds: list[str] = field(default_factory=list)
+    device: str = "cpu"
+    cache: Path = Path("outputs/cache")
+    out: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.checkpoint is None and not self.baselines:
+            raise ValueError("there is nothing to evaluate: give checkpoint=... or baselines=[random,mfcc,forest]")
+        if min([self.C or 1.0, *self.grid]) <= 0 or not self.grid:
+            raise ValueError(f"C and grid must be above 0, not C={self.C} and grid={self.grid}")
+        if self.layer is not None:
+            self.layers = [self.layer]
+
+    @property
+    def svm(self) -> LinearSVM:
+        return LinearSVM(self.C, tuple(self.grid))
+
+
+def run(settings: EvaluateSettings) -> None:
+    """Print every number as it comes and write scores.json."""
+    scores = evaluate(settings)
+    out = settings.out or Path("outputs/scores") / f"{scores.benchmark}-{scores.name}"
+    print(f"{scores.save(out)}: {len(scores.scores)} scores on {scores.benchmark}")
+
+
+def evaluate(settings: EvaluateSettings) -> Scores:
+    """All scores asked for, printed as they come. Raises ContractError, if possible before any sound is read."""
+    require_device(settings.device)
+    benchmark = load_benchmark(settings.benchmark, settings.root)
+    if settings.folds:
+        benchmark = benchmark.restricted(settings.folds)
+    subject = None if settings.checkpoint is None else Subject.load(settings.checkpoint, settings.device)
+    if subject is not None:
+        subject.require_unseen(benchmark)
+    clip = ClipSpec() if subject is None else subject.checkpoint.clip
+    sounds = Sounds(benchmark, clip.sample_rate)
+    scores: list[Score] = []
+    for source, classifier in _sources(settings, sounds, subject):
+        for score in evaluate_folds(benchmark, source, classifier, _by_layer(settings, subject)):
+            print(score, flush=True)
+            scores.append(score)
+    record = None if subject is None else subject.record
+    return Scores(benchmark.spec.name, sounds.sha256, list(benchmark.classes), record, scores)
+
+
+def _sources(
+    settings: EvaluateSettings, sounds: Sounds, subject: Subject | None
+) -> Iterator[tuple[Source, Classifier]]:
+    """The checkpoint's features, then the baselines asked for, each with its classifier."""
+    if subject is not None:
+        yield subject_source(subject, sounds, settings), settings.svm
+    if "random" in settings.baselines:
+        for seed in range(settings.seeds):
+            hearing = {"windows": settings.windows, "device": settings.device}
+            yield untrained_source(_birth(settings, subject, seed), sounds, settings.layers, **hearing), settings.svm
+    if "mfcc" in settings.baselines or "forest" in settings.baselines:
+        described = {"": describe(sounds)}
+        mfcc = Source("MFCC statistics", lambda split: described)
+        if "mfcc" in settings.baselines:
+            yield mfcc, ScaledSVM(settings.svm)
+        if "forest" in settings.baselines:
+            yield mfcc, RandomForest()
+
+
+def _by_layer(settings: EvaluateSettings, subject: Subject | None) -> dict[str, Classifier]:
+    """Log posteriors have one large direction in common, in which liblinear gets lost: they are scaled first.
+
+    On ESC-10, conv8 of the published weights comes to 56 % as it is and to 89 % scaled.
+    """
+    spec = settings.student if subject is None else subject.checkpoint.spec
+    return {spec.output.name: ScaledSVM(settings.svm)}
+
+
+def _birth(settings: EvaluateSettings, subject: Subject | None, seed: int) -> Birth:
+    """The untrained sibling of the network under evaluation; where there is none, of `student`."""
+    if subject is None:
+        return Birth(settings.student, {"objects": 1}, seed)
+    return Birth(subject.checkpoint.spec, subject.checkpoint.heads, seed)
+
+
+def subject_source(subject: Subject, sounds: Sounds, settings: EvaluateSettings) -> Source:
+    """The layers' windows, heard once: they are the same for every split."""
+    extractor = Extractor(
+        subject.network, subject.sha256, settings.cache / "features", settings.windows, settings.device
+    )
+    windows = extractor.extract(sounds, settings.layers)
+    cut = {"cut": settings.windows, "seconds": sounds.benchmark.spec.window_seconds}
+    return Source("checkpoint", lambda split: windows, windows=cut)

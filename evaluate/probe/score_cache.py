@@ -1,0 +1,51 @@
+"""Scores that were made before: looked up by everything that decides them, so that pages are redrawn in seconds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from importlib.metadata import version
+
+from evaluate.benchmarks.layouts import load_benchmark
+from evaluate.benchmarks.recordings import Sounds
+from evaluate.probe.run import EvaluateSettings, evaluate
+from evaluate.probe.scores import FORMAT, LIBRARIES, NAME, Scores
+from shards.format.clip import ClipSpec
+from shards.format.sidefile import sha256_of
+
+PLACES = (
+    "benchmark",
+    "root",
+    "student",
+    "checkpoint",
+    "layer",
+    "device",
+    "cache",
+    "out",
+)  # settings that decide no number
+
+
+def remembered(settings: EvaluateSettings) -> Scores:
+    """As `evaluate`, but once for each combination of data, weights, settings and library versions."""
+    folder = settings.cache / "scores" / _key(settings)
+    if (folder / NAME).is_file():
+        return Scores.load(folder)
+    scores = evaluate(settings)
+    scores.save(folder)
+    return scores
+
+
+def _key(settings: EvaluateSettings) -> str:
+    benchmark = load_benchmark(settings.benchmark, settings.root)
+    facts = {
+        "format": FORMAT,
+        "benchmark": asdict(benchmark.spec),
+        # The rate goes with the checkpoint; any one will do to know the files by.
+        "data": Sounds(benchmark, ClipSpec().sample_rate).sha256,
+        "checkpoint": None if settings.checkpoint is None else sha256_of(settings.checkpoint),
+        "student": None if settings.checkpoint is not None else asdict(settings.student),
+        "settings": {name: value for name, value in asdict(settings).items() if name not in PLACES},
+        "versions": {name: version(name) for name in LIBRARIES},
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]

@@ -1,0 +1,118 @@
+"""What an evaluation says: accuracy with its interval, per fold, per class, the confusions; `scores.json` keeps it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluate.benchmarks.benchmark import Benchmark
+from shards.format.manifest import ContractError, write_whole
+
+FORMAT = 1
+NAME = "scores.json"
+LIBRARIES = ("av", "numpy", "scikit-learn", "torch")  # whose versions can change a number
+Z95 = 1.959963984540054  # of the normal distribution, two-sided
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number of a table and what lies behind it. `confusion[true][said]` counts recordings."""
+
+    benchmark: str
+    features: str  # checkpoint | random | mfcc | ...
+    classifier: str
+    layer: str | None
+    seed: int | None
+    accuracy: float
+    interval: tuple[float, float]  # 95 %, Wilson
+    per_fold: dict[str, float]
+    per_class: dict[str, float]
+    confusion: list[list[int]]
+    C: dict[str, float | None]  # tested fold -> the one used
+    converged: bool
+    windows: dict[str, Any]  # how they were cut, how many, how large
+    seconds: float  # that classifiers took
+
+    @property
+    def recordings(self) -> int:
+        return sum(map(sum, self.confusion))
+
+    def __str__(self) -> str:
+        what = " ".join(part for part in (self.features, self.layer, self.classifier) if part)
+        seed = "" if self.seed is None else f", seed {self.seed}"
+        low, high = self.interval
+        return f"{what}{seed}: {self.accuracy:.1%} of {self.recordings} ({low:.1%} to {high:.1%})"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All numbers of one run, with the artifacts they were made of."""
+
+    benchmark: str
+    data_sha256: str
+    classes: list[str]
+    checkpoint: dict[str, Any] | None  # file, sha256, student, teachers, clips and steps trained
+    scores: list[Score]
+    versions: dict[str, str] = field(default_factory=lambda: {name: version(name) for name in LIBRARIES})
+    format: int = FORMAT
+
+    @property
+    def name(self) -> str:
+        """Of the network, short and unique, for a folder of scores."""
+        return (
+            "baselines" if self.checkpoint is None else f"{self.checkpoint['student']}-{self.checkpoint['sha256'][:8]}"
+        )
+
+    def save(self, folder: Path) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / NAME, json.dumps(asdict(self), indent=1).encode())
+        return folder / NAME
+
+    @classmethod
+    def load(cls, folder: Path) -> Scores:
+        """Raises ContractError where there are none, or some of another format."""
+        path = folder / NAME
+        if not path.is_file():
+            raise ContractError(f"{folder} holds no {NAME}: `python -m evaluate ... out={folder}` writes it")
+        try:
+            fields = json.loads(path.read_bytes())
+            if fields["format"] != FORMAT:
+                raise ContractError(
+                    f"{path} has format {fields['format']}, this program reads {FORMAT}: evaluate again"
+                )
+            scores = [Score(**{**score, "interval": tuple(score["interval"])}) for score in fields["scores"]]
+            return cls(**{**fields, "scores": scores})
+        except (ValueError, TypeError, KeyError) as error:
+            raise ContractError(f"{path} is not a file of scores: {error}") from None
+
+
+def confusion_of(labels: NDArray[np.int64], said: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """(classes, classes): recordings of class [row] that were said to be of class [column]."""
+    counts = np.zeros((classes, classes), np.int64)
+    np.add.at(counts, (labels, said), 1)
+    return counts
+
+
+def accuracy_by_class(benchmark: Benchmark, confusion: NDArray[np.int64]) -> dict[str, float]:
+    """{class: share of its tested recordings named rightly}; a class without any is left out."""
+    tested = confusion.sum(axis=1)
+    return {
+        name: float(confusion[index, index] / tested[index])
+        for index, name in enumerate(benchmark.classes)
+        if tested[index]
+    }
+
+
+def wilson(right: int, total: int) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson 1927): with few recordings it stays inside 0 and 1."""
+    share, weight = right / total, Z95**2 / total
+    centre = (share + weight / 2) / (1 + weight)
+    spread = Z95 / (1 + weight) * math.sqrt(share * (1 - share) / total + weight / (4 * total))
+    return max(0.0, centre - spread), min(1.0, centre + spread)

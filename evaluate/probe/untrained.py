@@ -1,0 +1,62 @@
+"""The baseline of a network that learned nothing: random weights, batch-norm statistics of the training recordings.
+
+Read a trained student against this and not against chance: random convolutions are no bad features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from evaluate.benchmarks.benchmark import Split
+from evaluate.benchmarks.recordings import Sounds
+from evaluate.probe.crossvalidation import Source
+from evaluate.probe.features import Extractor, batches
+from evaluate.probe.windows import Windows
+from train.checkpoint.checkpoint import build
+from train.model.layers import StudentSpec
+from train.model.student import Trunk, scaled
+
+# Minutes of sound fix means and variances well enough: the deepest layer still has hundreds of values a channel.
+STATISTICS_RECORDINGS = 100
+
+
+@dataclass(frozen=True)
+class Birth:
+    """What decides a network before it learns. `heads` (head -> classes) only matter to its output layer."""
+
+    spec: StudentSpec
+    heads: dict[str, int]
+    seed: int
+
+
+def untrained_source(
+    birth: Birth, sounds: Sounds, layers: Sequence[str], *, windows: str = "features", device: str = "cpu"
+) -> Source:
+    """Features of a network as it is born, normalised anew for every split."""
+
+    def of(split: Split) -> dict[str, Windows]:
+        network = normalised(birth, sounds, split.train, device)
+        return Extractor(network, None, Path(), windows, device).extract(sounds, layers)
+
+    return Source("random network", of, birth.seed, {"cut": windows})
+
+
+def normalised(birth: Birth, sounds: Sounds, train: NDArray[np.int64], device: str = "cpu") -> Trunk:
+    """A network of random weights in eval mode, its statistics the mean over batches of training recordings."""
+    network = build(birth.spec, birth.heads, sample_rate=sounds.sample_rate, seed=birth.seed).to(device).train()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d):
+            module.momentum = None  # the plain mean over batches
+    step = max(1, len(train) // STATISTICS_RECORDINGS)
+    with torch.no_grad():
+        for batch in batches(sounds, train[::step].tolist()):
+            waveforms = np.stack([sounds.repeated(index) for index in batch])
+            network.features(scaled(torch.from_numpy(waveforms).to(device)), list(network.blocks)[-1:])
+    return network.eval()

@@ -1,4 +1,0 @@
-"""Tags: what is in a sound, as the names of a student's heads over time.
-
-Run as `python -m evaluate.tag FILE... checkpoint=...`.
-"""

@@ -1,7 +1,0 @@
-"""`python -m evaluate.tag a.wav b.mp4 checkpoint=... top=5`: what is in these sounds?"""
-
-from evaluate.tag.run import TagSettings, run
-from shards.command import command
-
-if __name__ == "__main__":
-    command(TagSettings, "tag", run, words="files")

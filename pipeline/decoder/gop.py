@@ -1,0 +1,114 @@
+"""Groups of pictures: a video stream's packets, held undecoded until it is certain which of them a group shows."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+from shards.media.file import AnyPacket
+
+MAX_HELD_PACKETS = 4096
+MAX_HELD_BYTES = 64 * 2**20
+REORDER_PACKETS = 64  # no codec shows a frame before one that comes so many packets later
+
+
+@dataclass(slots=True)
+class Held:
+    """A packet, and the seconds of the media's timeline at which its frame is shown and at which that ends."""
+
+    packet: AnyPacket
+    begin: float
+    end: float
+    key: bool
+    hidden: bool  # decoded for others' sake only, by an edit list
+
+
+@dataclass(frozen=True)
+class Group:
+    """A key frame and what follows it in decoding order up to the next one; or a part of that, where it is very long.
+
+    In an open group the pictures that stand directly behind the next key frame are shown before it. They belong to this
+    group's time and are decoded after it: `after` holds that key frame and them.
+    """
+
+    key: Held
+    packets: list[Held]
+    after: list[Held]
+    until: float  # seconds; what is shown from then on belongs to the next group
+    first: bool = True  # nothing of this group was given out before
+    last: bool = True  # nothing of it is to follow
+
+    def shown(self) -> list[Held]:
+        """Its pictures in the order of display."""
+        pictures = [held for held in [*self.packets, *self.after[1:]] if not held.hidden]
+        return sorted(pictures, key=lambda held: held.begin)
+
+
+class Groups:
+    """Sorts packets into groups. One is complete when the first packet comes that is shown after the next key frame.
+
+    No more than a fixed number of packets and bytes is held: a longer group is given out in parts.
+    """
+
+    def __init__(self) -> None:
+        self._key: Held | None = None
+        self._packets: list[Held] = []
+        self._bytes = 0
+        self._after: list[Held] = []
+        self._first = True
+
+    def push(self, held: Held) -> list[Group]:
+        """Takes the next packet, the first of all being a key frame; gives the groups that it completes."""
+        complete: list[Group] = []
+        if held.key and self._key is not None:
+            if self._after:
+                complete.append(self._complete())
+            self._after = [held]
+        elif self._after and held.begin < self._after[0].begin:
+            self._after.append(held)
+        else:
+            if self._after:
+                complete.append(self._complete())
+            self._key = self._key or held
+            self._packets.append(held)
+            self._bytes += held.packet.size
+            if len(self._packets) > MAX_HELD_PACKETS or self._bytes > MAX_HELD_BYTES:
+                complete.append(self._part())
+        return complete
+
+    def finish(self) -> list[Group]:
+        """The groups that are left at the stream's end."""
+        complete = [self._complete()] if self._after else []
+        if self._key is not None:
+            complete.append(Group(self._key, self._packets, [], math.inf, first=self._first))
+        return complete
+
+    def release(self) -> list[Held]:
+        """All packets still held, in decoding order, for a reader that gives up on groups."""
+        held = [*self._packets, *self._after]
+        self._packets, self._after = [], []
+        return held
+
+    def _complete(self) -> Group:
+        """This group. The next one goes on without the leading pictures, which nothing behind them refers to."""
+        assert self._key is not None
+        group = Group(self._key, self._packets, self._after, self._after[0].begin, first=self._first)
+        self._key = self._after[0]
+        self._packets, self._after, self._first = [self._key], [], True
+        self._bytes = self._key.packet.size
+        return group
+
+    def _part(self) -> Group:
+        """All but the latest packets, cut where everything behind the cut is shown after everything in front of it."""
+        assert self._key is not None
+        begins = [held.begin for held in self._packets]
+        earliest_from = list(itertools.accumulate(reversed(begins), min))[::-1]
+        latest_before = list(itertools.accumulate(begins, max))
+        latest_cut = len(begins) - REORDER_PACKETS
+        clean = (cut for cut in range(latest_cut, 0, -1) if latest_before[cut - 1] < earliest_from[cut])
+        cut = next(clean, latest_cut)
+        packets, self._packets = self._packets[:cut], self._packets[cut:]
+        part = Group(self._key, packets, [], earliest_from[cut], first=self._first, last=False)
+        self._bytes, self._first = sum(held.packet.size for held in self._packets), False
+        return part

@@ -1,0 +1,29 @@
+"""How a video is read: which frame stands for a time, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shards.media.file import MAX_PIXELS
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The conf block `reading`.
+
+    sampling: `exact` takes the frame displayed at the time asked for; `keyframe` the nearest key frame, however far,
+    and decodes no other; `tolerance` the nearest key frame if it lies within `tolerance` seconds, else the exact one.
+    Streams without presentation times (AVI) are read exactly in any case.
+    """
+
+    sampling: str = "exact"
+    tolerance: float = 0.5  # seconds
+    min_seconds: float = 1.0  # of sound and picture together
+    max_pixels: int = MAX_PIXELS  # of a frame
+    max_gigabytes: float = 16.0  # of a video that is fetched from a URL
+
+    def __post_init__(self) -> None:
+        if self.sampling not in ("exact", "tolerance", "keyframe"):
+            raise ValueError(f"reading.sampling is exact, tolerance or keyframe, not {self.sampling!r}")
+        if self.tolerance < 0 or self.min_seconds <= 0 or self.max_pixels < 1 or self.max_gigabytes <= 0:
+            raise ValueError(f"reading needs tolerance >= 0, and its other numbers above 0, not {self}")

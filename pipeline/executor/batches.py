@@ -1,0 +1,45 @@
+"""Where one teacher batch ends and the next begins, which decides bytes: the order of a sum depends on its batch."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Generic
+
+from pipeline.executor.job import Clip, Job, Place
+
+
+class Batches(Generic[Place]):
+    """Cuts the clips of videos, added in plan order, into batches of `size`; none spans two shards."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._jobs: deque[Job[Place]] = deque()  # those that may still give clips to a batch
+        self._batch: list[Clip[Place]] = []  # being filled
+        self._shard = ""
+
+    def add(self, job: Job[Place]) -> None:
+        self._jobs.append(job)
+
+    def cut(self, upcoming_shard: str | None) -> Iterator[list[Clip[Place]]]:
+        """The batches that are full by now, and the last of a shard whose videos have all been added and decoded."""
+        while self._jobs:
+            job = self._jobs[0]
+            if job.task.shard != self._shard:
+                yield from self._close()
+                self._shard = job.task.shard
+            for clip in job.clips[job.batched :]:
+                self._batch.append(clip)
+                if len(self._batch) == self._size:
+                    yield from self._close()
+            job.batched = len(job.clips)
+            if job.summary is None:
+                return
+            self._jobs.popleft()
+        if upcoming_shard != self._shard:
+            yield from self._close()
+
+    def _close(self) -> Iterator[list[Clip[Place]]]:
+        if self._batch:
+            yield self._batch
+        self._batch = []

@@ -1,0 +1,139 @@
+"""The executor on a cluster: the driver keeps a bounded number of shard tasks under way, and starts the teachers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, TypeVar
+
+from pipeline.executor.cluster.session import connected, imported
+from pipeline.executor.cluster.workers import TeacherActor, Work
+from pipeline.executor.decode_task import Task
+from pipeline.executor.job import Outcome, Tell, Write
+from pipeline.executor.teacher_worker import Labelling
+from shards.format.manifest import ContractError
+from shards.format.sidefile import SideFile
+
+if TYPE_CHECKING:
+    from pipeline.executor.cluster.settings import RaySettings
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Deal:
+    """How the cluster's CPUs and GPUs are dealt out."""
+
+    device: str
+    teachers: int
+    shards: int  # under way at once
+
+    @classmethod
+    def of(cls, ray: RaySettings, *, device: str, teachers: int, cpus: float, gpus: float) -> Deal:
+        """`teachers` is 0 for as many as the GPUs hold, or one for each two CPUs. Raises ContractError."""
+        if device == "auto":
+            device = "cuda" if gpus else "cpu"
+        room = int(gpus) * int(1 / ray.gpus_per_teacher) if device == "cuda" else int(cpus)
+        if device == "cuda" and not room:
+            raise ContractError(f"device={device}, but the Ray cluster has no CUDA device: use device=cpu")
+        teachers = teachers or (room if device == "cuda" else max(1, int(cpus) // 2))
+        if teachers > room:
+            raise ContractError(
+                f"teacher_processes={teachers}, but the Ray cluster has room for {room} on its "
+                f"{gpus:g} GPUs and {cpus:g} CPUs: give teacher_processes a smaller value"
+            )
+        decoders = int((cpus - teachers * ray.cpus_per_teacher) / ray.cpus_per_decoder)
+        if decoders < 1:
+            raise ContractError(
+                f"the Ray cluster has {cpus:g} CPUs: {teachers} teachers with ray.cpus_per_teacher="
+                f"{ray.cpus_per_teacher:g} leave no room for a decoder with ray.cpus_per_decoder="
+                f"{ray.cpus_per_decoder:g}; give teacher_processes or either share a smaller value"
+            )
+        return cls(device, teachers, ray.shards or max(2, -(-decoders // 4)))
+
+
+class ClusterExecutor:
+    """Labels shards on a cluster. Use as a context."""
+
+    def __init__(
+        self, work: Work, labelling: Labelling, settings: RaySettings, *, device: str, teachers: int, cpus: int
+    ) -> None:
+        self._work, self._labelling, self._settings = work, labelling, settings
+        self._device, self._wanted, self._cpus = device, teachers, cpus
+        self._stack = ExitStack()
+
+    def __enter__(self) -> ClusterExecutor:
+        with ExitStack() as stack:
+            stack.enter_context(connected(self._settings.address, self._cpus))
+            self._start_teachers()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _start_teachers(self) -> None:
+        ray, settings = imported(), self._settings
+        there = ray.cluster_resources()
+        cpus, gpus = there.get("CPU", 0.0), there.get("GPU", 0.0)
+        self._deal = Deal.of(settings, device=self._device, teachers=self._wanted, cpus=cpus, gpus=gpus)
+        from pipeline.executor.cluster.shard import RETRIES
+
+        # A teacher that dies is always started again; a batch that keeps killing it ends the run.
+        actor = ray.remote(
+            num_cpus=settings.cpus_per_teacher,
+            num_gpus=settings.gpus_per_teacher if self._deal.device.startswith("cuda") else 0,
+            max_restarts=-1,
+            max_task_retries=RETRIES,
+        )(TeacherActor)
+        arguments = (self._labelling, self._deal.device, self._work.home)
+        self._teachers = [actor.remote(*arguments) for _ in range(self._deal.teachers)]
+        for loaded in [teacher.ready.remote().future() for teacher in self._teachers]:
+            result_of(loaded)
+
+    def shards(self, tasks: Iterable[Task], write: Write, tell: Tell) -> Iterator[SideFile]:
+        """Have each shard written on the cluster; `tell` hears of its videos when it stands."""
+        from pipeline.executor.cluster.shard import RETRIES, make_shard
+
+        ray = imported()
+        make = ray.remote(num_cpus=0, max_retries=RETRIES, scheduling_strategy="SPREAD")(make_shard)
+        upcoming = (list(members) for _, members in groupby(tasks, key=lambda task: task.shard))
+        under_way: set[Future[tuple[SideFile, list[Outcome]]]] = set()
+        while True:
+            while len(under_way) < self._deal.shards and (members := next(upcoming, None)):
+                under_way.add(make.remote(members, self._work, self._teachers, write).future())
+            if not under_way:
+                return
+            ready, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+            for future in ready:
+                side, outcomes = result_of(future)
+                for outcome in outcomes:
+                    tell(outcome)
+                yield side
+
+
+def result_of(future: Future[Result]) -> Result:
+    """What a task returned. Raises what it raised, or ContractError for what befell the cluster.
+
+    Futures are waited for, and not Ray's own references: a signal's exception passes through them.
+    """
+    ray = imported()
+    try:
+        return future.result()
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        while isinstance(cause, ray.exceptions.RayTaskError):  # a task that another task waited for
+            cause = cause.cause
+        if isinstance(cause, ray.exceptions.RayError):
+            raise ContractError(failure(cause)) from None
+        raise cause from None
+    except ray.exceptions.RayError as error:
+        raise ContractError(failure(error)) from None
+
+
+def failure(error: Exception) -> str:
+    said = " ".join(str(error).split())[:300]
+    return f"the Ray cluster gave up: {type(error).__name__}: {said}. Finished shards stay; the same command goes on"

@@ -1,0 +1,107 @@
+"""How much of this machine a run of stage one may use. None of it is recorded with the shards."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from pipeline.decoder.reader import Reading
+from pipeline.executor.cluster.executor import ClusterExecutor
+from pipeline.executor.cluster.settings import RaySettings
+from pipeline.executor.cluster.workers import Work
+from pipeline.executor.decode_task import Decoding
+from pipeline.executor.local import Executor, Machine
+from pipeline.executor.teacher_worker import Labelling
+from pipeline.teachers.teacher import TeacherSet, TeacherSpec
+from shards.format.clip import ClipSpec
+from shards.format.manifest import ContractError, TeacherCard
+
+
+@dataclass
+class Resources:
+    """Settings shared by every command of stage one that decodes and labels."""
+
+    executor: Literal["local", "ray"] = "local"
+    device: str = "auto"  # auto: every GPU there is, else the CPU
+    precision: str = "auto"  # auto: bfloat16 where the device gains by it, else float32
+    decoders: int = 0  # decode processes; 0: one for each core
+    teacher_processes: int = 0  # 0: one for each GPU, or for each two cores of a CPU
+    batch_clips: int = 8
+    slots: int = 0  # decoded clips in shared memory; 0: four batches and two for each decoder
+    stall_seconds: float = 60.0
+    memory_gigabytes: float = 4.0  # that a decode process may take for one video
+    ray: RaySettings = field(default_factory=RaySettings)
+
+    def start(
+        self,
+        *,
+        root: str,
+        spool: Path,
+        clip: ClipSpec,
+        heads: dict[str, tuple[TeacherSpec, TeacherCard]],
+        reading: Reading,
+        keep_frames: bool,
+    ) -> Executor | ClusterExecutor:
+        """Start the processes. Raises ContractError where the machine has not what the settings ask for."""
+        views = list(dict.fromkeys(spec.input_transform.view for spec, _ in heads.values()))
+        decoding = Decoding(root, spool, clip, views, reading, keep_frames, self.memory_gigabytes)
+        labelling = Labelling(heads, views, clip.frames, self.precision, threads=1)
+        if self.executor == "ray":
+            return self._on_ray(decoding, labelling)
+        decoders = self.decoders or _cores()
+        machine = Machine(
+            devices=self._devices(),
+            decoders=decoders,
+            slots=max(self.slots or 4 * self.batch_clips + 2 * decoders, self.batch_clips),
+            batch_clips=self.batch_clips,
+            stall_seconds=self.stall_seconds,
+        )
+        return Executor(decoding, labelling, machine)
+
+    def _on_ray(self, decoding: Decoding, labelling: Labelling) -> ClusterExecutor:
+        for name in ("decoders", "slots"):
+            if getattr(self, name):
+                raise ContractError(
+                    f"{name}={getattr(self, name)} is of executor=local; with executor=ray the cluster's CPUs and "
+                    "ray.cpus_per_decoder decide how many videos are decoded at once, ray.clips how many clips wait"
+                )
+        work = Work(
+            home=Path.cwd(),
+            decoding=decoding,
+            stall_seconds=self.stall_seconds,
+            cpus_per_decoder=self.ray.cpus_per_decoder,
+            batch_clips=self.batch_clips,
+            videos=self.ray.videos,
+            clips=self.ray.clips,
+        )
+        return ClusterExecutor(
+            work, labelling, self.ray, device=self.device, teachers=self.teacher_processes, cpus=_cores()
+        )
+
+    def _devices(self) -> list[str]:
+        """One entry a teacher process."""
+        gpus = torch.cuda.device_count()
+        if self.device == "auto":
+            kinds = [f"cuda:{index}" for index in range(gpus)] or ["cpu"]
+        elif self.device == "cuda":
+            kinds = [f"cuda:{index}" for index in range(gpus)]
+        else:
+            kinds = [self.device]
+        if not kinds or (kinds[0].startswith("cuda") and not gpus):
+            raise ContractError(f"device={self.device}, but this machine has no CUDA device: use device=cpu")
+        # One thread each: several small processes keep more of a CPU busy than one with many threads.
+        wanted = self.teacher_processes or (max(1, _cores() // 2) if kinds == ["cpu"] else len(kinds))
+        return [kinds[index % len(kinds)] for index in range(wanted)]
+
+
+def heads_of(teachers: TeacherSet, cards: dict[str, TeacherCard]) -> dict[str, tuple[TeacherSpec, TeacherCard]]:
+    return {head: (spec, cards[head]) for head, spec in teachers.active.items()}
+
+
+def _cores() -> int:
+    """Cores this process may run on, which in a container or a batch job are fewer than the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

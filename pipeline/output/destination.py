@@ -1,0 +1,159 @@
+"""Where shards go: a folder, in which they are made; or any fsspec URL, for which they are made in a working folder.
+
+Behind a URL the same holds as in a folder: a side file that is there means that its tar is whole. So the tar is sent
+first and its side file last, and the working folder keeps only what is small: manifest, plan, side files, logs. What
+did not reach the URL is not finished; another machine goes on with nothing but the URL.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from pipeline.output.account import SIDE_FILES, SPOOL
+from pipeline.videos.listing import under
+from pipeline.videos.plan import NAME as PLAN
+from shards.format.manifest import NAME as MANIFEST
+from shards.format.manifest import ContractError, write_whole
+from shards.format.sidefile import SideFile, sha256_of
+from shards.storage import file_system, is_remote, network_errors
+
+ATTEMPTS = 3
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Output:
+    """`location` as it was asked for; all work is done in `folder`, the same place unless the location is a URL."""
+
+    location: str
+    folder: Path
+
+    @classmethod
+    def at(cls, location: str, work: Path) -> Output:
+        """`work`: where working folders are, each known by its URL. Raises ContractError for a URL of no known kind."""
+        if not is_remote(location):
+            return cls(location, Path(location).expanduser())
+        file_system(location)
+        name = location.partition("::")[0].rstrip("/").rpartition("/")[2]
+        return cls(location, work / f"{name}-{hashlib.sha256(location.rstrip('/').encode()).hexdigest()[:12]}")
+
+    @property
+    def is_remote(self) -> bool:
+        return is_remote(self.location)
+
+    @property
+    def tars(self) -> str | None:
+        """The URL where the tars are, if they are not in the folder."""
+        return self.location if self.is_remote else None
+
+    def beside(self, path: str) -> Output:
+        """The output that is a folder in this one."""
+        place = under(self.location, path) if self.is_remote else str(self.folder / path)
+        return Output(place, self.folder / path)
+
+    def pull(self) -> None:
+        """Bring the folder up to what is finished. During a turn, before anything is decided by what is there."""
+        if self.is_remote:
+            self._mirror()
+            return
+        for side in self.folder.glob(SIDE_FILES):
+            if not side.with_suffix(".tar").exists():
+                side.unlink()  # it has lost its tar, which is made again
+
+    def seal(self) -> tuple[int, str]:
+        """What the plan is known by: its length and its hash."""
+        plan = self.folder / PLAN
+        return plan.stat().st_size, sha256_of(plan)
+
+    def require_sealed(self, seal: tuple[int, str]) -> None:
+        """Raise ContractError where the plan at a URL is another than ours by now: there, no lock keeps runs apart."""
+        if not self.is_remote:
+            return
+        size, digest = seal
+        with open(self.folder / PLAN, "rb") as stream:
+            found = hashlib.sha256(stream.read(size)).hexdigest()
+        if found != digest:
+            raise ContractError(
+                f"{self.location} has another plan now than this run worked by: two runs with different videos began "
+                "there at once, and their shards are mixed. Delete it, and give each its own shards=..."
+            )
+
+    def clear(self, shards: Iterable[str] | None = None) -> None:
+        """Remove what killed runs left half done: of these shards, or of all, where no other run can be at work."""
+        scraps = list(self.folder.glob("*.partial"))
+        if self.is_remote:  # a tar that is still here did not reach the URL
+            scraps += [path for tar in self.folder.glob("*.tar") for path in (tar.with_suffix(".json"), tar)]
+        if shards is None:
+            scraps += self.folder.glob("teachers/*/*.partial")
+            for place in self.folder.glob(f"{SPOOL}-*"):
+                shutil.rmtree(place, ignore_errors=True)
+        else:
+            mine = set(shards)
+            scraps = [path for path in scraps if path.name.partition(".")[0] in mine]
+        for path in scraps:
+            path.unlink(missing_ok=True)
+
+    def push(self, name: str) -> None:
+        """Send one file of the folder."""
+        if not self.is_remote:
+            return
+        system, target = file_system(under(self.location, name))
+
+        def send() -> None:
+            system.makedirs(target.rpartition("/")[0], exist_ok=True)
+            # Where a file system can, the file gets its name when it is whole.
+            with system.transaction, open(self.folder / name, "rb") as source, system.open(target, "wb") as stream:
+                shutil.copyfileobj(source, stream, 8 * 1024 * 1024)
+
+        self._patiently(send, f"{name} cannot be written")
+
+    def deliver(self, side: SideFile) -> None:
+        """Send a shard that was just made: the tar, then its side file; the tar here is given up."""
+        self.push(f"{side.shard}.tar")
+        self.push(f"{side.shard}.json")
+        if self.is_remote:
+            (self.folder / f"{side.shard}.tar").unlink()
+
+    def _mirror(self) -> None:
+        sizes = self._patiently(self._sizes, "it cannot be listed")
+        finished = {name for name in sizes if name.endswith(".json") and f"{name[:-5]}.tar" in sizes}
+        wanted = finished | ({MANIFEST, PLAN} & sizes.keys())
+        for path in [*self.folder.glob(SIDE_FILES), self.folder / MANIFEST, self.folder / PLAN]:
+            if path.name not in wanted and not path.with_suffix(".tar").exists():  # else it is about to be sent
+                path.unlink(missing_ok=True)
+        for name in sorted(wanted):
+            path = self.folder / name
+            if name not in finished or not path.exists() or path.stat().st_size != sizes[name]:
+                system, source = file_system(under(self.location, name))
+                data = self._patiently(partial(system.cat_file, source), f"{name} cannot be read")
+                write_whole(path, data)
+
+    def _sizes(self) -> dict[str, int]:
+        """Bytes of each file at the URL by its name; none where there is no folder yet."""
+        system, root = file_system(self.location)
+        system.invalidate_cache()
+        try:
+            entries = system.ls(root, detail=True)
+        except FileNotFoundError:
+            return {}
+        return {entry["name"].rstrip("/").rpartition("/")[2]: int(entry["size"] or 0) for entry in entries}
+
+    def _patiently(self, action: Callable[[], Answer], complaint: str) -> Answer:
+        """Up to three times. Raises ContractError with the complaint."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return action()
+            except network_errors() as error:
+                if attempt == ATTEMPTS:
+                    said = f"{type(error).__name__}: {error}"
+                    raise ContractError(f"{self.location}: {complaint} ({ATTEMPTS} tries): {said}") from None
+            time.sleep(attempt)
+        raise AssertionError("unreachable")

@@ -1,0 +1,84 @@
+"""What a run of stage one tells while it works: a live line on a terminal, and a log file beside the shards."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from pipeline.executor.job import Outcome
+from shards.format.sidefile import SideFile
+
+log = logging.getLogger("pipeline")
+
+
+class LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """A full disk is told once, by what cannot do without it, and not by a traceback for each line."""
+
+
+class Progress:
+    """Counts videos, clips, rejects and seconds of media; use as a context."""
+
+    def __init__(self, log_file: Path) -> None:
+        self.rejected = self.clips = 0
+        self.media_seconds = 0.0
+        self.began = time.monotonic()
+        console = Console(stderr=True)
+        counts = TextColumn(
+            "{task.fields[clips]} clips, {task.fields[rejected]} rejected, {task.fields[speed]:.1f} s/s"
+        )
+        self._bar = Bar(
+            TextColumn("videos"), BarColumn(), MofNCompleteColumn(), counts, TimeRemainingColumn(), console=console
+        )
+        self._task = self._bar.add_task("videos", total=None, clips=0, rejected=0, speed=0.0, visible=False)
+        self._file = LogFile(log_file)
+        self._file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self._screen = RichHandler(console=console, show_path=False, show_time=False, show_level=False)
+        self._screen.setLevel(logging.INFO)
+
+    def __enter__(self) -> Progress:
+        log.setLevel(logging.DEBUG)
+        log.addHandler(self._file)
+        log.addHandler(self._screen)
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+        log.removeHandler(self._file)
+        log.removeHandler(self._screen)
+        self._file.close()
+
+    def start(self, *, total: int, shards: int) -> None:
+        self.began = time.monotonic()
+        self._bar.update(self._task, total=total, visible=True)
+        log.info("%d videos to read, into %d shards", total, shards)
+
+    def video_done(self, video: Outcome) -> None:
+        summary = video.summary
+        if summary.reason is not None:
+            self.rejected += 1
+            log.warning("rejected %r: %s: %s", video.path, summary.reason, summary.detail)
+        else:
+            self.clips += video.clips
+            self.media_seconds += summary.media_seconds
+            for dropped in summary.dropped:
+                log.warning("dropped a clip of %r: %s", video.path, dropped)
+        self._bar.update(self._task, advance=1, clips=self.clips, rejected=self.rejected, speed=self.speed)
+
+    def shard_done(self, side: SideFile) -> None:
+        log.info(
+            "%s: %d clips, %d rejects, %.1f MB, %.1f s of media per second",
+            *(side.shard, len(side.keys), len(side.rejects), side.tar_bytes / 1e6, self.speed),
+        )
+
+    @property
+    def speed(self) -> float:
+        """Seconds of media read per second of this run."""
+        return self.media_seconds / max(time.monotonic() - self.began, 1e-9)

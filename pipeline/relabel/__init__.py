@@ -1,1 +1,0 @@
-"""Adding another teacher set to shards that exist: `python -m pipeline.relabel shards=... videos=... teachers=...`."""

@@ -1,0 +1,86 @@
+"""One clip as it is shown: its frames over its sound, and what each teacher saw in each window."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.report.sample import SampledShard, TeacherHead
+from pipeline.report.sound import outline, peak_decibels, playable, spectrogram
+from shards.format.clip import ClipSpec
+from shards.format.example import ClipMeta
+
+TOP = 5
+WIDTH, HEIGHT = 1_000, 60  # of the waveform's drawing
+
+
+@dataclass(frozen=True)
+class Window:
+    """One label window: when it is in the clip (seconds), and its frames as (address, seconds in the media)."""
+
+    start: float
+    end: float
+    frames: list[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A teacher's top classes of each window, as (name, posterior)."""
+
+    teacher: TeacherHead
+    windows: list[list[tuple[str, float]]]
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """All that the page needs to show of a clip. Addresses are data: URLs, so that the page stands alone."""
+
+    key: str
+    split: str
+    meta: ClipMeta
+    windows: list[Window]
+    verdicts: list[Verdict]
+    audio: str
+    spectrogram: str
+    outline: str
+    peak: float | None
+
+
+def exhibit_of(shard: SampledShard, clip: int, spec: ClipSpec) -> Exhibit:
+    """Raises DamagedExample where the shard does not hold what its side file says."""
+    example = shard.example(clip, spec.sample_rate)
+    labels = shard.posteriors(clip)
+    count = len(labels[0][1])
+    length = len(example.waveform) / spec.sample_rate / count
+    frames = [
+        (data_url("image/jpeg", jpeg), time) for jpeg, time in zip(example.frames, example.meta.frame_got, strict=False)
+    ]
+    each = spec.frames_per_window
+    media_type, sound = playable(example.waveform, spec.sample_rate)
+    return Exhibit(
+        key=example.key,
+        split=shard.shard.rsplit("-", 1)[0],
+        meta=example.meta,
+        windows=[
+            Window(index * length, (index + 1) * length, frames[index * each : (index + 1) * each])
+            for index in range(count)
+        ],
+        verdicts=[Verdict(head, [top_classes(row, head.card.classes) for row in array]) for head, array in labels],
+        audio=data_url(media_type, sound),
+        spectrogram=data_url("image/png", spectrogram(example.waveform, spec.sample_rate)),
+        outline=outline(example.waveform, width=WIDTH, height=HEIGHT),
+        peak=peak_decibels(example.waveform),
+    )
+
+
+def top_classes(posterior: NDArray[np.float16], classes: tuple[str, ...]) -> list[tuple[str, float]]:
+    """The TOP classes of one window (classes,), the likeliest first."""
+    order = np.argsort(-posterior.astype(np.float32), kind="stable")[:TOP]
+    return [(classes[index], float(posterior[index])) for index in order]
+
+
+def data_url(media_type: str, data: bytes) -> str:
+    return f"data:{media_type};base64,{b64encode(data).decode()}"

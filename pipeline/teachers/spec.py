@@ -1,0 +1,98 @@
+"""Which teachers label the videos: for each head a network, its weights, its input transform and its class names.
+
+These are the dataclasses behind conf/teachers. Nothing here needs torch, so that decode workers start light.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from pipeline.decoder.crop import Interpolation, View
+
+CHANNELS = ("rgb", "bgr")
+TIMM = "timm/"  # before the name of a network of timm
+
+
+@dataclass(frozen=True)
+class Transform:
+    """A picture's way into a network: geometry, and mean and std on the 0-255 scale in the order of `channels`."""
+
+    resize: int  # pixels of the shorter side
+    crop: int  # side of the centre crop, pixels
+    channels: str  # rgb | bgr
+    mean: list[float]
+    std: list[float]
+    interpolation: Interpolation | None = None  # None: bicubic
+
+    def __post_init__(self) -> None:
+        if not 0 < self.crop <= self.resize:
+            raise ValueError(f"a transform crops at most what it resizes to: crop {self.crop}, resize {self.resize}")
+        if self.channels not in CHANNELS:
+            raise ValueError(f"channels are {' or '.join(CHANNELS)}, not {self.channels!r}")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError(f"mean and std hold 3 numbers, std above 0: mean {self.mean}, std {self.std}")
+
+    @property
+    def view(self) -> View:
+        return View(resize=self.resize, crop=self.crop, interpolation=self.interpolation or "bicubic")
+
+
+@dataclass
+class TeacherSpec:
+    """One teacher.
+
+    `architecture` is a network of torchvision, or `timm/<name>`.
+    `weights` is a release of torchvision (`IMAGENET1K_V1`), `timm` for what timm would download, `package:<module>` for
+    weights inside an installed package, or the path of a file: a PyTorch checkpoint, `.safetensors`, or a
+    `.caffemodel` of a VGG.
+    `transform` of None is timm's own for this network.
+    `classes` is a list file, `imagenet` for torchvision's 1000 names, or None for those of the release or of timm.
+    """
+
+    architecture: str
+    weights: str
+    transform: Transform | None = None
+    classes: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.architecture or not self.weights:
+            raise ValueError(
+                f"a teacher needs an architecture and weights, not {self.architecture!r}, {self.weights!r}"
+            )
+        if self.transform is None and not self.architecture.startswith(TIMM):
+            raise ValueError(f"{self.architecture} needs a transform: only networks of timm bring their own")
+
+    @property
+    def input_transform(self) -> Transform:
+        """`transform`, or what timm says. Raises ContractError where it cannot say."""
+        if self.transform is not None:
+            return self.transform
+        from pipeline.teachers.timm_models import (
+            transform_of,  # with torch, which only the process that asks here has a use for
+        )
+
+        return transform_of(self.architecture)
+
+
+@dataclass
+class TeacherSet:
+    """The teachers of a shard folder by head. A head set to None (`teachers.heads.scenes=null`) is switched off."""
+
+    name: str
+    heads: dict[str, TeacherSpec | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.name):
+            raise ValueError(f"a teacher set's name becomes a folder (letters, digits, _ and -), not {self.name!r}")
+        for head in self.heads:
+            # A head becomes the member `key.<head>.npy`; a dot would split it.
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", head):
+                raise ValueError(f"a head's name is lower case letters, digits and _, not {head!r}")
+        if not self.active:
+            raise ValueError(f"teacher set {self.name} has no head switched on")
+
+    @property
+    def active(self) -> dict[str, TeacherSpec]:
+        """The heads that are switched on, in their order."""
+        return {head: spec for head, spec in self.heads.items() if spec is not None}

@@ -1,0 +1,178 @@
+"""The vision teachers: frozen networks that turn pictures into posteriors, and the cards by which shards know them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pipeline.teachers.cards import IMAGENET, imagenet_classes, read_classes
+from pipeline.teachers.network import last_linear, load_network
+from pipeline.teachers.spec import TeacherSet, TeacherSpec, Transform
+from pipeline.teachers.timm_models import classes_of, is_timm, require_size
+from pipeline.teachers.weights import promised_hash, release_of, require_files, weights_file
+from shards.format.manifest import ContractError, TeacherCard
+from shards.format.sidefile import sha256_of
+
+__all__ = ["Teacher", "TeacherSet", "TeacherSpec", "Transform", "cards"]
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def cards(teachers: TeacherSet) -> dict[str, TeacherCard]:
+    """The card of each head that is switched on, its weights found, hashed and tried in its network.
+
+    Raises ContractError: one message for all files that are missing, or what does not fit together.
+    """
+    require_files(teachers.active)
+    return {head: _card(head, spec) for head, spec in teachers.active.items()}
+
+
+class Teacher:
+    """A frozen network on a device.
+
+    `precision` is float32 (no TF32), bfloat16, or auto: bfloat16 where the device computes it natively. With
+    bfloat16 the last linear layer stays in float32, since logits rounded to 8 bits are off by percents of a posterior.
+    """
+
+    def __init__(self, spec: TeacherSpec, card: TeacherCard, device: str, precision: str = "auto") -> None:
+        path = _existing_weights(spec)
+        found = sha256_of(path)
+        if found != card.weights_sha256:
+            raise ContractError(
+                f"{path} has sha256 {found}, the teacher's card {card.weights_sha256}: put the file back, or write "
+                "shards into a new folder"
+            )
+        self.device = torch.device(device)
+        self.dtype = dtype_of(precision, self.device)
+        self.transform = spec.input_transform
+        self.classes = len(card.classes)
+        network = load_network(spec.architecture, path, self.classes)
+        self._network = network.to(self.device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._last = last_linear(network)
+        self._penultimate: Tensor | None = None
+        if self._last is not None:
+            self._last.float().register_forward_pre_hook(self._keep_penultimate)
+        self._mean = torch.tensor(self.transform.mean, device=self.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(self.transform.std, device=self.device).view(1, 3, 1, 1)
+
+    def posteriors(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Softmax over all classes, float32 (n, classes), of RGB pictures uint8 (n, crop, crop, 3)."""
+        return torch.softmax(self._logits(pictures).float(), dim=1).cpu().numpy()
+
+    def features(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Inputs of the last linear layer (fc7 of AlexNet and VGG), float32 (n, d), of RGB uint8 (n, crop, crop, 3).
+
+        Raises ContractError for a network without a linear layer.
+        """
+        if self._last is None:
+            raise ContractError("this network ends in a convolution: it has no penultimate features to give")
+        self._logits(pictures)
+        assert self._penultimate is not None
+        return self._penultimate.cpu().numpy()
+
+    def _logits(self, pictures: NDArray[np.uint8]) -> Tensor:
+        crop = self.transform.crop
+        if pictures.dtype != np.uint8 or pictures.shape[1:] != (crop, crop, 3):
+            raise ValueError(f"pictures must be uint8 (n, {crop}, {crop}, 3), not {pictures.dtype} {pictures.shape}")
+        with torch.inference_mode(), _exact():
+            logits: Tensor = self._network(self._normalised(pictures))
+        return logits  # (n, classes)
+
+    def _normalised(self, pictures: NDArray[np.uint8]) -> Tensor:
+        # (n, crop, crop, 3) permuted is (n, 3, crop, crop) in channels_last order: no byte moves.
+        pixels = torch.tensor(np.ascontiguousarray(pictures), device=self.device).permute(0, 3, 1, 2).float()
+        if self.transform.channels == "bgr":
+            pixels = pixels.flip(1)
+        return ((pixels - self._mean) / self._std).to(self.dtype, memory_format=torch.channels_last)
+
+    def _keep_penultimate(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
+        self._penultimate = inputs[0].float()  # (n, d)
+        return (self._penultimate,)
+
+
+def dtype_of(precision: str, device: torch.device) -> torch.dtype:
+    """The type of the weights and activations: bfloat16 halves time and memory where the hardware has it (auto)."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
+    if precision == "auto":
+        native = {"cuda": _cuda_has_bfloat16, "cpu": _cpu_has_bfloat16}.get(device.type)
+        return torch.bfloat16 if native and native() else torch.float32
+    return torch.float32 if precision == "float32" else torch.bfloat16
+
+
+@contextmanager
+def _exact() -> Iterator[None]:
+    """On CUDA: float32 is float32 (convolutions use TF32 unasked), and the same algorithm is taken on every run.
+
+    What the process has set for its other networks is put back.
+    """
+    cudnn: Any = torch.backends.cudnn  # whose settings are unknown to the type checker
+    matmul = torch.backends.cuda.matmul
+    before = cudnn.conv.fp32_precision, matmul.fp32_precision, cudnn.benchmark, cudnn.deterministic
+    try:
+        cudnn.conv.fp32_precision = matmul.fp32_precision = "ieee"
+        cudnn.benchmark, cudnn.deterministic = False, True
+        yield
+    finally:
+        cudnn.conv.fp32_precision, matmul.fp32_precision, cudnn.benchmark, cudnn.deterministic = before
+
+
+def _cuda_has_bfloat16() -> bool:
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+def _cpu_has_bfloat16() -> bool:
+    # Not every torch of our range can tell. ARM is left out, where torch may be built without kernels for them.
+    found: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+
+
+def _card(head: str, spec: TeacherSpec) -> TeacherCard:
+    path = _existing_weights(spec)
+    digest = sha256_of(path)
+    release = release_of(spec)
+    if release is not None and not digest.startswith(promised_hash(path)):
+        raise ContractError(f"{path} is damaged: its sha256 is {digest}, unlike its name. Delete it to load it anew")
+    classes = _classes(head, spec)
+    if is_timm(spec.architecture):
+        require_size(spec)
+    load_network(spec.architecture, path, len(classes))
+    return TeacherCard(
+        architecture=spec.architecture,
+        weights=release.name if release is not None else path.name,
+        weights_sha256=digest,
+        transform={name: value for name, value in asdict(spec.input_transform).items() if value is not None},
+        classes=classes,
+    )
+
+
+def _existing_weights(spec: TeacherSpec) -> Path:
+    file = weights_file(spec)
+    if file.path is None or not file.present:
+        raise ContractError(f"the weights of {spec.architecture} are not there: {file.path or ''} {file.remedy}")
+    return file.path
+
+
+def _classes(head: str, spec: TeacherSpec) -> tuple[str, ...]:
+    if spec.classes == IMAGENET:
+        return imagenet_classes()
+    if spec.classes is not None:
+        return read_classes(Path(spec.classes).expanduser())
+    if is_timm(spec.architecture):
+        return classes_of(spec.architecture)
+    release = release_of(spec)
+    names = tuple(release.meta.get("categories") or ()) if release is not None else ()
+    if not names:
+        raise ContractError(
+            f"{spec.weights} brings no class names: set teachers.heads.{head}.classes to a list file, one name a line "
+            f"(or to `{IMAGENET}`)"
+        )
+    return names

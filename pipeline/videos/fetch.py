@@ -1,0 +1,137 @@
+"""A video as a file on this machine: one that is here already, or one behind a URL, streamed once to disk.
+
+Its hash is taken on the way. What FFmpeg opens is a regular file in any case, never an address.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fsspec.implementations.memory import MemoryFileSystem
+
+from pipeline.videos.listing import MEDIA_SUFFIXES, open_place
+from shards.format.manifest import ContractError
+from shards.media.file import UnreadableMedia
+from shards.storage import file_system, is_remote, network_errors
+
+ATTEMPTS = 3
+BLOCK_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class MediaCopy:
+    """A file to read; no size and no hash where it is no regular file: its reader says what it is."""
+
+    path: Path
+    bytes: int = -1
+    sha256: str = ""
+
+
+@contextmanager
+def at_hand(place: str, spool: Path, touch: Callable[[], None], max_bytes: float) -> Iterator[MediaCopy]:
+    """The video at a path or URL. `spool`: where to copy it to, removed afterwards. Raises UnreadableMedia, OSError."""
+    if not is_remote(place):
+        path = Path(place)
+        before = _state_of(path)
+        if before is None:
+            yield MediaCopy(path)
+            return
+        yield MediaCopy(path, before.st_size, _hash_of(path, touch))
+        after = _state_of(path)
+        if after is None or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise UnreadableMedia("changed", "the file changed, or vanished, while it was read")
+        return
+    path = spool.with_suffix(_suffix(place))
+    try:
+        yield _fetch(place, path, touch, max_bytes)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _state_of(path: Path) -> os.stat_result | None:
+    """Of a regular file, or of nothing."""
+    return path.stat() if path.is_file() else None
+
+
+def _fetch(place: str, path: Path, touch: Callable[[], None], max_bytes: float) -> MediaCopy:
+    attempt = 1
+    while True:
+        try:
+            return _copy(place, path, touch, max_bytes)
+        except _Interrupted as fault:
+            if attempt == ATTEMPTS:
+                raise UnreadableMedia("unreachable", f"{fault} ({ATTEMPTS} tries)") from None
+        time.sleep(attempt)
+        attempt += 1
+
+
+def _copy(place: str, path: Path, touch: Callable[[], None], max_bytes: float) -> MediaCopy:
+    digest, count = hashlib.sha256(), 0
+    with open(path, "wb") as target:
+        for block in _blocks(place):
+            digest.update(block)
+            count += target.write(block)
+            touch()
+            if count > max_bytes:
+                raise UnreadableMedia("too_large", f"it has more than reading.max_gigabytes={max_bytes / 1e9:g}")
+    return MediaCopy(path, count, digest.hexdigest())
+
+
+class _Interrupted(Exception):
+    """The other side failed in a way that may pass."""
+
+
+def _blocks(place: str) -> Iterator[bytes]:
+    """What is read; errors of the other side are named here, so that those of our own disk are not taken for them."""
+    try:
+        with open_place(place) as source:
+            while block := source.read(BLOCK_BYTES):
+                yield block
+    except FileNotFoundError as error:
+        cause = error.__cause__  # fsspec's http says this for every answer that is not the file, and for none at all
+        told = isinstance(cause, FileNotFoundError) or getattr(cause, "status", None) in (404, 410)
+        if isinstance(cause, network_errors()) and not told:
+            raise _Interrupted(f"{type(cause).__name__}: {cause}") from None
+        raise UnreadableMedia("not_found", "there is no such file at its URL") from None
+    except IsADirectoryError:
+        raise UnreadableMedia("not_a_file", "it is a folder") from None
+    except PermissionError as error:
+        raise UnreadableMedia("no_permission", f"{error}") from None
+    except network_errors() as error:
+        raise _Interrupted(f"{type(error).__name__}: {error}") from None
+    except ContractError as error:  # a protocol that is not known, in a row of a list
+        raise UnreadableMedia("unreachable", f"{error}") from None
+
+
+def _suffix(place: str) -> str:
+    """FFmpeg goes by a name's end too, where a file's beginning leaves it in doubt."""
+    name = place.partition("::")[0].partition("?")[0]
+    suffix = posixpath.splitext(name)[1].lower()
+    return suffix if suffix in MEDIA_SUFFIXES else ".video"
+
+
+def _hash_of(path: Path, touch: Callable[[], None]) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(BLOCK_BYTES):
+            digest.update(block)
+            touch()
+    return digest.hexdigest()
+
+
+def within_reach(root: str, place: Path) -> str:
+    """Where other processes find the same videos: what is in the memory of this one alone is copied to disk first."""
+    if not is_remote(root):
+        return root
+    system, top = file_system(root)
+    if not isinstance(system, MemoryFileSystem):
+        return root
+    system.get(top, str(place / "memory"), recursive=True)
+    return str(place / "memory")

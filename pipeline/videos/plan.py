@@ -1,0 +1,199 @@
+"""The plan, `plan.jsonl`: which videos make which shard, and which inputs repeat another. Append-only.
+
+An unfinished plan is finished before anything else is made; videos that come later become new shards. A row stays in
+the file until its videos are asked for: what is held of two million is their number.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from array import array
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from pipeline.videos.duplicates import find_duplicates, shared_sizes
+from pipeline.videos.keys import split_of
+from pipeline.videos.listing import Listing, Video
+
+NAME = "plan.jsonl"
+Hashes = Callable[[set[str]], Mapping[str, str]]  # keys of finished videos -> those of their hashes that are known
+
+
+@dataclass(frozen=True)
+class Size:
+    """A shard is closed at so many videos, or input bytes: known before anything is decoded."""
+
+    videos: int = 256
+    input_gigabytes: float = 4.0
+
+    def __post_init__(self) -> None:
+        if self.videos < 1 or self.input_gigabytes <= 0:
+            raise ValueError(f"a shard holds at least one video and some gigabytes of input, not {self}")
+
+    def full(self, videos: int, input_bytes: int) -> bool:
+        return videos >= self.videos or input_bytes >= self.input_gigabytes * 1e9
+
+
+@dataclass(frozen=True)
+class Dealing:
+    """How videos are dealt out to shards: which split, and how many to one."""
+
+    size: Size
+    validation_share: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """One shard to be: a row of the plan. A retry takes up videos that an earlier shard rejected."""
+
+    shard: str
+    count: int  # of its videos
+    retry: bool
+    file: Path
+    offset: int  # of the row, in bytes
+
+    @property
+    def split(self) -> str:
+        return self.shard.rsplit("-", 1)[0]
+
+    @property
+    def videos(self) -> list[Video]:
+        """In order; read from the file each time."""
+        with open(self.file, "rb") as stream:
+            stream.seek(self.offset)
+            row = json.loads(stream.readline())
+        return [Video(str(entry["path"]), int(entry["bytes"])) for entry in row["videos"]]
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """An input whose content an earlier one already has; it is taken once."""
+
+    key: str
+    path: str
+    of: str
+
+
+@dataclass
+class Plan:
+    """All rows of a plan's file, in order."""
+
+    file: Path
+    shards: list[ShardPlan] = field(default_factory=list)
+    duplicates: list[Duplicate] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, folder: Path) -> Plan:
+        """Reads the plan; a last row torn by a kill is cut off the file, it is planned again."""
+        plan = cls(folder / NAME)
+        if not plan.file.exists():
+            return plan
+        whole = 0
+        with open(plan.file, "rb") as stream:
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    break
+                plan._add(json.loads(line), whole)
+                whole += len(line)
+        if whole < plan.file.stat().st_size:
+            os.truncate(plan.file, whole)
+        return plan
+
+    def _add(self, row: dict[str, Any], offset: int) -> None:
+        if "duplicates" in row:
+            self.duplicates += [Duplicate(**entry) for entry in row["duplicates"]]
+        else:
+            retry = bool(row.get("retry", False))
+            self.shards.append(ShardPlan(str(row["shard"]), len(row["videos"]), retry, self.file, offset))
+
+    @property
+    def videos(self) -> Iterator[Video]:
+        return (video for shard in self.shards if not shard.retry for video in shard.videos)
+
+    def extend(self, listing: Listing, hashes: Hashes, dealing: Dealing) -> bool:
+        """Write rows for the inputs that the plan does not hold yet; whether there are any."""
+        new = self._new(listing)
+        if not new.paths:
+            return False
+        repeats = self._repeats(new, listing.root, hashes)
+        self._write(self._deal((video for video in new if video.path not in repeats), dealing))
+        if repeats:
+            found = (Duplicate(video.key, video.path, repeats[video.path]) for video in new if video.path in repeats)
+            self._write([{"duplicates": [asdict(duplicate) for duplicate in found]}])
+        return True
+
+    def retry(self, rejected: Iterable[Video], dealing: Dealing) -> bool:
+        """Write rows that take up rejected videos once more; whether there are any."""
+        return self._write(row | {"retry": True} for row in self._deal(rejected, dealing))
+
+    def _new(self, listing: Listing) -> NewVideos:
+        paths = listing.paths
+        planned = bytearray(len(paths))  # a set of two million paths would take 60 times as much
+        for path in chain((video.path for video in self.videos), (repeat.path for repeat in self.duplicates)):
+            at = bisect_left(paths, path)
+            if at < len(paths) and paths[at] == path:
+                planned[at] = True
+        if any(planned):
+            paths = [path for path, is_planned in zip(paths, planned, strict=True) if not is_planned]
+        return NewVideos(paths, array("q", (listing.video(path).bytes for path in paths)))
+
+    def _repeats(self, new: NewVideos, root: str, hashes: Hashes) -> dict[str, str]:
+        """{path of a new video: key of the one it repeats}. Only what shares its size with another is looked at."""
+        sizes = shared_sizes(new.sizes, (video.bytes for video in self.videos))
+        if not sizes:
+            return {}
+        known = [video for video in self.videos if video.bytes in sizes]
+        digests = hashes({video.key for video in known}) if known else {}
+        return find_duplicates([video for video in new if video.bytes in sizes], known, root, digests)
+
+    def _deal(self, videos: Iterable[Video], dealing: Dealing) -> Iterator[dict[str, Any]]:
+        """Fill shards in path order, one split each; the row of a full shard comes before what follows it."""
+        numbers = Counter(shard.split for shard in self.shards)
+        filling: defaultdict[str, list[Video]] = defaultdict(list)
+        input_bytes: defaultdict[str, int] = defaultdict(int)
+
+        def closed(split: str) -> dict[str, Any]:
+            entries = [{"key": video.key, "path": video.path, "bytes": video.bytes} for video in filling.pop(split)]
+            del input_bytes[split]
+            numbers[split] += 1
+            return {"shard": f"{split}-{numbers[split] - 1:06d}", "videos": entries}
+
+        for video in videos:
+            split = split_of(video.key, dealing.validation_share, dealing.seed)
+            filling[split].append(video)
+            input_bytes[split] += max(video.bytes, 0)
+            if dealing.size.full(len(filling[split]), input_bytes[split]):
+                yield closed(split)
+        for split in sorted(filling):
+            yield closed(split)
+
+    def _write(self, rows: Iterable[dict[str, Any]]) -> bool:
+        """Append rows to the file, and plan by them once they are on the disk; whether there are any."""
+        added = Plan(self.file)
+        with open(self.file, "ab") as stream:
+            for row in rows:
+                added._add(row, stream.tell())
+                stream.write(json.dumps(row).encode() + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        self.shards += added.shards
+        self.duplicates += added.duplicates
+        return bool(added.shards or added.duplicates)
+
+
+@dataclass(frozen=True)
+class NewVideos:
+    """Inputs that no row holds yet, in columns: an object for each of two million would take as much again."""
+
+    paths: list[str]
+    sizes: array[int]
+
+    def __iter__(self) -> Iterator[Video]:
+        return map(Video, self.paths, self.sizes)

@@ -1,0 +1,210 @@
+"""The command line of every stage: Hydra composes conf/<config>.yaml, the stage's dataclass checks it, `run` gets it.
+
+This is the only place that knows Hydra. What a user got wrong ends in one line on stderr: exit code 2 for a setting
+that does not exist or has the wrong type, 1 for what a stage refuses, 130 for an interruption, 75 after SIGTERM.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from shards.cli.arguments import OVERRIDE, Plain, is_override
+from shards.cli.help import usage
+from shards.cli.preemption import PREEMPTED, Preempted, preemptible
+from shards.cli.settings import SettingsError, build, is_named, is_paths, is_text, kind_of, unknown
+from shards.format.manifest import ContractError
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+# Hydra keeps to itself: no log, no folder but a sweep's own under outputs/, and no change of the working directory.
+QUIET = (
+    "hydra/job_logging=none",
+    "hydra/hydra_logging=none",
+    "hydra.output_subdir=null",
+    "hydra.run.dir=.",
+    "hydra.sweep.dir=outputs/sweeps/${now:%Y-%m-%d_%H-%M-%S}",
+    "hydra.sweep.subdir=.",
+)
+
+Settings = TypeVar("Settings")
+
+
+class _JobStopped(Exception):
+    """A job of a sweep has ended and its line is printed; carries the exit code, while the other jobs go on."""
+
+
+def command(
+    settings: type[Settings],
+    config: str,
+    run: Callable[[Settings], None],
+    conf: Path = CONF,
+    *,
+    words: str | None = None,
+) -> None:
+    """Run a stage with conf/<config>.yaml and the overrides in sys.argv; with `--multirun`, each job of a sweep.
+
+    `words` names the setting, a list of paths, that words without a key belong to: `FILE... key=value`.
+    """
+    try:
+        with preemptible():
+            _run(settings, config, run, conf, words)
+    except KeyboardInterrupt:
+        sys.exit(_say("interrupted", 130))
+    except Preempted:
+        sys.exit(_say("stopped by SIGTERM: the same command goes on from what is finished", PREEMPTED))
+    except SettingsError as error:
+        sys.exit(_say(str(error), 2))
+    except _JobStopped as stopped:
+        sys.exit(stopped.args[0])
+
+
+def _run(settings: type[Settings], config: str, run: Callable[[Settings], None], conf: Path, words: str | None) -> None:
+    plain = Plain.taken(words, settings) if words else None
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        values, choices = _compose(config, (), conf)
+        print(usage(settings, values, choices, conf / f"{config}.yaml"))
+    else:
+        _run_hydra(settings, config, run, conf, plain)
+
+
+def compose(settings: type[Settings], config: str, overrides: Sequence[str] = (), conf: Path = CONF) -> Settings:
+    """The settings of conf/<config>.yaml, or of one file of a group (`student/soundnet8`), without running anything.
+
+    Raises SettingsError, and the ValueError of a dataclass's own `__post_init__`.
+    """
+    values, _ = _compose(config, translate(settings, overrides, conf), conf)
+    for folder in config.split("/")[:-1]:
+        values = values[folder]
+    built: Settings = build(settings, values)
+    return built
+
+
+def translate(settings: type, overrides: Sequence[str], conf: Path = CONF, *, sweeping: bool = False) -> list[str]:
+    """Overrides as typed, in Hydra's grammar: text arrives letter by letter, unknown keys raise SettingsError."""
+    groups = {folder.relative_to(conf).as_posix() for folder in conf.rglob("*") if folder.is_dir()}
+    return [_translate(settings, word, groups, sweeping) for word in overrides]
+
+
+def _translate(settings: type, word: str, groups: set[str], sweeping: bool) -> str:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Quote, QuotedString
+    from hydra.errors import HydraException
+
+    match = OVERRIDE.fullmatch(word)
+    if match is None or match["key"].startswith("hydra"):
+        return word
+    sign, key, value = match["sign"] or "", match["key"], match["value"]
+    kind = None if key in groups else kind_of(settings, key)
+    try:
+        several = OverridesParser.create().parse_override(word).is_sweep_override()
+    except HydraException as error:
+        if not _is_literal(kind, value):
+            raise SettingsError(f"{word} cannot be read: {_one_line(error)}") from None
+        several = False
+    if _is_literal(kind, value) and not (several and sweeping) and not _in_grammar(kind, value):
+        value = QuotedString(value, Quote.single).with_quotes()
+    elif several and not sweeping:
+        raise SettingsError(f"{word} gives several values, which only a sweep takes: `make sweep ...` or --multirun")
+    if kind is not None and not sign and is_named(settings, key):
+        sign = "++"  # what the dataclass knows can be set whether or not the YAML file names it
+    return f"{sign}{key}={value}"
+
+
+def _is_literal(kind: Any, value: str) -> bool:
+    """Whether a value is taken letter by letter: a text, or one path where a list of paths is wanted."""
+    return is_text(kind) or (is_paths(kind) and value[:1] != "[")
+
+
+def _in_grammar(kind: Any, value: str) -> bool:
+    """Whether a text is already what Hydra would read: null where the setting may be null, or a quoted string."""
+    return (value == "null" and kind not in (str, Path)) or (
+        value[:1] in ("'", '"') and value[-1:] == value[:1] != value
+    )
+
+
+def _run_hydra(
+    settings: type[Settings],
+    config: str,
+    run: Callable[[Settings], None],
+    conf: Path,
+    plain: Plain | None,
+) -> None:
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from shards.media.file import UnreadableMedia
+
+    options = [word for word in sys.argv[1:] if not is_override(word)]
+    overrides = [word for word in sys.argv[1:] if is_override(word)]
+    sweeping = not {"--multirun", "-m"}.isdisjoint(options)
+    stop = _JobStopped if sweeping else SystemExit
+
+    def job(composed: Any) -> None:
+        if sweeping:
+            job_config = HydraConfig.get()
+            print(f"job {job_config.job.num}: {' '.join(job_config.overrides.task).replace('++', '')}", file=sys.stderr)
+        try:
+            given: Any = OmegaConf.to_container(composed, resolve=True)
+            values = build(settings, plain.added_to(given) if plain else given)
+        except SettingsError as error:
+            raise stop(_say(str(error), 2)) from None
+        except ValueError as error:  # from a `__post_init__`: each value fits, but not beside the others
+            raise stop(_say(str(error), 1)) from None
+        try:
+            run(values)
+        except (ContractError, UnreadableMedia) as error:
+            raise stop(_say(str(error), 1)) from None
+        except OSError as error:  # a full disk, a folder that may not be written: the machine's fault, or the path's
+            where = f"{error.filename}: " if error.filename else ""
+            raise stop(_say(f"{where}{error.strerror or error}", 1)) from None
+
+    overrides = translate(settings, overrides, conf, sweeping=sweeping)
+    # Options first: argparse takes no second run of overrides behind an option.
+    sys.argv[1:] = [*options, *QUIET, f"hydra.job.name={config}", *overrides]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would otherwise print, and exit
+    try:
+        hydra.main(config_path=str(conf), config_name=config, version_base="1.3")(job)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise SettingsError(_one_line(error)) from None
+
+
+def _compose(config: str, overrides: Sequence[str], conf: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The composed values as plain dicts, and which file was chosen in each config group."""
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        with initialize_config_dir(str(conf), version_base="1.3"):
+            composed = compose(config, list(overrides), return_hydra_config=True)
+        choices: Any = OmegaConf.to_container(composed.hydra.runtime.choices)
+        OmegaConf.set_struct(composed, False)
+        del composed["hydra"]
+        values: Any = OmegaConf.to_container(composed, resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise SettingsError(_one_line(error)) from None
+    return values, {group: choice for group, choice in choices.items() if not group.startswith("hydra/")}
+
+
+def _one_line(error: BaseException) -> str:
+    """Hydra's several lines as one; the cause, where Hydra wraps it without a word of its own."""
+    from hydra.errors import MissingConfigException
+
+    while not str(error) and error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        return f"{group}={unknown(choice, error.options)}"
+    return " ".join(str(error).split())
+
+
+def _say(line: str, code: int) -> int:
+    print(f"error: {line}", file=sys.stderr)
+    return code

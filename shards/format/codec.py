@@ -1,0 +1,121 @@
+"""One example as members of a tar, and back: `key.wav` or `key.flac`, `key.<head>.npy`, `key.json`, `key.frame<i>.jpg`.
+
+Nothing here executes what it reads: arrays are parsed without pickle, and a header that promises more than its
+member holds is refused before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import wave
+from collections.abc import Mapping
+from dataclasses import asdict
+from tokenize import TokenError
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from shards.format.example import ClipMeta, Example
+
+WAV_HEADER_BYTES = 44  # the canonical RIFF header that `wave` writes; the samples follow as they lie in memory
+
+LONGEST_SECONDS = 3600  # of a clip; more is not believed of a header, and not allocated
+
+
+class DamagedExample(ValueError):
+    """A member that is not what its name says; the message names key and member."""
+
+
+def encode(example: Example, sample_rate: int, audio: str = "wav") -> dict[str, str | bytes]:
+    """The example as a webdataset sample, `__key__` included. `audio` is `wav` (16-bit PCM) or `flac`."""
+    sample: dict[str, str | bytes] = {"__key__": example.key}
+    sample[audio] = _encode_waveform(example.waveform, sample_rate, audio)
+    sample |= encode_labels(example.key, example.posteriors)
+    for index, frame in enumerate(example.frames):
+        sample[f"frame{index}.jpg"] = frame
+    sample["json"] = json.dumps(asdict(example.meta), sort_keys=True).encode()
+    return sample
+
+
+def encode_labels(key: str, posteriors: Mapping[str, NDArray[np.float16]]) -> dict[str, str | bytes]:
+    """The posteriors alone, as a webdataset sample: all that another teacher set adds to a clip."""
+    return {"__key__": key} | {f"{head}.npy": _encode_array(posterior) for head, posterior in posteriors.items()}
+
+
+def decode(key: str, members: Mapping[str, bytes], sample_rate: int) -> Example:
+    """The example back from its members ({extension: bytes}). Raises DamagedExample."""
+    audio = "wav" if "wav" in members else "flac"
+    try:
+        frames = [name for name in members if name.startswith("frame") and name.endswith(".jpg")]
+        return Example(
+            key=key,
+            waveform=_decode_waveform(members[audio], sample_rate, audio),
+            posteriors={
+                name.removesuffix(".npy"): decode_array(members[name]) for name in members if name.endswith(".npy")
+            },
+            meta=ClipMeta(**json.loads(members["json"])),
+            frames=[members[f"frame{index}.jpg"] for index in range(len(frames))],
+        )
+    except KeyError as error:
+        raise DamagedExample(f"{key}: member {error} is missing among {sorted(members)}") from None
+    except (ValueError, TypeError, EOFError, RecursionError, wave.Error, soundfile.SoundFileError) as error:
+        raise DamagedExample(f"{key}: {error}") from None
+
+
+def decode_array(data: bytes | memoryview) -> NDArray[np.float16]:
+    """A `.npy` member as a read-only view of its bytes. Raises ValueError where header and length disagree."""
+    stream = io.BytesIO(data)
+    version = np.lib.format.read_magic(stream)
+    if version != (1, 0):
+        raise ValueError(f"npy version {version} instead of (1, 0)")
+    try:
+        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
+    except (ValueError, RecursionError, MemoryError, SyntaxError, TokenError) as error:  # Python's parser reads it
+        raise ValueError(f"npy header cannot be read: {type(error).__name__}") from None
+    start = stream.tell()
+    expected = int(np.prod([int(n) for n in shape], dtype=object)) * dtype.itemsize
+    if dtype != np.float16 or fortran_order or len(shape) != 2 or min(shape) < 0 or expected != len(data) - start:
+        raise ValueError(f"npy header says {dtype} {shape}, but {len(data) - start} bytes follow")
+    return np.frombuffer(data, np.float16, offset=start).reshape(shape)
+
+
+def _encode_array(array: NDArray[np.float16]) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+    return stream.getvalue()
+
+
+def _encode_waveform(waveform: NDArray[np.int16], sample_rate: int, audio: str) -> bytes:
+    stream = io.BytesIO()
+    if audio == "flac":
+        soundfile.write(stream, waveform, sample_rate, format="FLAC", subtype="PCM_16")
+    else:
+        with wave.open(stream, "wb") as writer:
+            writer.setnchannels(1)
+            writer.setsampwidth(2)
+            writer.setframerate(sample_rate)
+            writer.writeframes(waveform.astype("<i2", copy=False).tobytes())
+    return stream.getvalue()
+
+
+def _decode_waveform(data: bytes, sample_rate: int, audio: str) -> NDArray[np.int16]:
+    waveform: NDArray[np.int16]
+    if audio == "flac":
+        with soundfile.SoundFile(io.BytesIO(data)) as sound:
+            rate, channels = sound.samplerate, sound.channels
+            if sound.frames * channels > LONGEST_SECONDS * sample_rate:
+                raise ValueError(f"flac header says {sound.frames} samples, {channels} channels: no clip is that long")
+            waveform = sound.read(dtype="int16")
+    else:
+        with wave.open(io.BytesIO(data)) as reader:
+            rate, channels = reader.getframerate(), reader.getnchannels()
+            if reader.getsampwidth() != 2:
+                raise ValueError(f"{8 * reader.getsampwidth()}-bit sound instead of 16-bit")
+            waveform = np.frombuffer(reader.readframes(reader.getnframes()), "<i2")
+            if len(waveform) != reader.getnframes() * channels:
+                raise ValueError(f"wav header says {reader.getnframes()} samples, {len(waveform)} follow")
+    if channels != 1 or rate != sample_rate:
+        raise ValueError(f"{channels} channels at {rate} Hz instead of 1 at {sample_rate}")
+    return waveform

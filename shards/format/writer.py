@@ -1,0 +1,118 @@
+"""Writing one shard: a plain tar under a temporary name, flushed, renamed, and then its side file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from secrets import token_hex
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+from webdataset.writer import TarWriter
+
+from shards.format.checksum import checksum
+from shards.format.codec import encode, encode_labels
+from shards.format.example import Example
+from shards.format.manifest import ContractError
+from shards.format.sidefile import Reject, SideFile, index_members, sha256_of
+
+# The libraries whose versions decide the bytes of a shard.
+LIBRARIES = ("av", "numpy", "pillow", "soundfile", "torch", "torchvision", "webdataset")
+
+
+class ShardWriter:
+    """Collects the examples of one shard; `finish` puts tar and side file in place, `close` removes the rest."""
+
+    def __init__(self, folder: Path, shard: str, *, sample_rate: int, audio: str = "wav") -> None:
+        self.folder, self.shard, self.sample_rate, self.audio = folder, shard, sample_rate, audio
+        # A name of its own: what outlives a killed run on a cluster must not rename another's half of a tar.
+        self._partial = folder / f"{shard}.{token_hex(4)}.tar.partial"
+        self._stream = open(self._partial, "wb")  # noqa: SIM115 - closed by finish or close
+        # Fixed times, owner and order: the same examples give the same bytes.
+        self._tar = TarWriter(self._stream, mtime=0, user="", group="", encoder=False)
+        self._keys: list[str] = []
+        self._samples: list[int] = []
+        self._windows: list[int] = []
+        self._checksums: dict[str, list[int]] = {}
+        self._sums: dict[str, NDArray[np.float64]] = {}
+
+    def write(self, example: Example) -> None:
+        sample = encode(example, self.sample_rate, self.audio)
+        self._add(sample)
+        self._checksums.setdefault(self.audio, []).append(checksum(example.waveform))
+        self._checksums.setdefault("json", []).append(checksum(np.frombuffer(cast(bytes, sample["json"]), np.uint8)))
+        self._count(example.key, len(example.waveform), example.posteriors)
+
+    def write_labels(self, key: str, samples: int, posteriors: dict[str, NDArray[np.float16]]) -> None:
+        """Another teacher set's labels of a clip that has its sound elsewhere."""
+        self._add(encode_labels(key, posteriors))
+        self._count(key, samples, posteriors)
+
+    def _add(self, sample: dict[str, str | bytes]) -> None:
+        with self._writing():
+            self._tar.write(sample)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ContractError(
+                f"{self.folder / self.shard}.tar cannot be written: {error.strerror}. Finished shards stay; make room "
+                "and run the same command again"
+            ) from None
+
+    def _count(self, key: str, samples: int, posteriors: dict[str, NDArray[np.float16]]) -> None:
+        self._keys.append(key)
+        self._samples.append(samples)
+        self._windows.append(len(next(iter(posteriors.values()))))
+        for head, posterior in posteriors.items():
+            self._checksums.setdefault(f"{head}.npy", []).append(checksum(posterior))
+            self._sums[head] = self._sums.get(head, np.zeros(1)) + posterior.astype(np.float64).sum(axis=0)
+
+    def finish(
+        self,
+        *,
+        rejects: Sequence[Reject] = (),
+        dropped: Sequence[Reject] = (),
+        video_hashes: dict[str, str] | None = None,
+    ) -> SideFile:
+        """Rename the tar into place, then its side file: a shard with a side file is whole."""
+        with self._writing():
+            self._tar.close()
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+            self._stream.close()
+        index = index_members(self._partial)
+        extensions = sorted({extension for members in index.values() for extension in members})
+        side = SideFile(
+            shard=self.shard,
+            tar_bytes=self._partial.stat().st_size,
+            tar_sha256=sha256_of(self._partial),
+            keys=self._keys,
+            samples=self._samples,
+            windows=self._windows,
+            members={extension: [index[key].get(extension) for key in self._keys] for extension in extensions},
+            checksums=self._checksums,
+            posterior_sums={head: total.tolist() for head, total in self._sums.items()},
+            rejects=list(rejects),
+            dropped=list(dropped),
+            video_hashes=video_hashes or {},
+            libraries={name: version(name) for name in LIBRARIES},
+        )
+        with self._writing():
+            os.replace(self._partial, self.folder / f"{self.shard}.tar")
+            side.save(self.folder)
+        return side
+
+    def close(self) -> None:
+        """Give the shard up, if it is not finished. What cannot be written any more is not missed."""
+        with suppress(OSError, ValueError):
+            self._tar.close()
+        with suppress(OSError):
+            self._stream.close()
+        self._partial.unlink(missing_ok=True)

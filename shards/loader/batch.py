@@ -1,0 +1,77 @@
+"""The batch that readers fill and the training loop drains: plain buffers, used again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.format.clip import ClipSpec
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A clip that was drawn for a row and left out, because its bytes are not those that were written."""
+
+    row: int
+    clip: int  # catalog index
+    reason: str
+
+
+@dataclass(eq=False)
+class Batch:
+    """Bytes as they lie in the shards; scaling, tiling and everything else happens on the device.
+
+    A clip shorter than the buffers is followed by zeros, in samples and in windows. Rows from `count` on are empty:
+    the last validation batch may be short, its buffers never are.
+    """
+
+    waveform: NDArray[np.int16]  # (rows, samples)
+    lengths: NDArray[np.int32]  # (rows,), samples
+    windows: NDArray[np.int32]  # (rows,)
+    posteriors: dict[str, NDArray[np.float16]]  # head -> (rows, windows, classes)
+    clips: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))  # (count,), catalog indices
+    position: int = 0  # of row 0 in the stream; row i stands at position + i
+    consumed: int = 0  # what a checkpoint keeps once this batch is trained on: clips of all ranks together
+    skipped: list[Skip] = field(default_factory=list)  # in no order; `clips` has what stands in their rows instead
+
+    def __post_init__(self) -> None:
+        _require(self.waveform, np.int16, self.rows, "waveform")
+        _require(self.lengths, np.int32, self.rows, "lengths")
+        _require(self.windows, np.int32, self.rows, "windows")
+        for head, posterior in self.posteriors.items():
+            _require(posterior, np.float16, self.rows, f"posterior of {head}")
+
+    @property
+    def rows(self) -> int:
+        return len(self.waveform)
+
+    @property
+    def count(self) -> int:
+        """Rows that hold a clip."""
+        return len(self.clips)
+
+    def clear_row(self, row: int, *, samples: int, windows: int) -> None:
+        """Set a row's lengths, and zero what its clip will not fill."""
+        self.lengths[row], self.windows[row] = samples, windows
+        self.waveform[row, samples:] = 0
+        for posterior in self.posteriors.values():
+            posterior[row, windows:] = 0
+
+
+def allocate(rows: int, clip: ClipSpec, classes: Mapping[str, int]) -> Batch:
+    """A batch in ordinary memory; the training loop makes its own in pinned memory."""
+    return Batch(
+        waveform=np.zeros((rows, clip.samples), np.int16),
+        lengths=np.zeros(rows, np.int32),
+        windows=np.zeros(rows, np.int32),
+        posteriors={head: np.zeros((rows, clip.windows, count), np.float16) for head, count in classes.items()},
+    )
+
+
+def _require(buffer: NDArray[np.generic], dtype: type[np.generic], rows: int, name: str) -> None:
+    if buffer.dtype != dtype or len(buffer) != rows or not buffer.flags.c_contiguous or not buffer.flags.writeable:
+        found = f"{buffer.dtype} {buffer.shape}"
+        raise ValueError(f"{name} must be a writable, contiguous buffer of {dtype.__name__}, {rows} rows, not {found}")

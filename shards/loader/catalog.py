@@ -1,0 +1,174 @@
+"""What clips a folder holds and where each one's bytes are, in columns.
+
+Two million clips take some 270 MB, and twice that while loading. Read from manifest and side files alone; no tar is
+opened. Posteriors of another teacher set are joined here, strictly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import zip_longest
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.format.clip import ClipSpec
+from shards.format.manifest import ContractError, Manifest, TeacherCard, require_same
+from shards.loader.index import Checksums, Columns, Counts, Keys, Places, load_columns
+from shards.loader.store import Tar
+from shards.storage import metadata
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The clips of one split, numbered shard by shard, with the posteriors of the teachers to learn from."""
+
+    location: str
+    split: str
+    clip: ClipSpec
+    audio: str  # wav | flac
+    teacher_set: str
+    cards: dict[str, TeacherCard]  # head -> its teacher, for the heads learned from
+    sounds: list[Tar]  # shard by shard
+    labels: list[Tar]  # the same tars, or those of the relabelled teacher set
+    shard: NDArray[np.int32]  # (clips,), as are the columns below
+    keys: Keys
+    samples: Counts
+    windows: Counts
+    sound_places: Places
+    posterior_places: dict[str, Places]  # head -> places in `labels`
+    sound_checksums: Checksums
+    posterior_checksums: dict[str, Checksums]
+    posterior_sums: dict[str, NDArray[np.float64]]  # head -> sum over all windows of all clips, (classes,)
+
+    @property
+    def clips(self) -> int:
+        return len(self.shard)
+
+    @property
+    def shard_clips(self) -> list[int]:
+        return [int(count) for count in np.bincount(self.shard, minlength=len(self.sounds))]
+
+    @property
+    def classes(self) -> dict[str, int]:
+        return {head: len(card.classes) for head, card in self.cards.items()}
+
+    @property
+    def mean_posterior(self) -> dict[str, NDArray[np.float64]]:
+        """head -> mean over all windows of all clips, (classes,): the baseline that knows the labels but no sound."""
+        return {head: total / self.windows.sum() for head, total in self.posterior_sums.items()}
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all tars and heads: a position in the stream means the same only in an equal catalog."""
+        facts = [*self.cards, *(tar.sha256 for tar in self.sounds), *(tar.sha256 for tar in self.labels)]
+        return hashlib.sha256("\n".join(facts).encode()).hexdigest()
+
+
+def load_catalog(
+    location: str, split: str, *, learn_from: Sequence[str] | None = None, teacher_set: str | None = None
+) -> Catalog:
+    """The catalog of `split` (train, validation) in a shard folder: a path or any fsspec URL.
+
+    `learn_from` names heads, None means all; `teacher_set` is a relabelled set under `teachers/`, None the shards' own.
+    Raises ContractError; a split without clips is no error here.
+    """
+    location = location.rstrip("/")
+    own, shards = _load(location, split, sound=True)
+    labelled, labels = own, shards
+    if teacher_set not in (None, own.teacher_set):
+        remedy = f"Run `make relabel videos=... shards={location} teachers={teacher_set}` to its end."
+        try:
+            labelled, labels = _load(f"{location}/teachers/{teacher_set}", split, sound=False)
+        except ContractError as error:
+            raise ContractError(f"{error} {remedy}") from None
+        require_same(asdict(own.clip), asdict(labelled.clip), f"teachers/{teacher_set}", remedy)
+        _require_joined(shards, labels, f"teachers/{teacher_set}", remedy)
+    return _assemble(location, split, own, labelled, _chosen(labelled, learn_from), shards, labels)
+
+
+def _load(location: str, split: str, *, sound: bool) -> tuple[Manifest, list[Columns]]:
+    """The manifest of a folder, and its shards that hold clips."""
+    with metadata(location, split) as (folder, names):
+        manifest = Manifest.load(folder)
+        shards = [load_columns(folder / f"{name}.json", location, manifest, sound=sound) for name in names]
+    return manifest, [columns for columns in shards if len(columns.keys)]
+
+
+def _chosen(manifest: Manifest, learn_from: Sequence[str] | None) -> list[str]:
+    heads = sorted(manifest.teachers if learn_from is None else learn_from)
+    if not heads or len(set(heads)) < len(heads) or not set(heads) <= manifest.teachers.keys():
+        raise ContractError(
+            f"learn_from={heads} must name heads of teacher set {manifest.teacher_set}, each once: "
+            f"it has {sorted(manifest.teachers)}"
+        )
+    return heads
+
+
+def _require_joined(shards: Sequence[Columns], labels: Sequence[Columns], where: str, remedy: str) -> None:
+    """Every clip of every shard must be labelled, in the same order, with the same number of windows."""
+    wanted, found = [{columns.tar.shard: columns for columns in side} for side in (shards, labels)]
+    differing = sorted(wanted.keys() ^ found.keys())
+    if differing:
+        lacking, holding = (where, "the shards") if differing[0] in wanted else ("the shards", where)
+        raise ContractError(f"{lacking} lack {differing[0]}, which {holding} hold ({len(differing)} such). {remedy}")
+    for shard, columns in wanted.items():
+        other = found[shard]
+        if not (np.array_equal(columns.keys, other.keys) and np.array_equal(columns.windows, other.windows)):
+            pairs = zip_longest(_described(columns), _described(other), fillvalue="nothing")
+            clip, sides = next((clip, pair) for clip, pair in enumerate(pairs) if pair[0] != pair[1])
+            raise ContractError(
+                f"{shard}, clip {clip}: the shards have {sides[0]}, {where} has {sides[1]}. "
+                f"Delete {shard}.tar and .json in {where}. {remedy}"
+            )
+
+
+def _described(columns: Columns) -> list[str]:
+    return [f"{key} with {windows} windows" for key, windows in zip(columns.keys, columns.windows, strict=True)]
+
+
+def _assemble(
+    location: str,
+    split: str,
+    own: Manifest,
+    labelled: Manifest,
+    heads: list[str],
+    shards: list[Columns],
+    labels: list[Columns],
+) -> Catalog:
+    return Catalog(
+        location=location,
+        split=split,
+        clip=own.clip,
+        audio=own.audio,
+        teacher_set=labelled.teacher_set,
+        cards={head: labelled.teachers[head] for head in heads},
+        sounds=[columns.tar for columns in shards],
+        labels=[columns.tar for columns in labels],
+        shard=np.repeat(np.arange(len(shards), dtype=np.int32), [len(columns.keys) for columns in shards]),
+        keys=np.concatenate([np.array([], np.dtypes.StringDType()), *(columns.keys for columns in shards)]),
+        samples=np.concatenate([np.empty(0, np.int64), *(columns.samples for columns in shards)]),
+        windows=np.concatenate([np.empty(0, np.int64), *(columns.windows for columns in shards)]),
+        sound_places=_joined(columns.sounds for columns in shards),
+        posterior_places={head: _joined(columns.posteriors[head] for columns in labels) for head in heads},
+        sound_checksums=_joined_checksums(columns.sound_checksums for columns in shards),
+        posterior_checksums={
+            head: _joined_checksums(columns.posterior_checksums[head] for columns in labels) for head in heads
+        },
+        posterior_sums={
+            head: sum(
+                (columns.posterior_sums[head] for columns in labels), np.zeros(len(labelled.teachers[head].classes))
+            )
+            for head in heads
+        },
+    )
+
+
+def _joined_checksums(checksums: Iterable[Checksums]) -> Checksums:
+    return np.concatenate([np.empty(0, np.uint32), *checksums])
+
+
+def _joined(places: Iterable[Places]) -> Places:
+    return np.concatenate([np.empty((0, 2), np.int64), *places])

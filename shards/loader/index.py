@@ -1,0 +1,103 @@
+"""One shard's side file as checked columns: which clips, how long, and where in the tar the bytes of each member are.
+
+A side file is outside data: what it says is proved possible here, before a byte is read or allocated on its word.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.format.codec import WAV_HEADER_BYTES
+from shards.format.manifest import ContractError, Manifest
+from shards.format.sidefile import SideFile
+from shards.loader.store import REMEDY, Tar
+
+Keys = NDArray[Any]  # (clips,) of StringDType, whose strings have a width each
+Counts = NDArray[np.int64]  # (clips,)
+Checksums = NDArray[np.uint32]  # (clips,), of what a member decodes to
+Places = NDArray[np.int64]  # (clips, 2): offset and bytes of a member's payload in its tar
+MAX_NPY_HEADER_BYTES = 10 + 2**16  # of version 1.0
+SHA256 = re.compile("[0-9a-f]{64}")  # nothing else may become the name of a file in the cache
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The clips of one shard, in the order of its tar."""
+
+    tar: Tar
+    keys: Keys
+    samples: Counts
+    windows: Counts
+    sounds: Places  # empty where only labels are wanted
+    posteriors: dict[str, Places]
+    sound_checksums: Checksums  # empty where only labels are wanted
+    posterior_checksums: dict[str, Checksums]
+    posterior_sums: dict[str, NDArray[np.float64]]  # head -> sum over all windows of all clips, (classes,)
+
+
+def load_columns(path: Path, location: str, manifest: Manifest, *, sound: bool) -> Columns:
+    """The side file at `path` of the shard folder at `location`. Raises ContractError, naming the first odd clip."""
+    side = SideFile.load(path)
+    heads = list(manifest.teachers) if side.keys else []  # a shard of rejects alone has no members
+    try:
+        columns = Columns(
+            tar=Tar(f"{location}/{side.shard}.tar", side.tar_bytes, side.tar_sha256),
+            keys=np.array(side.keys, np.dtypes.StringDType()),
+            samples=np.array(side.samples, np.int64),
+            windows=np.array(side.windows, np.int64),
+            sounds=_places(side, manifest.audio) if sound and side.keys else np.empty((0, 2), np.int64),
+            posteriors={head: _places(side, f"{head}.npy") for head in heads},
+            sound_checksums=_checksums(side, manifest.audio) if sound and side.keys else np.empty(0, np.uint32),
+            posterior_checksums={head: _checksums(side, f"{head}.npy") for head in heads},
+            posterior_sums={head: np.array(side.posterior_sums[head], np.float64) for head in heads},
+        )
+        if not SHA256.fullmatch(side.tar_sha256):
+            raise ValueError(f"it describes a tar with sha256 {side.tar_sha256}")
+        _require_possible(columns, manifest)
+    except (ValueError, TypeError, OverflowError, KeyError) as error:
+        raise ContractError(f"{location}/{path.name} is no side file of this folder: {error}. {REMEDY}") from None
+    return columns
+
+
+def _places(side: SideFile, extension: str) -> Places:
+    places = side.members.get(extension, [None] * len(side.keys))
+    if None in places:
+        raise ValueError(f"{side.keys[places.index(None)]}.{extension} is missing")
+    return np.array(places, np.int64).reshape(-1, 2)
+
+
+def _checksums(side: SideFile, extension: str) -> Checksums:
+    return np.array(side.checksums[extension], np.uint32)
+
+
+def _require_possible(columns: Columns, manifest: Manifest) -> None:
+    samples, windows = columns.samples, columns.windows
+    _refuse(columns, (samples < 1) | (samples > manifest.clip.samples), "number of samples")
+    _refuse(columns, (windows < 1) | (windows > manifest.clip.windows), "number of windows")
+    if len(columns.sounds):
+        _refuse(columns, _outside(columns.sounds, columns.tar), "place of its sound")
+        if manifest.audio == "wav":
+            _refuse(columns, columns.sounds[:, 1] != WAV_HEADER_BYTES + 2 * samples, "size of its sound")
+    for head, places in columns.posteriors.items():
+        classes = len(manifest.teachers[head].classes)
+        header_bytes = places[:, 1] - 2 * windows * classes
+        _refuse(columns, _outside(places, columns.tar), f"place of {head}")
+        _refuse(columns, (header_bytes < 1) | (header_bytes > MAX_NPY_HEADER_BYTES), f"size of {head}")
+        if columns.posterior_sums[head].shape != (classes,):
+            raise ValueError(f"it sums other classes of {head} than the {classes} of the manifest")
+
+
+def _outside(places: Places, tar: Tar) -> NDArray[np.bool_]:
+    offsets, sizes = places[:, 0], places[:, 1]
+    return (offsets < 0) | (sizes < 0) | (sizes > tar.bytes) | (offsets > tar.bytes - sizes)
+
+
+def _refuse(columns: Columns, odd: NDArray[np.bool_], what: str) -> None:
+    if odd.any():
+        raise ValueError(f"the {what} it gives for {columns.keys[int(np.argmax(odd))]} cannot be")

@@ -1,0 +1,99 @@
+"""How shards are streamed: the settings, and the reader that training or validation draws its batches from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from shards.format.manifest import ContractError
+from shards.loader.batch import Batch
+from shards.loader.cache import Cache
+from shards.loader.catalog import Catalog
+from shards.loader.order import BLOCK_SHARDS, Draw, Order, sequential_draws, training_draws
+from shards.loader.reader import BatchReader, Instead
+from shards.loader.ring import BatchStream
+from shards.loader.store import REMEDY, DamagedShard, Store
+from shards.loader.webdataset_reader import StockReader
+from shards.storage import is_remote, require_there
+
+
+@dataclass(frozen=True)
+class Streaming:
+    """How clips come from disk or network. Only `reader` and `block_shards` change which clips a step is taken on.
+
+    Every clip is compared with its checksum as it is read, whatever is set here (not so by reader=webdataset).
+    """
+
+    reader: Literal["direct", "webdataset"] = "direct"
+    urls: str | None = None  # for reader=webdataset: names with braces, `pipe:` commands; null: the tars of `shards`
+    threads: int = 4
+    prefetch: int = 4  # batches read ahead
+    block_shards: int = BLOCK_SHARDS  # shards whose clips are shuffled among each other
+    verify: bool = False  # compare each shard with its hash when it is first opened; what is fetched always is
+    on_bad_shard: Literal["stop", "skip"] = "stop"  # skip: leave out, named and counted, what is not as it was written
+    cache: Path = Path("outputs/cache")  # for shards behind a URL
+    cache_gigabytes: float = 50.0
+
+    def __post_init__(self) -> None:
+        if self.threads < 1 or self.prefetch < 1 or self.block_shards < 1 or self.cache_gigabytes <= 0:
+            raise ValueError(f"streaming needs positive threads, prefetch, block_shards, cache_gigabytes, not {self}")
+        if self.urls is not None and self.reader != "webdataset":
+            raise ValueError("streaming.urls is for streaming.reader=webdataset alone")
+        if self.on_bad_shard == "skip" and self.reader == "webdataset":
+            raise ValueError("streaming.on_bad_shard=skip is for streaming.reader=direct alone")
+
+
+def training_reader(
+    catalog: Catalog,
+    ring: Sequence[Batch],
+    settings: Streaming,
+    *,
+    seed: int,
+    batch: int,
+    rank: int = 0,
+    world: int = 1,
+    position: int = 0,
+) -> BatchStream:
+    """An endless stream of one rank's share of each global `batch`, from `position` on. Raises ContractError."""
+    if not catalog.clips:
+        raise ContractError(f"{catalog.location} holds no clip of split {catalog.split}: nothing to train on")
+    place = {"batch": batch, "rank": rank, "world": world, "position": position}
+    if settings.reader == "webdataset":
+        return StockReader(catalog, ring, seed=seed, urls=settings.urls, **place)
+    order = Order(catalog.shard_clips, seed=seed, block_shards=settings.block_shards)
+
+    def instead(position: int) -> Iterator[int]:
+        yield from order.after(position)
+        raise DamagedShard(f"no clip of {catalog.location} can be read, though there are {catalog.clips}. {REMEDY}")
+
+    return _direct(catalog, training_draws(order, **place), ring, settings, instead)
+
+
+def sequential_reader(
+    catalog: Catalog, ring: Sequence[Batch], settings: Streaming, *, rank: int = 0, world: int = 1
+) -> BatchStream:
+    """A stream of every clip once, in order, as for validation. Raises ContractError.
+
+    The rows of clips left out stay empty.
+    """
+    rows, shards = ring[0].rows, settings.block_shards
+    draws = sequential_draws(catalog.shard_clips, batch=rows, rank=rank, world=world, block_shards=shards)
+    return _direct(catalog, draws, ring, settings, lambda position: iter(()))
+
+
+def _direct(
+    catalog: Catalog, draws: Iterable[Draw], ring: Sequence[Batch], settings: Streaming, instead: Instead
+) -> BatchReader:
+    tars = list(dict.fromkeys([*catalog.sounds, *catalog.labels]))
+    skipping = settings.on_bad_shard == "skip"
+    if not skipping:
+        require_there(tar.location for tar in tars)
+    open_remote = None
+    if is_remote(catalog.location):
+        cache = Cache(settings.cache, int(settings.cache_gigabytes * 1e9))
+        cache.require_room(tars, at_once=2 * settings.block_shards * len(tars) // max(len(catalog.sounds), 1))
+        open_remote = cache.open
+    store = Store(verify=settings.verify, open_remote=open_remote)
+    return BatchReader(catalog, draws, ring, store, threads=settings.threads, instead=instead if skipping else None)

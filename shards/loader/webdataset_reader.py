@@ -1,0 +1,101 @@
+"""The stock way: a WebDataset pipeline over pipes or URLs fills the same batches as our reader.
+
+For storage that fsspec does not reach, and to compare with. Shards are read from end to end through a shuffle buffer:
+a position cannot be resumed exactly, and another teacher set cannot be joined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
+from typing import Any
+
+import numpy as np
+import webdataset
+from webdataset.shardlists import expand_urls
+
+from shards.format.codec import DamagedExample, decode
+from shards.format.example import Example
+from shards.format.manifest import ContractError
+from shards.loader.batch import Batch
+from shards.loader.catalog import Catalog
+from shards.loader.ring import BatchStream
+from shards.loader.store import DamagedShard
+
+SHUFFLE_CLIPS = 1000  # of 0.9 MB each
+
+
+class StockReader(BatchStream):
+    """One rank's share of each global `batch`, without end. Its batches hold -1 for clips, which the stock way hides.
+
+    `urls` is what WebDataset takes: names with braces, `pipe:` commands; the catalog's own tars if None. `next` raises
+    DamagedShard, or whatever WebDataset raises where it cannot read.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        ring: Sequence[Batch],
+        *,
+        seed: int,
+        batch: int,
+        rank: int = 0,
+        world: int = 1,
+        position: int = 0,
+        urls: str | Sequence[str] | None = None,
+        shuffle_clips: int = SHUFFLE_CLIPS,
+    ) -> None:
+        super().__init__(ring)
+        if catalog.labels != catalog.sounds:
+            raise ContractError(
+                f"reader=webdataset reads the labels inside the shards, not teacher set {catalog.teacher_set}: "
+                "leave out teacher_set or reader"
+            )
+        tars = expand_urls(urls) if isinstance(urls, str) else list(urls or [tar.location for tar in catalog.sounds])
+        if len(tars) < world or batch % world:
+            raise ContractError(f"{world} ranks cannot share {len(tars)} shards and batches of {batch} clips")
+        self._catalog, self._batch, self._rows_before = catalog, batch, batch // world * rank
+        self._starts = count(position, batch)
+        self._samples = _stream(tars[rank::world], seed=seed + position, shuffle_clips=shuffle_clips)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="stock")  # it has one stream to draw from
+
+    def _start(self, batch: Batch) -> list[Future[None]]:
+        start = next(self._starts)
+        batch.position, batch.consumed = start + self._rows_before, start + self._batch
+        batch.clips = np.full(batch.rows, -1)
+        return [self._pool.submit(self._fill, batch)]
+
+    def _stop(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        self._samples.close()
+
+    def _fill(self, batch: Batch) -> None:
+        for row in range(batch.rows):
+            sample = next(self._samples)
+            key, url = sample["__key__"], sample["__url__"]
+            members = {name: data for name, data in sample.items() if not name.startswith("__")}
+            try:
+                _put(decode(key, members, self._catalog.clip.sample_rate), batch, row)
+            except DamagedExample as error:
+                raise DamagedShard(f"{url}: {error}") from None
+
+
+def _stream(tars: list[str], *, seed: int, shuffle_clips: int) -> Generator[dict[str, Any]]:
+    """Samples without end, as WebDataset hands them out: {"__key__": ..., extension: bytes}."""
+    dataset = webdataset.WebDataset(
+        tars, shardshuffle=len(tars), detshuffle=True, seed=seed, nodesplitter=None, workersplitter=None
+    )
+    yield from dataset.shuffle(shuffle_clips, initial=shuffle_clips, seed=seed).repeat()
+
+
+def _put(example: Example, batch: Batch, row: int) -> None:
+    samples, windows = len(example.waveform), len(next(iter(example.posteriors.values())))
+    wanted = {head: (windows, posterior.shape[2]) for head, posterior in batch.posteriors.items()}
+    found = {head: example.posteriors[head].shape for head in wanted if head in example.posteriors}
+    if found != wanted or samples > batch.waveform.shape[1] or windows > next(iter(batch.posteriors.values())).shape[1]:
+        raise DamagedExample(f"{example.key}: {samples} samples and posteriors {found} do not fit the manifest")
+    batch.clear_row(row, samples=samples, windows=windows)
+    batch.waveform[row, :samples] = example.waveform
+    for head, posterior in batch.posteriors.items():
+        posterior[row, :windows] = example.posteriors[head]

@@ -1,0 +1,78 @@
+"""What docs/using.md shows runs: its Python, on a small checkpoint and features of its own; its commands compose."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from evaluate.inference.embed.run import EmbedSettings, run
+from evaluate.inference.tag.run import TagSettings
+from shards.cli.command import compose
+from shards.format.clip import ClipSpec
+from shards.format.manifest import TeacherCard
+from train.checkpoint.checkpoint import Checkpoint, build, save
+from train.model.layers import StudentSpec
+
+SETTINGS = {"tag": TagSettings, "embed": EmbedSettings}
+
+
+@pytest.fixture(scope="module")
+def page(root: Path) -> str:
+    return (root / "docs" / "using.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with the files that the page names."""
+    folder = tmp_path_factory.mktemp("using")
+    checkpoint = folder / "data" / "published" / "soundnet8.pt"
+    checkpoint.parent.mkdir(parents=True)
+    spec = compose(StudentSpec, "student/soundnet8")
+    few = [replace(layer, filters=layer.filters and min(layer.filters, 256)) for layer in spec.layers]
+    spec = replace(spec, layers=few)
+    network = build(spec, {"objects": 2}, sample_rate=22_050)
+    card = TeacherCard("none", "none", "", {}, ("dog", "cat"))
+    save(checkpoint, Checkpoint(spec, ClipSpec(), {"objects": card}, network.state_dict()))
+    soundfile.write(folder / "a.wav", np.random.default_rng(0).uniform(-1, 1, 22_050), 22_050)
+    run(EmbedSettings([folder / "a.wav"], checkpoint, folder / "outputs" / "features.npz"))
+    return folder
+
+
+def test_the_python_runs(root: Path, page: str, folder: Path) -> None:
+    sources = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    wanted = [source for source in sources if re.search(r"torch\.hub|hear_soundnet|features\.npz", source)]
+    assert len(wanted) == 3
+    check = "assert embeddings.shape == (2, 64, 128) == (*milliseconds.shape, 128) and scenes.shape == (2, 256)"
+    program = "\n".join([*wanted, check]).replace("/path/to/soundnet", str(root))
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env={"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    first, last = done.stdout.splitlines()
+    assert first.endswith("a.wav'] (1, 256)") and last in ("objects dog", "objects cat")
+
+
+def test_the_settings_are_there(page: str) -> None:
+    seen = set()
+    for line in "\n".join(re.findall(r"```sh\n(.*?)```", page, re.DOTALL)).splitlines():
+        made = re.match(r"(?:make |python -m evaluate\.)(tag|embed) (.*)", line)
+        if made is None:
+            continue
+        words = [word for word in shlex.split(made[2], comments=True) if "=" in word]
+        files = [] if any(word.startswith("files=") for word in words) else ["files=a.wav"]
+        assert isinstance(compose(SETTINGS[made[1]], made[1], [*files, *words]), SETTINGS[made[1]])
+        seen.add(made[1])
+    assert seen == set(SETTINGS)

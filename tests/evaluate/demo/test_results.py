@@ -1,0 +1,93 @@
+"""Held-out videos and the probe in words: the numbers are those of the files, and a failure is called one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from evaluate.demo.results import HeldOut, Probe
+from evaluate.probe.scores import Score, Scores, wilson
+from shards.format.manifest import ContractError
+
+
+def validation(path: Path, student: float = 0.5) -> Path:
+    """Two videos as train/ writes them; the second is no nearer than a uniform guess."""
+    measures = {"objects/kl_mean": 1.5, "objects/kl_uniform": 3.0, "objects/top1": 0.1}
+    videos = [
+        {"video": "cat%2F%5Bred%5D%2Emp4", "clips": 2, "objects/kl": 0.25, **measures},
+        {"video": "dog%2Emp4", "clips": 1, "objects/kl": 3.25, **measures},
+    ]
+    mean = {"objects/kl": student, **measures}
+    path.write_text(json.dumps({"step": 80, "clips": 3, "mean": mean, "videos": videos}))
+    return path
+
+
+def score(features: str, right: int, total: int = 10, seed: int | None = None) -> Score:
+    confusion = [[right, total - right], [0, 0]]
+    share, interval = right / total, wilson(right, total)
+    return Score(
+        "folder",
+        features,
+        "linear SVM",
+        "pool5",
+        seed,
+        share,
+        interval,
+        {"test": share},
+        {},
+        confusion,
+        {},
+        True,
+        {},
+        1,
+    )
+
+
+def probe(student: int, random: int, total: int = 10) -> Probe:
+    scores = [score("checkpoint", student, total), score("random network", random, total, seed=0)]
+    return Probe.of(Scores("folder", "", ["a", "b"], None, scores))
+
+
+def test_distances_are_those_of_the_file(tmp_path: Path) -> None:
+    found = HeldOut.load(validation(tmp_path / "validation.json"), "objects")
+    assert [(video.video, video.clips, video.student) for video in found.videos] == [
+        ("cat/[red].mp4", 2, 0.25),
+        ("dog.mp4", 1, 3.25),
+    ]
+    assert [video.is_nearest for video in found.videos] == [True, False]
+    assert (found.step, found.total.student, found.total.mean, found.total.uniform) == (80, 0.5, 1.5, 3.0)
+    assert "nearer than both on 1 of 2 videos" in found.verdict and "NO" not in found.verdict
+
+
+def test_a_student_that_learned_nothing_is_called_so(tmp_path: Path) -> None:
+    assert "NO better" in HeldOut.load(validation(tmp_path / "validation.json", student=1.6), "objects").verdict
+
+
+def test_a_missing_or_foreign_validation_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match="there is no"):
+        HeldOut.load(tmp_path / "validation.json", "objects")
+    with pytest.raises(ContractError, match="no validation of scenes"):
+        HeldOut.load(validation(tmp_path / "validation.json"), "scenes")
+
+
+@pytest.mark.parametrize(
+    ("student", "random", "total", "said"),
+    [
+        (10, 10, 10, "too easy"),
+        (6, 6, 10, "NO gain"),
+        (5, 7, 10, "NO gain"),
+        (9, 7, 10, "intervals overlap"),
+        (95, 30, 100, "more than the 95 % intervals"),
+    ],
+)
+def test_the_probe_says_whether_training_shows(student: int, random: int, total: int, said: str) -> None:
+    verdict = probe(student, random, total).verdict
+    assert said in verdict and "nothing about natural sound" in verdict
+
+
+def test_a_probe_has_a_student_and_a_random_network() -> None:
+    with pytest.raises(ContractError, match="not 1 and 0"):
+        Probe.of(Scores("folder", "", ["a", "b"], None, [score("checkpoint", 3)]))
+    assert probe(3, 2).chance == 0.5

@@ -1,0 +1,152 @@
+"""`python -m evaluate` from recordings on disk to scores.json, and the published number."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from evaluate.benchmarks.benchmark import BenchmarkSpec
+from evaluate.benchmarks.layouts import load_benchmark
+from evaluate.model import SUPERVISED, Subject
+from evaluate.probe.run import EvaluateSettings, evaluate
+from evaluate.probe.scores import Scores
+from shards.cli.command import compose
+from shards.format.manifest import ContractError
+from train.checkpoint.checkpoint import load, save
+from train.model.layers import StudentSpec
+
+
+@pytest.fixture
+def settings(
+    esc_spec: BenchmarkSpec, esc_root: Path, tiny: StudentSpec, checkpoint: Path, tmp_path: Path
+) -> EvaluateSettings:
+    torch.set_num_threads(1)
+    return EvaluateSettings(
+        esc_spec, esc_root, tiny, checkpoint, layers=["conv2", "conv3"], C=0.01, seeds=2, cache=tmp_path / "cache"
+    )
+
+
+def test_every_number_hangs_together(settings: EvaluateSettings) -> None:
+    scores = evaluate(replace(settings, baselines=["random", "mfcc", "forest"]))
+    assert [(score.features, score.layer, score.seed) for score in scores.scores] == [
+        ("checkpoint", "conv2", None),
+        ("checkpoint", "conv3", None),
+        ("random network", "conv2", 0),
+        ("random network", "conv3", 0),
+        ("random network", "conv2", 1),
+        ("random network", "conv3", 1),
+        ("MFCC statistics", None, None),
+        ("MFCC statistics", None, None),
+    ]
+    for score in scores.scores:
+        confusion = np.array(score.confusion)
+        assert confusion.sum(axis=1).tolist() == [6, 6, 6]  # each recording is tested once
+        assert score.accuracy == pytest.approx(np.trace(confusion) / 18)
+        assert score.accuracy == pytest.approx(np.mean(list(score.per_fold.values())))
+        assert [score.per_class[name] for name in scores.classes] == pytest.approx(np.diag(confusion) / 6)
+    assert scores.scores[0].accuracy > 0.8 and scores.scores[-1].accuracy > 0.8  # three tones are told apart
+    assert [score.classifier for score in scores.scores[:2]] == [
+        "linear SVM",
+        "scaled linear SVM",
+    ]  # conv3 is the output
+    assert scores.scores[0].C == {"1": 0.01, "2": 0.01, "3": 0.01}
+    assert scores.checkpoint is not None and scores.checkpoint["student"] == "tiny"
+
+
+def test_labels_by_chance_are_not_learned(settings: EvaluateSettings) -> None:
+    """Nothing of a test fold reaches its classifier: with shuffled labels accuracy falls to a third."""
+    table = settings.root / "meta" / "esc50.csv"
+    header, *rows = [row.split(",") for row in table.read_text().splitlines()]
+    for fold in "123":
+        own = [row for row in rows if row[1] == fold and row[3] != "foreign"]
+        shuffled = np.random.default_rng(int(fold)).permutation([row[3] for row in own])
+        for row, category in zip(own, shuffled, strict=True):
+            row[3] = str(category)
+    table.write_text("\n".join(",".join(row) for row in [header, *rows]))
+    (score,) = evaluate(replace(settings, layer="conv2")).scores
+    assert score.accuracy < 0.7
+
+
+def test_one_layer_and_one_fold(settings: EvaluateSettings) -> None:
+    (score,) = evaluate(replace(settings, layer="conv2", folds=["2"], C=None)).scores
+    assert list(score.per_fold) == ["2"] and score.recordings == 6 and score.C["2"] in settings.grid
+
+
+def test_excerpts_from_the_waveform(settings: EvaluateSettings) -> None:
+    (score,) = evaluate(replace(settings, layer="conv2", windows="waveform")).scores
+    assert score.windows["count"] == 18 * 2 and score.windows["cut"] == "waveform"
+
+
+def test_folds_seen_in_training_are_refused(settings: EvaluateSettings, tmp_path: Path) -> None:
+    assert settings.checkpoint is not None
+    supervised = load(settings.checkpoint)
+    recordings = load_benchmark(settings.benchmark, settings.root).recordings
+    marks = [recording.mark for recording in recordings if recording.fold != "2"]
+    supervised.config[SUPERVISED] = {"benchmark": "esc-tiny", "recordings": marks}
+    path = tmp_path / "supervised.pt"
+    save(path, supervised)
+    with pytest.raises(ContractError, match=r"trained on the labels of esc-tiny, and 12 of .*folds=\[2\]"):
+        evaluate(replace(settings, checkpoint=path))
+    (score,) = evaluate(replace(settings, checkpoint=path, layer="conv2", folds=["2"])).scores
+    assert score.recordings == 6
+
+    supervised.config[SUPERVISED] = {"benchmark": "esc-tiny", "folds": ["1", "3"]}
+    save(path, supervised)
+    with pytest.raises(ContractError, match="does not say which recordings' labels it has learned"):
+        evaluate(replace(settings, checkpoint=path))
+
+
+def test_esc10_is_a_part_of_esc50(checkpoint: Path, tmp_path: Path, shared: Path) -> None:
+    benchmark = load_benchmark(compose(BenchmarkSpec, "benchmark/esc10"), shared / "data" / "esc10")
+    supervised = load(checkpoint)
+    marks = [recording.mark for recording in benchmark.recordings if recording.fold != "5"]
+    supervised.config[SUPERVISED] = {"benchmark": "esc50", "recordings": marks}
+    save(tmp_path / "supervised.pt", supervised)
+    with pytest.raises(ContractError, match=r"folds=\[5\]"):
+        Subject.load(tmp_path / "supervised.pt").require_unseen(benchmark)
+    Subject.load(tmp_path / "supervised.pt").require_unseen(benchmark.restricted(["5"]))
+
+
+def test_a_gpu_that_is_not_there(settings: EvaluateSettings) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(ContractError, match="say device=cpu"):
+        evaluate(replace(settings, device="cuda"))
+
+
+def test_nothing_to_evaluate(settings: EvaluateSettings) -> None:
+    with pytest.raises(ValueError, match=r"give checkpoint=\.\.\. or baselines="):
+        replace(settings, checkpoint=None, baselines=[])
+
+
+def test_the_command(root: Path, esc_root: Path, checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = [
+        "benchmark=esc10", "benchmark.classes=[low,middle,high]", "benchmark.folds=['1','2','3']",
+        "benchmark.per_class=2",
+        "benchmark.seconds=1", "benchmark.window_seconds=0.4", f"root={esc_root}", f"checkpoint={checkpoint}",
+        "layer=conv2", "C=0.01", f"cache={tmp_path / 'cache'}", f"out={out}",
+    ]  # fmt: skip
+    done = subprocess.run([sys.executable, "-m", "evaluate", *words], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (score,) = Scores.load(out).scores
+    assert str(score) in done.stdout
+
+
+@pytest.mark.timeout(600)  # half a minute on two quiet cores
+def test_published_weights_on_esc10(root: Path, shared: Path, tiny: StudentSpec, tmp_path: Path) -> None:
+    """Table 4: 92.2 % on ESC-10. The authors' scripts have C=0.01."""
+    published = root / "data" / "published" / "soundnet8.pt"
+    if not published.is_file():
+        pytest.skip(f"{published} is not there: `make published` fetches it")
+    settings = EvaluateSettings(
+        compose(BenchmarkSpec, "benchmark/esc10"), shared / "data" / "esc10", tiny, published, C=0.01, cache=tmp_path
+    )
+    (score,) = evaluate(settings).scores
+    assert abs(score.accuracy - 0.922) < 0.015

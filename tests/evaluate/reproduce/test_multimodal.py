@@ -1,0 +1,120 @@
+"""Seen, heard, and both: colours and tones of tiny videos, where each alone leaves two classes in doubt."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from evaluate.model import Subject
+from evaluate.reproduce import multimodal
+from evaluate.reproduce.multimodal import labelled_videos, recognise
+from pipeline.teachers.spec import TeacherSet, TeacherSpec, Transform
+from shards.format.manifest import ContractError, TeacherCard
+
+RATE = 8000
+CLASSES = {"red-low": (200, 300.0), "red-high": (200, 2000.0), "blue-low": (40, 300.0), "blue-high": (40, 2000.0)}
+TRANSFORM = Transform(resize=32, crop=24, channels="rgb", mean=[0, 0, 0], std=[1, 1, 1])
+TEACHERS = TeacherSet("colours", {"objects": TeacherSpec("colours", "none", TRANSFORM)})
+
+
+class Colours:
+    """A teacher whose penultimate activations are the mean colour."""
+
+    def __init__(self, spec: TeacherSpec, card: TeacherCard, device: str) -> None:
+        self.transform = spec.transform
+
+    def features(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        assert pictures.shape == (4, 24, 24, 3)  # four frames, as the paper has it
+        return pictures.mean(axis=(1, 2)).astype(np.float32)
+
+
+def film(path: Path, red: int, frequency: float, seed: int, seconds: float = 1.5) -> None:
+    generator = np.random.default_rng(seed)
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("mpeg4", rate=8)
+        video.width = video.height = 32
+        video.pix_fmt = "yuv420p"
+        sound = container.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        for index in range(round(8 * seconds)):
+            picture = generator.integers(0, 30, (32, 32, 3)).astype(np.uint8)
+            picture[..., 0] += np.uint8(red)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, 8)
+            container.mux(video.encode(frame))
+        time = np.arange(round(seconds * RATE)) / RATE
+        waveform = 8000 * np.sin(2 * np.pi * frequency * generator.uniform(0.95, 1.05) * time)
+        heard = av.AudioFrame.from_ndarray(waveform.astype(np.int16)[None], format="s16", layout="mono")
+        heard.sample_rate, heard.pts, heard.time_base = RATE, 0, Fraction(1, RATE)
+        container.mux(sound.encode(heard))
+        container.mux(video.encode(None))
+        container.mux(sound.encode(None))
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    lines = ["path,label"]
+    for name, (red, frequency) in CLASSES.items():
+        for index in range(10):
+            film(folder / f"{name}-{index}.mkv", red, frequency, seed=index)
+            lines.append(f"{name}-{index}.mkv,{name}")
+    (folder / "videos.csv").write_text("\n".join(lines))
+    return folder / "videos.csv"
+
+
+@pytest.fixture(autouse=True)
+def colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(1)
+    card = TeacherCard("colours", "none", "0" * 64, {}, ("a",))
+    monkeypatch.setattr(multimodal, "Teacher", Colours)
+    monkeypatch.setattr(multimodal, "cards", lambda teachers: dict.fromkeys(teachers.active, card))
+
+
+def test_both_know_what_neither_knows_alone(videos: Path, checkpoint: Path, tmp_path: Path) -> None:
+    found = recognise(videos, Subject.load(checkpoint), TEACHERS, "conv2", tmp_path)
+    assert found.classes == 4 and found.chance == 0.25 and found.most_frequent == 0.25
+    assert found.scores["both"].accuracy > 0.9
+    assert found.scores["vision"].accuracy <= 0.75 and found.scores["sound"].accuracy <= 0.75
+    assert {score.recordings for score in found.scores.values()} == {16}  # 40 % of 40
+
+
+def test_the_split_is_by_video_and_the_same_every_time(videos: Path) -> None:
+    first, second = labelled_videos(videos), labelled_videos(videos)
+    assert first == second
+    assert np.bincount(first.labels[first.folds == "train"]).tolist() == [6, 6, 6, 6]
+    (split,) = first.splits()
+    assert not set(split.train) & set(split.test)
+
+
+def test_a_given_split_is_kept(videos: Path, tmp_path: Path) -> None:
+    table = videos.with_name("split.csv")
+    lines = videos.read_text().splitlines()
+    folds = ["split", *(["test", *["train"] * 9] * 4)]
+    table.write_text("\n".join(f"{line},{fold}" for line, fold in zip(lines, folds, strict=True)))
+    benchmark = labelled_videos(table)
+    tested = [recording.name for recording in benchmark.recordings if recording.fold == "test"]
+    assert sorted(tested) == [f"{name}-0.mkv" for name in sorted(CLASSES)]
+
+
+def test_frames_are_looked_at_once(
+    videos: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = recognise(videos, Subject.load(checkpoint), TEACHERS, "conv2", tmp_path)
+    monkeypatch.setattr(multimodal, "Teacher", None)  # would fail if it were called
+    again = recognise(videos, Subject.load(checkpoint), TEACHERS, "conv2", tmp_path)
+    assert {name: score.confusion for name, score in first.scores.items()} == {
+        name: score.confusion for name, score in again.scores.items()
+    }
+
+
+def test_a_class_of_one_video_is_refused(videos: Path) -> None:
+    table = videos.with_name("one.csv")
+    table.write_text("path,label\nred-low-0.mkv,x\nred-low-1.mkv,x\nred-low-2.mkv,y\n")
+    with pytest.raises(ContractError, match=r"one\.csv has one video of y"):
+        labelled_videos(table)

@@ -1,0 +1,164 @@
+"""`make reproduce`: the paper's numbers as printed, cells filled or explained, and no row from another experiment."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from evaluate.benchmarks.benchmark import BenchmarkSpec
+from evaluate.model import Subject
+from evaluate.reproduce.experiments import Plans
+from evaluate.reproduce.paper import TABLES, Column, Row, Table
+from evaluate.reproduce.rows import require_row
+from evaluate.reproduce.run import run
+from evaluate.reproduce.settings import ReproduceSettings
+from pipeline.teachers.spec import TeacherSet
+from shards.cli.command import compose
+from shards.format.manifest import ContractError
+from train.checkpoint.checkpoint import Checkpoint, load, save
+from train.model.layers import StudentSpec
+from train.settings import TrainSettings
+
+
+@pytest.fixture(scope="module")
+def plans() -> Plans:
+    return Plans.compose()
+
+
+def test_numbers_are_those_that_the_paper_prints(shared: Path) -> None:
+    """Each row's numbers stand together, in order, in one line of the paper's text."""
+    lines = [
+        re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?=%|\s|$)", line)
+        for line in (shared / "reference" / "paper.txt").read_text().splitlines()
+    ]
+    for table in TABLES:
+        for row in table.rows:
+            numbers = [number for number in row.paper if number is not None]
+            found = [[float(word) for word in line] for line in lines]
+            assert any(line[-len(numbers) :] == numbers for line in found) or not numbers, (table.number, row.title)
+
+
+def test_every_experiment_says_what_differs(plans: Plans) -> None:
+    vgg = plans.facts("soundnet8_vgg16")
+    assert vgg["loss"] == "kl" and vgg["teachers"] == {"objects": "vgg16", "scenes": "vgg16"}
+    assert plans.facts("soundnet8_vgg16_l2") == {**vgg, "loss": "l2"}
+    assert plans.facts("soundnet8_vgg16_objects") == {**vgg, "teachers": {"objects": "vgg16"}}
+    assert plans.facts("soundnet8_vgg16_scenes") == {**vgg, "teachers": {"scenes": "vgg16"}}
+    assert plans.facts("soundnet8_alexnet")["teachers"] == {"objects": "alexnet", "scenes": "alexnet"}
+    assert len(plans.facts("soundnet5_vgg16")["layers"]) == 7
+    assert plans.experiments["autoencoder"].student.kind == "autoencoder"
+    for name, experiment in plans.experiments.items():
+        assert experiment.run == Path("outputs/runs") / name
+
+
+@pytest.fixture
+def tiny_plans(tiny: StudentSpec, esc_spec: BenchmarkSpec) -> Plans:
+    """One experiment: the tiny student with KL loss, taught by a network called none."""
+    experiment = replace(compose(TrainSettings, "train", ["shards=any"]), student=tiny, teacher_set="set")
+    teachers = compose(TeacherSet, "teachers/alexnet")
+    objects = teachers.heads["objects"]
+    assert objects is not None
+    teachers.heads = {"objects": replace(objects, architecture="none")}
+    return Plans({"esc10": esc_spec}, {"row": experiment}, {"set": teachers})
+
+
+def trained(checkpoint: Path, **changes: object) -> Checkpoint:
+    """As `make train` would have left it."""
+    found = load(checkpoint)
+    found.position = {"step": 200, "consumed": 12_800}
+    found.config = {"loss": "kl", **changes}
+    return found
+
+
+@pytest.fixture
+def settings(esc_root: Path, tiny: StudentSpec, tmp_path: Path) -> ReproduceSettings:
+    torch.set_num_threads(1)
+    return ReproduceSettings(
+        tiny,
+        compose(TeacherSet, "teachers/alexnet"),
+        {"esc10": esc_root},
+        runs=tmp_path / "runs",
+        published=tmp_path / "nothing.pt",
+        C=0.01,
+        seeds=2,
+        cache=tmp_path / "cache",
+        out=tmp_path / "out",
+    )
+
+
+TABLE = Table(
+    9,
+    "A table",
+    (Column("ESC-10", "esc10"),),
+    (
+        Row("quoted", (81.0,), "literature"),
+        Row("ours", (92.2,), "experiment", "row", layer="conv2"),
+        Row("theirs", (92.2,), "published", layer="conv2"),
+        Row("untrained", (None,), "random", layer="conv2"),
+        Row("hand-crafted", (67.5,), "mfcc"),
+        Row("labels", (51.1,), "supervised", "tiny"),
+    ),
+)
+SEEN = Table(10, "Another", (Column("sound", modality="sound"),), (Row("videos", (32.4,), "experiment", "row"),))
+
+
+def cells(settings: ReproduceSettings) -> dict[str, dict[str, object]]:
+    return {cell["row"]: cell for cell in json.loads((settings.out / "reproduce.json").read_bytes())["cells"]}
+
+
+def test_cells_are_filled_or_say_what_is_missing(
+    settings: ReproduceSettings, tiny_plans: Plans, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evaluate.reproduce.run.TABLES", (TABLE, SEEN))
+    settings.tables = [9, 10]
+    run(settings, tiny_plans)
+    found = cells(settings)
+    assert found["quoted"]["paper"] == 0.81 and found["quoted"]["ours"] is None and not found["quoted"]["missing"]
+    assert "a run of experiment row" in str(found["ours"]["missing"])
+    assert found["ours"]["command"] == "make train experiment=row shards=..."
+    assert found["theirs"]["command"] == "make published"
+    assert "student=tiny" in str(found["labels"]["command"]) and "labelled videos" in str(found["videos"]["missing"])
+    assert 0 < float(str(found["untrained"]["ours"])) <= 1 and "2 seeds" in str(found["untrained"]["note"])
+    assert float(str(found["hand-crafted"]["ours"])) > 0.8
+
+    (settings.runs / "row").mkdir(parents=True)
+    save(settings.runs / "row" / "best.pt", trained(checkpoint))
+    run(settings, tiny_plans)
+    ours = cells(settings)["ours"]
+    assert float(str(ours["ours"])) > 0.5 and ours["note"] == "12,800 clips in 200 steps, objects by none"
+    page = (settings.out / "index.html").read_text()
+    assert "12,800 clips in 200 steps" in page and "paper 92.2%" in page
+    assert not re.search(r'(?:src|href)="(?!data:|#)', page)  # nothing is fetched from anywhere
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda found: found.config.update(loss="l2"), r'loss: .*best\.pt has "l2", this run "kl"'),
+        (lambda found: found.teachers.update(scenes=found.teachers["objects"]), r'teachers: .*"scenes": "none"'),
+        (
+            lambda found: setattr(found, "spec", replace(found.spec, name="other")),
+            r'student: .* has "other", this run "tiny"',
+        ),
+    ],
+)
+def test_a_run_of_other_settings_does_not_fill_a_row(
+    change: object, words: str, tiny_plans: Plans, checkpoint: Path, tmp_path: Path
+) -> None:
+    subject = Subject.load(checkpoint)
+    subject = replace(subject, checkpoint=trained(checkpoint), path=tmp_path / "best.pt")
+    row = Row("ours", (), "experiment", "row")
+    require_row(row, subject, tiny_plans)
+    change(subject.checkpoint)  # type: ignore[operator]
+    with pytest.raises(ContractError, match=words):
+        require_row(row, subject, tiny_plans)
+
+
+def test_a_table_has_a_number_for_every_column() -> None:
+    with pytest.raises(ValueError, match="2 numbers, 1 columns"):
+        Table(1, "", (Column("a"),), (Row("r", (1, 2), "literature"),))

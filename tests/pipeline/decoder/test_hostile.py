@@ -1,0 +1,235 @@
+"""What breaks readers of videos from the wild: each gives a reason, or clips as far as there are good frames."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from pipeline.decoder.reader import RawClip, Reading, VideoReader, View, frames_at
+from shards.format.clip import ClipSpec
+from shards.media.waveform import UnreadableMedia
+from tests.media import Track, cover_art, damaged, film, moving, sound_file, tone
+
+SPEC = ClipSpec(seconds=2.0, windows=2, frames_per_window=2)
+VIEW = View(48, 48)
+
+
+def read(path: Path, spec: ClipSpec = SPEC, **reading: object) -> tuple[list[RawClip], VideoReader]:
+    reader = VideoReader(path, spec, [VIEW], Reading(**reading))
+    return list(reader.clips()), reader
+
+
+def reason(path: Path, spec: ClipSpec = SPEC, **reading: object) -> str:
+    with pytest.raises(UnreadableMedia) as caught:
+        read(path, spec, **reading)
+    assert str(caught.value) == f"{caught.value.reason}: {caught.value.detail}"
+    assert "\n" not in caught.value.detail and str(path.parent) not in caught.value.detail
+    return caught.value.reason
+
+
+def test_what_is_no_file(tmp_path):
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    (tmp_path / "loop.mp4").symlink_to(tmp_path / "loop.mp4")
+    os.mkfifo(tmp_path / "fifo.mp4")
+    (tmp_path / "folder.mp4").mkdir()
+    assert reason(tmp_path / "none.mp4") == "not_found"
+    assert reason(tmp_path / "link.mp4") == "not_found"
+    assert reason(tmp_path / "loop.mp4") == "not_found"
+    assert reason(tmp_path / "fifo.mp4") == "not_a_file"
+    assert reason(tmp_path / "folder.mp4") == "not_a_file"
+    assert reason(Path("/dev/zero")) == "not_a_file"
+
+
+def test_what_may_not_be_read():
+    folder = Path(tempfile.mkdtemp())  # tmp_path may itself be closed to others
+    try:
+        folder.chmod(0o755)
+        path = folder / "a.mp4"
+        path.write_bytes(b"x")
+        path.chmod(0)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)  # root may read everything
+        try:
+            assert reason(path) == "no_permission"
+        finally:
+            os.seteuid(user)
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_what_is_no_media(tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "page.mp4").write_text("<html><body>Video not found</body></html>")
+    (tmp_path / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(100_000))
+    (tmp_path / "list.mp4").write_text("#EXTM3U\n#EXTINF:10,\nhttp://192.0.2.1/a.ts\n")
+    whole = film(tmp_path / "whole.mp4", 2.0)
+    data = whole.read_bytes()
+    (tmp_path / "no index.mp4").write_bytes(data[: data.rindex(b"moov") - 4])
+    assert reason(tmp_path / "empty.mp4") == "empty"
+    assert reason(tmp_path / "page.mp4") == "not_media"
+    assert reason(tmp_path / "noise.mp4") == "not_media"
+    assert reason(tmp_path / "list.mp4") == "not_media"
+    assert reason(tmp_path / "no index.mp4") == "not_media"
+
+
+def test_a_codec_that_nobody_knows(tmp_path):
+    data = film(tmp_path / "whole.mp4", 2.0).read_bytes()
+    (tmp_path / "picture.mp4").write_bytes(data.replace(b"avc1", b"\xff\xfe\xfd\xfc"))
+    (tmp_path / "sound.mp4").write_bytes(data.replace(b"mp4a", b"\xff\xfe\xfd\xfc").replace(b"esds", b"free"))
+    assert reason(tmp_path / "picture.mp4") == "unknown_codec"
+    assert reason(tmp_path / "sound.mp4") == "unknown_codec"
+
+
+def test_metadata_that_is_not_utf8(tmp_path):
+    path = film(tmp_path / "a.mkv", 2.0, metadata={"title": "XXXXXXXX"})
+    path.write_bytes(path.read_bytes().replace(b"XXXXXXXX", b"\xff\xfe\xe9\xfc\xff\xfe\xe9\xfc"))
+    with pytest.raises(UnicodeDecodeError):
+        av.open(str(path))
+    assert len(read(path)[0]) == 1
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe.mp4", b"http:a.mp4", b"%d.mp4", b"a\nb.mp4"])
+def test_names_that_are_odd(name, tmp_path):
+    path = tmp_path / os.fsdecode(name)
+    shutil.copy(film(tmp_path / "a.mp4", 2.0), path)
+    assert len(read(path)[0]) == 1
+
+
+def test_what_lacks_sound_or_picture(tmp_path):
+    assert reason(film(tmp_path / "mute.mp4", 2.0, tracks=[])) == "no_audio"
+    assert reason(sound_file(tmp_path / "sound.m4a", tone(3), "aac")) == "no_video"
+    assert reason(cover_art(tmp_path / "cover.mp3", tone(3))) == "no_video"
+    assert reason(sound_file(tmp_path / "sound.wav", tone(3), "pcm_s16le")) == "no_video"
+
+
+def test_cover_art_is_not_taken_for_the_picture(tmp_path):
+    path = film(tmp_path / "a.mp4", 2.0, cover=True)
+    with av.open(str(path)) as container:
+        assert len(container.streams.video) == 2
+    (clip,), _ = read(path)
+    assert len({picture.tobytes() for picture in clip.pictures[0]}) == 4  # the cover would be a still
+
+
+def test_an_mp4_cut_short_gives_what_is_there(tmp_path):
+    whole = film(tmp_path / "whole.mp4", 10.0, file_options={"movflags": "faststart"})
+    clips, reader = read(damaged(whole, tmp_path / "half.mp4", keep=0.6))
+    assert 2 <= len(clips) <= 3
+    assert 4 < reader.media_seconds < 7
+    for ours, theirs in zip(clips, read(whole)[0], strict=False):
+        assert ours.got == theirs.got[: len(ours.got)]
+        assert np.array_equal(ours.pictures[0], theirs.pictures[0][: len(ours.got)])
+
+
+@pytest.mark.parametrize("file", ["a.mkv", "a.ts"])
+def test_streams_cut_short_end_where_their_packets_end(file, tmp_path):
+    whole = film(tmp_path / file, 10.0)
+    clips, reader = read(damaged(whole, tmp_path / f"half-{file}", keep=0.6))
+    assert 2 <= len(clips) <= 3
+    assert 4 < reader.media_seconds < 7
+    assert all(0 <= asked - got < 0.041 for clip in clips for asked, got in zip(clip.asked, clip.got, strict=True))
+
+
+@pytest.mark.parametrize("file", ["a.mp4", "a.mkv", "a.ts"])
+def test_damaged_packets_cost_no_more_than_their_clips(file, tmp_path):
+    """One byte in 5,000 is wrong: errors are counted, frames stay near the times asked for, sound stays in place."""
+    whole = film(tmp_path / file, 20.0, size=(128, 96), picture=moving((128, 96)), options={"g": "25"})
+    clips, reader = read(damaged(whole, tmp_path / f"bad-{file}", share=2e-4))
+    assert len(clips) >= 5
+    assert reader.decode_errors > 0
+    assert [clip.index for clip in clips] == sorted({clip.index for clip in clips})
+    for clip in clips:
+        assert len(clip.waveform) == 44_100
+        assert clip.start == pytest.approx(clips[0].start + 2.0 * (clip.index - clips[0].index))
+        assert all(abs(asked - got) <= 0.25 for asked, got in zip(clip.asked, clip.got, strict=True))
+
+
+def test_a_hole_in_the_picture_costs_the_clips_within(tmp_path):
+    """A stream without the packets of 4 to 8 s: the clips there are given up, the others keep their numbers."""
+    path = film(tmp_path / "a.ts", 12.0, tracks=[Track(tone(12))], options={"g": "25"}, hole=(4.0, 8.0))
+    clips, reader = read(path)
+    assert [clip.index for clip in clips] == [0, 1, 4, 5]
+    assert len(reader.dropped) == 2 and reader.dropped[0].startswith("clip 2: no frame for ")
+
+
+@pytest.mark.parametrize("seconds", [3.0, 0.9])
+@pytest.mark.parametrize("file", ["a.mkv", "a.avi"])
+def test_a_video_without_one_good_frame_is_damaged(file, seconds, tmp_path):
+    tracks = [Track(tone(seconds), codec="libmp3lame")]
+    path = film(tmp_path / file, seconds, codec="mpeg4", garbage=True, tracks=tracks)
+    assert reason(path, min_seconds=0.5) == "damaged"
+
+
+def test_a_file_that_calls_every_frame_a_key_frame(tmp_path):
+    """Single frames do not decode alone; such a video is decoded in turn."""
+    options = {"x264-params": "keyint=100:scenecut=0:bframes=2"}
+    honest, _ = read(film(tmp_path / "a.mp4", 6.0, options=options))
+    path = film(tmp_path / "b.mp4", 6.0, options=options, all_keys=True)
+    clips, _ = read(path)
+    assert [clip.got for clip in clips] == [clip.got for clip in honest]
+    assert all(np.array_equal(ours.pictures[0], theirs.pictures[0]) for ours, theirs in zip(clips, honest, strict=True))
+    times = [time for clip in clips for time in clip.got]
+    assert [time for time, _ in frames_at(path, times, [VIEW], Reading())] == times
+
+
+def test_still_pictures_are_fine(tmp_path):
+    slow = ClipSpec(seconds=20.0, windows=4)
+    clips, _ = read(film(tmp_path / "a.mp4", shown=[0, 10, 20, 30], last=10.0, tracks=[Track(tone(40))]), slow)
+    assert [clip.got for clip in clips] == [[0.0, 0.0, 10.0, 10.0], [20.0, 20.0, 30.0, 30.0]]
+    (clip,), _ = read(film(tmp_path / "b.mp4", shown=[0], last=10.0, tracks=[Track(tone(10))]), slow)
+    assert clip.got == [0.0, 0.0]
+    assert np.array_equal(clip.pictures[0][0], clip.pictures[0][1])
+
+
+def test_too_short(tmp_path):
+    assert reason(film(tmp_path / "a.mp4", 0.6)) == "too_short"
+    assert reason(film(tmp_path / "b.mp4", 3.0), min_seconds=4.0, spec=ClipSpec()) == "too_short"
+    assert reason(film(tmp_path / "c.mp4", 3.0, tracks=[Track(tone(3), start=8.0)])) == "too_short"
+
+
+def test_too_large(tmp_path):
+    path = film(tmp_path / "a.webm", 2.0, codec="libvpx-vp9", tracks=[Track(tone(2), codec="libopus")])
+    assert reason(path, max_pixels=64 * 48 - 1) == "too_large"
+    assert len(read(path, max_pixels=64 * 48)[0]) == 1
+    long = film(tmp_path / "b.mp4", 2.0, size=(480, 16), picture=moving((480, 16)))
+    assert reason(long, max_pixels=480 * 16) == "too_large"  # its 48 rows would be 1,440 wide
+
+
+def test_silence(tmp_path):
+    assert reason(film(tmp_path / "a.mp4", 3.0, tracks=[Track(0 * tone(3))])) == "silent"
+    clips, _ = read(film(tmp_path / "b.mp4", 6.0, tracks=[Track(np.append(0 * tone(4), tone(2)))]))
+    assert [clip.waveform.any() for clip in clips] == [False, False, True] or clips[1].waveform[-2_000:].any()
+
+
+def test_a_silent_default_track_gives_way_to_one_that_is_not(tmp_path):
+    path = film(tmp_path / "a.mp4", 2.0, tracks=[Track(0 * tone(2)), Track(tone(2, 880), default=False)])
+    (clip,), _ = read(path)
+    assert hertz(clip.waveform) == pytest.approx(880, abs=2)
+    path = film(tmp_path / "b.mp4", 2.0, tracks=[Track(tone(2), default=False), Track(tone(2, 880))])
+    (clip,), _ = read(path)
+    assert hertz(clip.waveform) == pytest.approx(880, abs=2)
+
+
+def hertz(waveform: np.ndarray) -> float:
+    return float(np.abs(np.fft.rfft(waveform)).argmax() * 22_050 / len(waveform))
+
+
+def test_frames_at_gives_a_reason_too(tmp_path):
+    with pytest.raises(UnreadableMedia, match="not_found"):
+        list(frames_at(tmp_path / "none.mp4", [1.0], [VIEW], Reading()))
+    with pytest.raises(UnreadableMedia, match="no_video"):
+        list(frames_at(sound_file(tmp_path / "a.m4a", tone(2), "aac"), [1.0], [VIEW], Reading()))
+
+
+def test_time_stamps_that_leap_end_the_reading(tmp_path):
+    """A frame a day ahead must not make a day of clips."""
+    path = film(tmp_path / "a.mkv", shown=[*np.arange(0, 5, 0.04), 86_400.0], tracks=[Track(tone(6))])
+    clips, reader = read(path)
+    assert [clip.seconds for clip in clips] == [2.0, 2.0, 1.0]
+    assert reader.media_seconds < 6

@@ -1,0 +1,221 @@
+"""Stage one as ranks of one world, in one folder and behind a URL: real processes, one of them killed."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+
+from pipeline.output.account import side_files
+from pipeline.relabel import RelabelSettings
+from pipeline.relabel import run as relabel
+from pipeline.run import run
+from pipeline.settings import PipelineSettings
+from pipeline.videos.plan import Size
+from shards.format.check import check
+from shards.format.clip import ClipSpec
+from shards.format.manifest import ContractError
+from shards.format.shard import examples
+
+ROOT = Path(__file__).resolve().parents[3]
+CLIP = ClipSpec(sample_rate=22_050, seconds=2.0, windows=4)
+SMALL = {"clip": CLIP, "device": "cpu", "decoders": 1, "teacher_processes": 1, "batch_clips": 2}
+SMALL |= {"validation_share": 0.3, "shard_size": Size(videos=1)}
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory, render_video):
+    """Six inputs, of which one is broken and one repeats another: five shards."""
+    folder = tmp_path_factory.mktemp("videos")
+    for number in range(4):
+        render_video(folder / f"{number}.mp4", 1.5 + 0.5 * number, seed=number)
+    (folder / "broken.mp4").write_text("<html>")
+    (folder / "repeat of 2.mp4").write_bytes((folder / "2.mp4").read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def settings(videos, small_teachers):
+    return lambda shards, **fields: PipelineSettings(
+        **{"videos": str(fields.pop("videos", videos)), "shards": str(shards), "teachers": small_teachers}
+        | SMALL
+        | fields
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(settings, tmp_path_factory):
+    """What one run makes of the videos."""
+    folder = tmp_path_factory.mktemp("alone")
+    run(settings(folder))
+    return folder
+
+
+def tars(folder):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.tar"))}
+
+
+@pytest.fixture
+def start(videos, words_of):
+    """Start a run as a process."""
+    processes = []
+
+    def begin(shards, **fields):
+        words = words_of(videos=videos, shards=shards, **{"shard_size.videos": 1} | fields)
+        command = [sys.executable, "-m", "pipeline", *words]
+        processes.append(subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE))
+        return processes[-1]
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def wait_until(condition, process):
+    while not condition():
+        assert process.poll() is None, process.stderr.read().decode()
+        time.sleep(0.02)
+
+
+def planned(folder, rank):
+    lock = folder / ".ranks" / f"teacher-shards-{rank}-of-2"
+    return lock.exists() and '"inputs"' in lock.read_text()
+
+
+def end(process):
+    _, errors = process.communicate(timeout=280)
+    assert process.returncode == 0, errors.decode()
+
+
+@pytest.mark.timeout(300)
+def test_two_ranks_at_once_and_a_kill_give_the_bytes_of_one_run(start, alone, tmp_path):
+    first = start(tmp_path, rank=0, world=2)
+    second = start(tmp_path, rank=1, world=2)
+    wait_until(lambda: planned(tmp_path, 1), second)
+    os.kill(second.pid, signal.SIGKILL)
+    second.wait()
+    again = start(tmp_path, rank=1, world=2)
+    end(first)
+    end(again)
+    assert tars(tmp_path) == tars(alone)
+    assert (tmp_path / "rejects.jsonl").read_bytes() == (alone / "rejects.jsonl").read_bytes()
+    assert check(tmp_path) == check(alone)
+    assert (tmp_path / "report.html").is_file()
+    logs = [(tmp_path / f"pipeline-{rank}-of-2.log").read_text() for rank in range(2)]
+    assert any("6 inputs = 4 accepted + 1 rejected + 1 duplicates;" in log for log in logs)  # none is waiting
+    assert not list(tmp_path.glob(".spool*")) and not list(tmp_path.glob("*.partial"))
+
+
+def test_a_rank_does_its_part_and_says_what_waits_and_one_run_does_the_rest(settings, alone, tmp_path, caplog):
+    run(settings(tmp_path, rank=1, world=2))
+    order = [json.loads(line) for line in (alone / "plan.jsonl").read_text().splitlines()]
+    part = [f"{row['shard']}.tar" for row in order if "shard" in row][1::2]
+    assert tars(tmp_path).items() <= tars(alone).items() and list(tars(tmp_path)) == sorted(part)
+    assert "3 waiting" in (tmp_path / "pipeline-1-of-2.log").read_text()
+    (tmp_path / f"{order[0]['shard']}.tar.x.partial").touch()  # of a rank that was killed and is not run again
+    (tmp_path / ".spool-teacher-shards-0-of-2").mkdir()
+    run(settings(tmp_path, rank=1, world=2))
+    assert list(tmp_path.glob("*.partial")) and list(tmp_path.glob(".spool*"))  # another rank's are let be
+    run(settings(tmp_path))
+    assert tars(tmp_path) == tars(alone)
+    assert not list(tmp_path.glob("*.partial")) and not list(tmp_path.glob(".spool*"))
+
+
+def test_a_retry_is_planned_by_one_run_alone(settings, tmp_path):
+    with pytest.raises(ValueError, match="retry_rejected=true adds to the plan, so it wants world=1"):
+        settings(tmp_path, retry_rejected=True, world=2)
+
+
+@pytest.fixture(scope="module")
+def lake(settings, videos, tmp_path_factory):
+    """The videos in fsspec's memory, and the shards made of them there."""
+    memory, folder = fsspec.filesystem("memory"), tmp_path_factory.mktemp("lake")
+    memory.put(f"{videos}/", f"/{folder.name}/videos/", recursive=True)
+    values = settings(f"memory://{folder.name}/mine", videos=f"memory://{folder.name}/videos", work=folder / "work")
+    run(values)
+    yield values
+    memory.rm(f"/{folder.name}", recursive=True)
+
+
+def fetched(location, folder):
+    """A copy of all that is at a URL."""
+    system, root = fsspec.core.url_to_fs(location)
+    system.get(f"{root}/", f"{folder}/", recursive=True)
+    return folder
+
+
+def test_from_a_url_to_a_url_the_bytes_are_the_same(alone, lake, tmp_path):
+    mine = fetched(lake.shards, tmp_path / "mine")
+    assert tars(mine) == tars(alone)
+    names = {path.name for path in alone.glob("[!.]*")} - {"pipeline.log"}
+    assert {path.name for path in mine.iterdir() if path.is_file()} == names
+    assert check(mine) == check(alone)
+    assert "<audio" in (mine / "report.html").read_text()
+    assert not list(lake.output.folder.glob("*.tar"))
+    with pytest.raises(ContractError, match=r"validation_share: memory://.* has 0.3, this run 0.1"):
+        run(dataclasses.replace(lake, validation_share=0.1, work=tmp_path / "elsewhere"))
+
+
+def test_rows_of_a_list_may_be_urls_and_one_that_leads_nowhere_is_a_reject(settings, alone, videos, tmp_path):
+    rows = [f"file://{videos}/1.mp4", f"file://{videos}/none.mp4", f"file://{videos}/broken.mp4"]
+    (tmp_path / "list.txt").write_text("\n".join(rows))
+    run(settings(tmp_path / "shards", videos=tmp_path / "list.txt", max_reject_share=0.9))
+    rejects = [json.loads(line) for line in (tmp_path / "shards" / "rejects.jsonl").read_text().splitlines()]
+    assert {(reject["path"], reject["reason"]) for reject in rejects} == {
+        (rows[1], "not_found"),
+        (rows[2], "not_media"),
+    }
+    (mine,) = sounds(tmp_path / "shards", rows[0])
+    assert mine == sounds(alone, "1.mp4")[0]
+
+
+def sounds(folder, path):
+    return [
+        clip.waveform.tobytes()
+        for side in side_files(folder)
+        for clip in examples(folder, side, CLIP.sample_rate)
+        if clip.meta.path == path
+    ]
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(300)
+def test_a_run_killed_while_it_sends_is_gone_on_with_from_another_machine(start, alone, tmp_path):
+    far, url = tmp_path / "far", f"file://{tmp_path}/far"
+    killed = start(url, work=tmp_path / "here")
+    wait_until(lambda: list(far.glob("*-0*.json")), killed)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    before = {path: path.stat().st_mtime_ns for path in far.glob("*-0*.json")}
+    end(start(url, work=tmp_path / "there"))
+    assert tars(far) == tars(alone) and check(far) == check(alone)
+    assert {path: path.stat().st_mtime_ns for path in before} == before  # what was whole is not made again
+    assert not [path for path in far.iterdir() if "partial" in path.name or "tmp" in path.name]
+
+
+def test_shards_behind_a_url_are_relabelled_there(lake, tmp_path):
+    """The same network under another name, read again at the stored times, must say the same."""
+    places = {"videos": lake.videos, "shards": lake.shards, "work": tmp_path / "work"}
+    teachers = dataclasses.replace(lake.teachers, name="again")
+    again = RelabelSettings(**places, teachers=teachers, device="cpu", decoders=1, teacher_processes=1, batch_clips=2)
+    relabel(again)
+    far = fetched(lake.shards, tmp_path / "far")
+    sides = {side.shard: side for side in side_files(far / "teachers" / "again")}
+    for side in side_files(far):
+        if side.keys:
+            assert sides[side.shard].keys == side.keys
+            assert np.allclose(sides[side.shard].posterior_sums["objects"], side.posterior_sums["objects"], atol=1e-3)
+    assert check(far).clips and len(sides) == 4
+    assert not list(tmp_path.glob("work/**/*.tar"))
+    assert "again" in (far / "report.html").read_text()
+    relabel(dataclasses.replace(again, work=tmp_path / "elsewhere"))
+    assert tars(fetched(lake.shards, tmp_path / "later") / "teachers" / "again") == tars(far / "teachers" / "again")

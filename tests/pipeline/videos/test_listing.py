@@ -1,0 +1,140 @@
+"""Folders and lists of videos."""
+
+import os
+import zipfile
+
+import fsspec
+import pytest
+
+from pipeline.videos.listing import address, find_videos, open_place, require_protocols, root_of
+from shards.format.manifest import ContractError
+
+
+def touch(path, text="x"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def found(videos):
+    listing = find_videos(str(videos))
+    return [(video.path, video.bytes) for video in map(listing.video, listing.paths)]
+
+
+def test_a_folder_gives_media_files_in_path_order_and_skips_hidden_and_other_ones(tmp_path):
+    for name in ["b/2.MP4", "a.mkv", ".hidden.mp4", ".git/x.mp4", "notes.txt", "b/poster.jpg", "b/c/3.webm"]:
+        touch(tmp_path / name, name)
+    assert found(tmp_path) == [
+        ("a.mkv", 5),
+        ("b/2.MP4", 7),
+        ("b/c/3.webm", 10),
+    ]
+
+
+def test_links_that_go_in_circles_are_walked_once(tmp_path):
+    touch(tmp_path / "a/1.mp4")
+    (tmp_path / "a/again").symlink_to(tmp_path / "a")
+    (tmp_path / "top").symlink_to(tmp_path)
+    assert found(tmp_path) == [("a/1.mp4", 1)]
+
+
+def test_what_is_no_regular_file_is_still_an_input(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "gone.mp4").symlink_to(tmp_path / "nowhere")
+    assert found(tmp_path) == [("gone.mp4", -1), ("pipe.mp4", -1)]
+
+
+def test_a_csv_and_a_text_list_count_each_line_whatever_its_suffix(tmp_path):
+    touch(tmp_path / "videos" / "a b,c.bin", "abc")
+    rows = 'label,path\nx,"videos/a b,c.bin"\ny,missing.mp4\ny,missing.mp4\n'
+    touch(tmp_path / "list.csv", rows)
+    touch(tmp_path / "list.txt", f"videos/a b,c.bin\n\n{tmp_path}/missing.mp4\n")
+    expected = [("missing.mp4", -1), ("videos/a b,c.bin", 3)]
+    for name in ("list.csv", "list.txt"):
+        assert found(tmp_path / name) == expected
+        assert root_of(str(tmp_path / name)) == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("no-column.csv", "link\nx\n", "no column path or url"),
+        ("a.mp4", "x", "neither a folder nor a .csv or .txt list"),
+        ("nothing.txt", "\n", "holds no video"),
+    ],
+)
+def test_what_cannot_be_a_source_says_so(tmp_path, name, text, message):
+    touch(tmp_path / name, text)
+    with pytest.raises(ContractError, match=message):
+        find_videos(str(tmp_path / name))
+
+
+def test_a_missing_folder_says_so(tmp_path):
+    with pytest.raises(ContractError, match="does not exist"):
+        find_videos(str(tmp_path / "nowhere"))
+
+
+@pytest.fixture(params=["memory", "file", "zip"])
+def behind(request, tmp_path):
+    """A folder of videos and lists behind a URL, and the URL of one more file."""
+    contents = {
+        "clips/b/2.MP4": "12345",
+        "clips/a.mkv": "123",
+        "clips/.hidden.mp4": "x",
+        "clips/.git/x.mp4": "x",
+        "clips/notes.txt": "a.mkv\n\nmemory://elsewhere/c.mp4\nb/./2.MP4\n",
+        "clips/list.csv": "label,url\nx,memory://elsewhere/c.mp4\ny,../up.mp4\n",
+        "clips/none.csv": "label\nx\n",
+    }
+    if request.param == "zip":
+        with zipfile.ZipFile(tmp_path / "corpus.zip", "w") as archive:
+            for name, text in contents.items():
+                archive.writestr(name, text)
+        yield lambda name: f"zip://{name}::file://{tmp_path}/corpus.zip"
+        return
+    root = f"/sources-{tmp_path.name}" if request.param == "memory" else str(tmp_path)
+    system = fsspec.filesystem(request.param)
+    for name, text in contents.items():
+        system.pipe_file(f"{root}/{name}", text.encode()) if request.param == "memory" else touch(tmp_path / name, text)
+    yield lambda name: f"{request.param}://{root.removeprefix('/') if request.param == 'memory' else root}/{name}"
+    if request.param == "memory":
+        system.rm(root, recursive=True)
+
+
+def test_a_folder_behind_a_url_is_walked_with_its_sizes(behind):
+    assert found(behind("clips")) == found(behind("clips/")) == [("a.mkv", 3), ("b/2.MP4", 5)]
+    with open_place(address(behind("clips"), "b/2.MP4")) as stream:
+        assert stream.read() == b"12345"
+
+
+def test_a_list_behind_a_url_holds_paths_beside_it_and_urls(behind):
+    """Their sizes are not asked for."""
+    assert found(behind("clips/notes.txt")) == [("a.mkv", -1), ("b/2.MP4", -1), ("memory://elsewhere/c.mp4", -1)]
+    assert found(behind("clips/list.csv")) == [("../up.mp4", -1), ("memory://elsewhere/c.mp4", -1)]
+    with open_place(address(root_of(behind("clips/notes.txt")), "a.mkv")) as stream:
+        assert stream.read() == b"123"
+
+
+def test_a_local_list_may_hold_urls(tmp_path):
+    touch(tmp_path / "a.mp4", "abc")
+    touch(tmp_path / "list.txt", "a.mp4\nhttps://example.org/clip.mp4?token=1\n")
+    assert found(tmp_path / "list.txt") == [("a.mp4", 3), ("https://example.org/clip.mp4?token=1", -1)]
+
+
+def test_what_is_no_source_behind_a_url_says_so(behind):
+    for name, message in [("nowhere", "does not exist"), ("clips/a.mkv", "neither"), ("clips/none.csv", "no column")]:
+        with pytest.raises(ContractError, match=message):
+            find_videos(behind(name))
+
+
+def test_a_protocol_that_is_not_known_or_not_installed_says_so():
+    for videos, message in [("gopher://x/", "Protocol not known: gopher"), ("oci://bucket/x", "ocifs")]:
+        with pytest.raises(ContractError, match=message):
+            find_videos(videos)
+
+
+def test_rows_that_nothing_here_can_open_stop_the_run_before_it_begins(tmp_path):
+    touch(tmp_path / "list.txt", "a.mp4\nmemory://x/b.mp4\n")
+    require_protocols(find_videos(str(tmp_path / "list.txt")))
+    touch(tmp_path / "list.txt", "a.mp4\nmemory://x/b.mp4\noci://x/c.mp4\n")
+    with pytest.raises(ContractError, match=r"oci://x/c\.mp4 cannot be opened: .*ocifs"):
+        require_protocols(find_videos(str(tmp_path / "list.txt")))

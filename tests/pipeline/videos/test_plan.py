@@ -1,0 +1,124 @@
+"""The plan: stable, append-only, whole after a kill; duplicates recorded and taken once."""
+
+import hashlib
+import json
+
+import pytest
+
+from pipeline.videos.duplicates import find_duplicates
+from pipeline.videos.listing import Video, find_videos
+from pipeline.videos.plan import NAME, Dealing, Plan, Size
+
+DEALING = Dealing(Size(videos=3), 0.3, 0)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "shards").mkdir()
+    return tmp_path
+
+
+def fill(folder, names):
+    for name in names:
+        (folder / "videos" / name).write_text(f"content of {name}")
+
+
+def planned(folder, hashes=None):
+    plan = Plan.load(folder / "shards")
+    plan.extend(find_videos(str(folder / "videos")), lambda keys: hashes or {}, DEALING)
+    return plan
+
+
+def test_every_video_is_planned_once_in_a_shard_of_its_split(folder):
+    fill(folder, [f"{number:02d}.mp4" for number in range(20)])
+    plan = planned(folder)
+    assert sorted(video.path for video in plan.videos) == [f"{number:02d}.mp4" for number in range(20)]
+    assert {shard.split for shard in plan.shards} == {"train", "validation"}
+    assert all(len(shard.videos) <= 3 for shard in plan.shards)
+    assert len({shard.shard for shard in plan.shards}) == len(plan.shards)
+
+
+def test_a_second_run_adds_nothing_and_new_videos_become_new_shards(folder):
+    fill(folder, [f"{number:02d}.mp4" for number in range(10, 20)])
+    before = planned(folder).shards
+    text = (folder / "shards" / NAME).read_text()
+    assert planned(folder).shards == before
+    assert (folder / "shards" / NAME).read_text() == text
+    fill(folder, ["00.mp4", "99.mp4"])
+    after = planned(folder).shards
+    assert after[: len(before)] == before
+    assert sorted(video.path for shard in after[len(before) :] for video in shard.videos) == ["00.mp4", "99.mp4"]
+
+
+@pytest.mark.parametrize("kept", range(0, 1500, 97))
+def test_a_plan_torn_anywhere_is_completed_to_the_same_plan(folder, kept):
+    fill(folder, [f"{number:02d}.mp4" for number in range(10)])
+    whole = planned(folder).shards
+    path = folder / "shards" / NAME
+    path.write_bytes(path.read_bytes()[:kept])
+    assert planned(folder).shards == whole
+    assert Plan.load(folder / "shards").shards == whole
+
+
+def test_a_repeated_content_is_recorded_and_taken_once_in_path_order(folder):
+    fill(folder, ["a.mp4", "b.mp4"])
+    (folder / "videos" / "c.mp4").write_text("content of a.mp4")
+    (folder / "videos" / "d.mp4").write_text("content of X.mp4")  # same size, other content
+    plan = planned(folder)
+    assert [(duplicate.path, duplicate.of) for duplicate in plan.duplicates] == [("c.mp4", "a%2Emp4")]
+    assert sorted(video.path for video in plan.videos) == ["a.mp4", "b.mp4", "d.mp4"]
+    assert len(planned(folder).duplicates) == 1
+
+
+def test_a_planned_video_wins_over_a_new_one_that_sorts_before_it(folder):
+    fill(folder, ["b.mp4"])
+    planned(folder)
+    (folder / "videos" / "a.mp4").write_text("content of b.mp4")
+    assert [(d.path, d.of) for d in planned(folder).duplicates] == [("a.mp4", "b%2Emp4")]
+
+
+def test_a_finished_video_wins_even_when_its_file_is_gone(folder):
+    fill(folder, ["b.mp4"])
+    planned(folder)
+    content = (folder / "videos" / "b.mp4").read_bytes()
+    (folder / "videos" / "b.mp4").rename(folder / "videos" / "a.mp4")
+    hashes = {"b%2Emp4": hashlib.sha256(content).hexdigest()}
+    assert [(d.path, d.of) for d in planned(folder, hashes).duplicates] == [("a.mp4", "b%2Emp4")]
+
+
+def test_files_that_differ_only_behind_the_first_64_kib_are_no_duplicates(tmp_path):
+    for name, last in (("a", b"1"), ("b", b"2"), ("c", b"1")):
+        (tmp_path / name).write_bytes(bytes(70_000) + last)
+    videos = [Video(name, 70_001) for name in "abc"]
+    assert find_duplicates(videos, [], str(tmp_path), {}) == {"c": "a"}
+
+
+def test_an_unreadable_file_is_nobodys_duplicate(tmp_path):
+    videos = [Video("gone-1", 5), Video("gone-2", 5), Video("pipe", -1), Video("pipe-2", -1)]
+    assert find_duplicates(videos, [], str(tmp_path), {}) == {}
+
+
+def test_a_shard_is_closed_by_input_bytes_too(folder):
+    fill(folder, [f"{number}.mp4" for number in range(6)])
+    plan = Plan(folder / "shards" / NAME)
+    dealing = Dealing(Size(videos=100, input_gigabytes=40e-9), 0.0, 0)
+    assert plan.extend(find_videos(str(folder / "videos")), lambda keys: {}, dealing)
+    assert [shard.count for shard in plan.shards] == [len(shard.videos) for shard in plan.shards] == [3, 3]
+
+
+def test_hashes_are_asked_only_of_videos_whose_size_a_new_one_has(folder):
+    fill(folder, ["a.mp4", "bb.mp4"])
+    planned(folder)
+    fill(folder, ["cc.mp4"])
+    asked = []
+    plan = Plan.load(folder / "shards")
+    plan.extend(find_videos(str(folder / "videos")), lambda keys: asked.append(keys) or {}, DEALING)
+    assert asked == [{"bb%2Emp4"}] and plan.duplicates == []
+
+
+def test_rows_hold_relative_paths_only(folder):
+    fill(folder, ["a.mp4"])
+    planned(folder)
+    (row,) = [json.loads(line) for line in (folder / "shards" / NAME).read_text().splitlines()]
+    assert row == {"shard": row["shard"], "videos": [{"key": "a%2Emp4", "path": "a.mp4", "bytes": 16}]}

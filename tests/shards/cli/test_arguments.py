@@ -1,0 +1,82 @@
+"""Plain words of a command line: files whatever they are called, settings where the key is one."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from shards.cli.arguments import Plain
+from shards.cli.command import command
+
+
+@dataclass
+class Listing:
+    files: list[Path] = field(metadata={"example": "/my/sounds"})
+    top: int = 5
+    base: list[Path] | None = None
+
+
+ODD = ["a b.wav", "x,y.wav", "[1].wav", 'it\'s ${HOME} "q".wav', "a=b.wav", "+x=1.wav", "~t.wav", "-n.wav", "où 録音"]
+
+
+@pytest.fixture
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Listing]:
+    """What the command was called with; the working folder holds the files of ODD."""
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "listing.yaml").write_text("files: ???\ntop: 5\n")
+    for name in ODD:
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    return []
+
+
+def call(told: list[Listing], monkeypatch: pytest.MonkeyPatch, *words: str) -> Listing:
+    monkeypatch.setattr(sys, "argv", ["listing", *words])
+    command(Listing, "listing", told.append, Path("conf").resolve(), words="files")
+    return told[-1]
+
+
+def test_any_file_that_is_there_arrives_as_it_is_called(told: list[Listing], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = call(told, monkeypatch, *ODD[:4], "top=3", *ODD[4:])
+    assert found == Listing([Path(name) for name in ODD], 3)
+
+
+def test_a_key_is_a_setting_unless_it_has_a_folder_or_stands_behind_two_dashes(
+    told: list[Listing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("top=4").touch()
+    assert call(told, monkeypatch, "absent.wav", "top=4") == Listing([Path("absent.wav")], 4)
+    assert call(told, monkeypatch, "./top=4") == Listing([Path("./top=4")])
+    assert call(told, monkeypatch, "top=2", "--", "top=4", "--help") == Listing([Path("top=4"), Path("--help")], 2)
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_one_path_is_a_list_of_one(told: list[Listing], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    if "$" not in name:  # which YAML would fill in, as in any setting
+        typed = (f"files=./{name}", f"base=./{name}")  # a bracket at the beginning would begin a list
+        assert call(told, monkeypatch, *typed) == Listing([Path(name)], base=[Path(name)])
+    assert call(told, monkeypatch, "files=a", "base=null").base is None
+    assert call(told, monkeypatch, "files=[a.wav,b.wav]", name) == Listing([Path("a.wav"), Path("b.wav"), Path(name)])
+
+
+@pytest.mark.parametrize(("words", "line"), [([], "files is not given"), (["a.wav", "tip=3"], "did you mean top?")])
+def test_what_is_wrong_is_one_line(
+    told: list[Listing],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    line: str,
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        call(told, monkeypatch, *words)
+    (said,) = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2 and line in said
+
+
+def test_words_go_behind_what_the_key_gave() -> None:
+    assert Plain("files", ["c"]).added_to({"files": "a", "top": 1}) == {"files": ["a", "c"], "top": 1}
+    assert Plain("files", ["c"]).added_to({"files": ["a", "b"]}) == {"files": ["a", "b", "c"]}
+    assert Plain("files", []).added_to({"files": "???"}) == {"files": "???"}

@@ -1,0 +1,122 @@
+"""A folder that is whole passes; each kind of fault is named."""
+
+import dataclasses
+import json
+import tarfile
+
+import numpy as np
+import pytest
+import webdataset
+
+from shards.format.check import check
+from shards.format.clip import ClipSpec
+from shards.format.example import ClipMeta, Example
+from shards.format.manifest import ContractError, Manifest, TeacherCard
+from shards.format.sidefile import Reject, SideFile, finished
+from shards.format.writer import ShardWriter
+
+CLIP = ClipSpec(sample_rate=800, seconds=2.0, windows=4)
+CARD = TeacherCard("resnet18", "w", "00", {}, tuple("abcde"))
+
+
+def make_example(video, clip, windows=4, classes=5, shift=0.0):
+    random = np.random.default_rng(clip)
+    posterior = random.dirichlet(np.ones(classes), windows).astype(np.float16) + np.float16(shift)
+    times = CLIP.frame_times(windows)
+    meta = ClipMeta(video, "a.mp4", 1, "00", clip, 0.0, 2.0, times, times)
+    waveform = random.integers(-99, 99, windows * CLIP.window_samples).astype(np.int16)
+    return Example(f"{video}-{clip:05d}", waveform, {"objects": posterior}, meta)
+
+
+def write(folder, shard, examples):
+    folder.mkdir(exist_ok=True)
+    Manifest(CLIP, "set", {"objects": CARD}, "wav", "r", "exact", True, 0.1, 0).save(folder)
+    writer = ShardWriter(folder, shard, sample_rate=CLIP.sample_rate)
+    for example in examples:
+        writer.write(example)
+    return writer.finish(rejects=[Reject("x", "x.mp4", "silent", "")])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "shards"
+    write(folder, "train-000000", [make_example("a", 0), make_example("a", 1, windows=2)])
+    write(folder, "validation-000000", [make_example("b", 0)])
+    return folder
+
+
+def test_a_whole_folder_passes_and_is_counted(folder):
+    found = check(folder)
+    assert (found.shards, found.clips, found.seconds) == (2, 3, 5.0)
+
+
+def test_the_same_examples_give_the_same_bytes(folder, tmp_path):
+    again = write(tmp_path / "again", "train-000000", [make_example("a", 0), make_example("a", 1, windows=2)])
+    assert again.tar_sha256 == next(finished(folder)).tar_sha256
+
+
+def test_the_index_agrees_with_tarfile_and_stock_webdataset(folder):
+    side = next(finished(folder))
+    data = (folder / "train-000000.tar").read_bytes()
+    with tarfile.open(folder / "train-000000.tar") as archive:
+        for clip, key in enumerate(side.keys):
+            for extension, column in side.members.items():
+                offset, size = column[clip]
+                assert archive.extractfile(f"{key}.{extension}").read() == data[offset : offset + size]
+    samples = list(webdataset.WebDataset(str(folder / "train-000000.tar"), shardshuffle=False).decode())
+    assert [sample["__key__"] for sample in samples] == side.keys
+    total = sum(sample["objects.npy"].astype(np.float64).sum(axis=0) for sample in samples)
+    assert np.allclose(total, side.posterior_sums["objects"])
+
+
+def flip_a_byte(folder):
+    path = folder / "train-000000.tar"
+    data = bytearray(path.read_bytes())
+    data[700] ^= 1
+    path.write_bytes(data)
+
+
+def edit_side(folder, **fields):
+    side = next(finished(folder))
+    dataclasses.replace(side, **fields).save(folder)
+
+
+FAULTS = {
+    "sha256": flip_a_byte,
+    "bytes, its side file says": lambda f: (f / "train-000000.tar").write_bytes(b"x" * 512),
+    "only one of tar and side file": lambda f: (f / "validation-000000.json").unlink(),
+    "sum of objects": lambda f: edit_side(f, posterior_sums={"objects": [1.0] * 5}),
+    "the side file says": lambda f: edit_side(f, samples=[1600, 799]),
+    "index": lambda f: edit_side(f, members=next(finished(f)).members | {"wav": [(0, 1), (0, 1)]}),
+    "is also in": lambda f: write(f, "train-000001", [make_example("a", 0)]),
+    "this shard in validation": lambda f: write(f, "validation-000001", [make_example("a", 7)]),
+    "has 4 classes, the manifest 5": lambda f: write(f, "train-000001", [make_example("c", 0, classes=4)]),
+    "is no posterior": lambda f: write(f, "train-000001", [make_example("c", 0, shift=0.5)]),
+    "samples for 3 windows": lambda f: write(
+        f,
+        "train-000001",
+        [dataclasses.replace(make_example("c", 0, windows=3), waveform=np.ones(900, np.int16))],
+    ),
+}
+
+
+@pytest.mark.parametrize("message", FAULTS)
+def test_each_fault_is_named(folder, message):
+    FAULTS[message](folder)
+    with pytest.raises(ContractError, match=message):
+        check(folder)
+
+
+def test_a_manifest_of_the_future_is_refused(folder):
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
+    with pytest.raises(ContractError, match="format 99, this program reads 1"):
+        check(folder)
+
+
+def test_a_side_file_of_nonsense_is_refused(folder):
+    (folder / "train-000000.json").write_text("[]")
+    with pytest.raises(ContractError, match="not a shard's side file"):
+        list(finished(folder))
+    with pytest.raises(ContractError, match="side file"):
+        SideFile.load(folder / "train-000000.json")

@@ -1,0 +1,119 @@
+"""A checkpoint: everything needed to use or go on with a network, in one file of plain values and tensors.
+
+A file called `.safetensors` is one too (safetensors_file.py): the same without what only its run needs.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from shards.format.clip import ClipSpec
+from shards.format.manifest import ContractError, TeacherCard, write_whole
+from train.checkpoint.safetensors_file import SUFFIX, pack, unpack
+from train.model.autoencoder import Autoencoder
+from train.model.layers import StudentSpec
+from train.model.student import Student, Trunk
+
+FORMAT = 1
+
+
+@dataclass
+class Checkpoint:
+    """A network and where it comes from. `spec.kind` says what `network` is the state of."""
+
+    spec: StudentSpec
+    clip: ClipSpec
+    teachers: dict[str, TeacherCard]  # head -> card, in the order of the heads; empty for an autoencoder
+    network: dict[str, Tensor]
+    training_mean: dict[str, Tensor] | None = None  # head -> mean posterior of the training set (classes,), if known
+    optimizer: dict[str, Any] | None = None
+    position: dict[str, int] | None = None  # step, and clips consumed of the training stream
+    best: float | None = None  # the lowest validation loss up to here
+    held_out: dict[str, Any] | None = None  # as in validation.json: step, clips and {measure: mean}, without the videos
+    config: dict[str, Any] = field(default_factory=dict)  # what it was made with, for the record
+    format: int = FORMAT
+
+    @property
+    def heads(self) -> dict[str, int]:
+        return {head: len(card.classes) for head, card in self.teachers.items()}
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Under a temporary name, flushed to disk, renamed: a checkpoint that exists is whole.
+
+    Raises ContractError where it cannot be written, as on a full disk.
+    """
+    fields = {name: getattr(checkpoint, name) for name in Checkpoint.__dataclass_fields__}
+    fields |= {"spec": asdict(checkpoint.spec), "clip": asdict(checkpoint.clip)}
+    fields["teachers"] = {head: asdict(card) for head, card in checkpoint.teachers.items()}
+    try:
+        write_whole(path, pack(fields) if path.suffix == SUFFIX else _pickled(fields))
+    except OSError as error:
+        path.with_name(path.name + ".partial").unlink(missing_ok=True)
+        raise ContractError(
+            f"{path} cannot be written: {error.strerror}. What was there before is whole; make room and run the same "
+            "command again"
+        ) from None
+
+
+def load(path: Path, device: str = "cpu") -> Checkpoint:
+    """Raises ContractError where the file is missing, is no checkpoint, or is one of another format."""
+    if not path.is_file():
+        raise ContractError(f"there is no checkpoint {path}: `make train` trains one, `make published` fetches one")
+    try:
+        if path.suffix == SUFFIX:
+            fields = unpack(path, device)
+        else:
+            fields = torch.load(path, map_location=device, weights_only=True)
+        if fields["format"] != FORMAT:
+            raise ContractError(
+                f"{path} has format {fields['format']}, this program reads {FORMAT}: use the version that wrote it"
+            )
+        fields["spec"] = StudentSpec.from_fields(fields["spec"])
+        fields["clip"] = ClipSpec(**fields["clip"])
+        fields["teachers"] = {
+            head: TeacherCard(**{**card, "classes": tuple(card["classes"])})
+            for head, card in fields["teachers"].items()
+        }
+        return Checkpoint(**fields)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ContractError(f"{path} is not a checkpoint of this program: {reason}") from None
+
+
+def _pickled(fields: dict[str, Any]) -> bytes:
+    stream = io.BytesIO()
+    torch.save(fields, stream)
+    return stream.getvalue()
+
+
+def build(spec: StudentSpec, heads: dict[str, int], *, sample_rate: int, seed: int = 0) -> Student | Autoencoder:
+    """The network of a spec, initialised. An autoencoder has no heads. Raises ContractError for an unknown kind."""
+    if spec.kind == "student":
+        return Student(spec, heads, sample_rate=sample_rate, seed=seed)
+    if spec.kind == "autoencoder":
+        return Autoencoder(spec, sample_rate=sample_rate, seed=seed)
+    raise ContractError(f"student.kind={spec.kind} is unknown: choose student or autoencoder")
+
+
+def load_network(path: Path, device: str = "cpu") -> tuple[Trunk, Checkpoint]:
+    """The network of a checkpoint of any kind, in eval mode on `device`: it has features and lengths."""
+    checkpoint = load(path, device)
+    network = build(checkpoint.spec, checkpoint.heads, sample_rate=checkpoint.clip.sample_rate)
+    network.load_state_dict(checkpoint.network)
+    return network.to(device).eval(), checkpoint
+
+
+def load_student(path: Path, device: str = "cpu") -> tuple[Student, Checkpoint]:
+    """As `load_network`, where only a student with heads will do. Raises ContractError for another kind."""
+    network, checkpoint = load_network(path, device)
+    if not isinstance(network, Student):
+        raise ContractError(f"{path} holds an {checkpoint.spec.kind}, which has no heads: give a student's checkpoint")
+    return network, checkpoint

@@ -1,0 +1,95 @@
+"""`make export checkpoint=... format=onnx`: a checkpoint as a file for elsewhere, checked, its model card beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from shards.cli.command import command
+from shards.format.manifest import ContractError
+from shards.format.sidefile import sha256_of
+from train.checkpoint import onnx_file as onnxfile
+from train.checkpoint.checkpoint import Checkpoint, load, load_network, save
+from train.checkpoint.modelcard import write_card
+from train.checkpoint.safetensors_file import SUFFIX
+from train.model.student import Trunk
+
+SUFFIXES = {"onnx": ".onnx", "safetensors": SUFFIX}
+
+
+@dataclass
+class ExportSettings:
+    """conf/export.yaml."""
+
+    checkpoint: Path
+    format: Literal["onnx", "safetensors"] = "onnx"
+    out: Path | None = None  # null: beside the checkpoint
+    outputs: list[str] | None = None
+
+    @property
+    def path(self) -> Path:
+        return self.out or self.checkpoint.with_suffix(SUFFIXES[self.format])
+
+
+def run(settings: ExportSettings) -> None:
+    """Write the file and its card; a file that says other than the checkpoint is not kept. Raises ContractError."""
+    path = settings.path
+    if path.suffix != SUFFIXES[settings.format]:
+        raise ContractError(f"out={path}: a file of format={settings.format} is called ...{SUFFIXES[settings.format]}")
+    if path == settings.checkpoint:
+        raise ContractError(f"out={path} is the checkpoint itself: say another out=...")
+    network, checkpoint = load_network(settings.checkpoint)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    origin = sha256_of(settings.checkpoint)
+    if settings.format == "onnx":
+        rows = export_onnx(path, network, checkpoint, settings.outputs, origin)
+    else:
+        rows = export_tensors(path, checkpoint)
+    card = path.with_name(f"{path.name}.md")
+    hashes = [("this file", f"sha256 {sha256_of(path)}"), ("of", f"a checkpoint with sha256 {origin}")]
+    write_card(card, checkpoint, path.name, [*rows, *hashes])
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; its model card is {card}")
+
+
+def export_onnx(
+    path: Path, network: Trunk, checkpoint: Checkpoint, wanted: list[str] | None, origin: str
+) -> list[tuple[str, str]]:
+    """Rows for the card. Raises ContractError, and leaves no file, where onnxruntime says other than the network."""
+    outputs = onnxfile.choose_outputs(network, wanted)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        onnxfile.write(partial, network, outputs, onnxfile.facts(checkpoint, network, outputs, origin))
+        found = onnxfile.largest_difference(partial, network, outputs, checkpoint.clip.samples)
+        told = ", ".join(f"{name} {difference:.1e}" for name, difference in found.items())
+        if max(found.values()) > onnxfile.TOLERANCE:
+            raise ContractError(
+                f"{path} is not kept: through onnxruntime it differs from the network by more than "
+                f"{onnxfile.TOLERANCE:g} of the largest value ({told}). Another version of onnx or onnxruntime may do "
+                "better; format=safetensors needs neither"
+            )
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    print(f"through onnxruntime at three lengths, largest difference as a share of the largest value: {told}")
+    checked = f"with onnxruntime at three lengths; at most {max(found.values()):.1e} of the largest value apart"
+    return [("outputs", ", ".join(outputs)), ("checked", checked)]
+
+
+def export_tensors(path: Path, checkpoint: Checkpoint) -> list[tuple[str, str]]:
+    """The same for safetensors: every tensor must come back as it was."""
+    save(path, checkpoint)
+    again = load(path).network
+    if again.keys() != checkpoint.network.keys() or not all(
+        torch.equal(tensor, checkpoint.network[name]) for name, tensor in again.items()
+    ):
+        path.unlink()
+        raise ContractError(f"{path} is not kept: its tensors are not those of the checkpoint. Try another disk")
+    print(f"{len(again)} tensors come back as they were")
+    return []
+
+
+if __name__ == "__main__":
+    command(ExportSettings, "export", run)

@@ -1,0 +1,1 @@
+"""Batches on the device, out of shards: which rows, augmented how."""

@@ -1,0 +1,1 @@
+"""The device training runs on, the ranks it shares, and the signals that stop it."""

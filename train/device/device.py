@@ -1,0 +1,73 @@
+"""The machine under a run: its device, the precision of its arithmetic, and whether its compiler works."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any, Literal
+
+import torch
+
+from shards.format.manifest import ContractError
+
+Precision = Literal["auto", "bf16", "float32"]
+Compile = bool | Literal["auto"]
+Compiler = Callable[[Any], Any]  # a module or function -> the same, only faster
+
+
+def require_device(name: str, local_rank: int = 0) -> torch.device:
+    """The device of that name (cuda, cpu). Under torchrun each rank takes its own GPU. Raises ContractError."""
+    if name not in ("cuda", "cpu"):
+        raise ContractError(f"device={name} is unknown: device=cuda or device=cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise ContractError("device=cuda, but there is no GPU that PyTorch can use here: say device=cpu")
+    if local_rank >= torch.cuda.device_count():
+        raise ContractError(
+            f"rank {local_rank} of this machine has no GPU, there are {torch.cuda.device_count()}: "
+            f"torchrun --nproc-per-node {torch.cuda.device_count()}"
+        )
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
+
+
+def arithmetic(device: torch.device, precision: Precision) -> Callable[[], AbstractContextManager[object]]:
+    """What the forward pass runs in: bfloat16 autocast on a GPU, float32 on a CPU or where it is asked for.
+
+    Sets what is left in float32 on a GPU: TF32 beside bfloat16, full float32 where that was asked for.
+    """
+    if device.type == "cpu":
+        if precision == "bf16":
+            raise ContractError("precision=bf16 is for device=cuda: leave precision=auto, a CPU computes in float32")
+        return nullcontext
+    rest = "ieee" if precision == "float32" else "tf32"
+    torch.backends.cuda.matmul.fp32_precision = rest
+    torch.backends.cudnn.conv.fp32_precision = rest  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = True  # one batch shape for the whole run
+    return nullcontext if precision == "float32" else partial(torch.autocast, device.type, torch.bfloat16)
+
+
+def compiler(choice: Compile, device: torch.device) -> Compiler:
+    """What to compile networks and losses with: torch.compile for one fixed shape, or nothing.
+
+    `auto` tries a small function first and says in one line why it stays eager. Raises ContractError where the
+    compiler was asked for and does not work.
+    """
+    if choice is False:
+        return lambda function: function
+    if device.type == "cpu":  # its search for a CUDA toolkit is of no interest then
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    torch.compiler.reset()  # a sweep's jobs share a process; another job's graphs would count against the limit
+    try:
+        torch.compile(lambda value: value * 2 + 1, dynamic=False)(torch.ones(8, device=device))
+    except RuntimeError as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        if choice is True:
+            raise ContractError(f"compile=true, but the compiler does not work: {reason}") from None
+        print(f"training without torch.compile, it does not work here: {reason}", file=sys.stderr)
+        return lambda function: function
+    return partial(torch.compile, dynamic=False)

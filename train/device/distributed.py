@@ -1,0 +1,82 @@
+"""More than one process (torchrun): who this one is, and what the ranks say to each other beside gradients."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from shards.format.manifest import ContractError
+
+# Gloo's errors for a process that is gone have no class of their own.
+LOST = re.compile(r"gloo|connection (closed|reset)|broken pipe|timed out", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among all of them; alone it is rank 0 of 1. Only rank 0 writes anything."""
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0  # on its machine
+    control: dist.ProcessGroup | None = None  # for what the hosts agree on, never waiting for a GPU
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over all ranks, in place."""
+        if self.world > 1:
+            dist.all_reduce(values)
+        return values
+
+    def average(self, values: Tensor) -> Tensor:
+        """The mean over all ranks; `values` stay as they are."""
+        return self.total(values.clone()) / self.world
+
+    def wait(self) -> None:
+        """Until all ranks are here."""
+        if self.control is not None:
+            dist.barrier(self.control)
+
+    def agree_on_buffers(self, network: nn.Module) -> None:
+        """Rank 0's batch-norm statistics for everyone, so that all ranks validate the network that is saved."""
+        if self.world > 1:
+            for buffer in network.buffers():
+                dist.broadcast(buffer, 0)
+
+
+@contextmanager
+def ranks_of(device: str) -> Iterator[Ranks]:
+    """The processes that torchrun started, connected; without torchrun, this one alone.
+
+    Raises ContractError where another of them ends: what they do next needs all.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield Ranks()
+        return
+    local_rank = int(os.environ["LOCAL_RANK"])
+    if device == "cuda" and torch.cuda.is_available():
+        torch.cuda.set_device(local_rank % torch.cuda.device_count())
+    dist.init_process_group("nccl" if device == "cuda" and torch.cuda.is_available() else "gloo")
+    try:
+        control = dist.new_group(backend="gloo")
+        assert isinstance(control, dist.ProcessGroup)
+        yield Ranks(dist.get_rank(), world, local_rank, control)
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and not LOST.search(str(error)):
+            raise
+        raise ContractError(
+            f"rank {os.environ.get('RANK')} has lost another of the {world} ranks, which was killed or says itself why "
+            "it ended: run the same command again to go on from the last checkpoint"
+        ) from None
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,65 @@
+"""The wish to stop, from outside: SIGTERM (a machine about to be taken away) or Ctrl-C. Training saves, then ends."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from types import FrameType, TracebackType
+from typing import Self
+
+import torch
+import torch.distributed as dist
+
+from shards.cli.preemption import PREEMPTED
+from train.device.distributed import Ranks
+
+
+class Stop:
+    """Use as a context; call once a step on every rank: True from the step on at which all ranks stop.
+
+    What the ranks say of one step is known to all at the next, so that nobody waits and nobody goes on alone.
+    """
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._control = ranks.control
+        self._asked = 0  # number of the signal that this process got
+        self._agreed = 0  # ... that all ranks act on
+        self._said = torch.zeros(1, dtype=torch.int64)
+        self._answer: dist.Work | None = None
+        self._handlers: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._handlers[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def __call__(self) -> bool:
+        if self._control is None:
+            self._agreed = self._asked
+            return self._agreed > 0
+        if self._answer is not None:
+            self._answer.wait()
+            self._agreed = int(self._said)
+        self._said = torch.tensor([self._asked])
+        self._answer = dist.all_reduce(self._said, dist.ReduceOp.MAX, group=self._control, async_op=True)
+        return self._agreed > 0
+
+    def leave(self) -> None:
+        """End the process as the signal wants it: with code 75 after SIGTERM, as interrupted after Ctrl-C."""
+        if self._agreed == signal.SIGTERM:
+            sys.exit(PREEMPTED)
+        if self._agreed == signal.SIGINT:
+            raise KeyboardInterrupt
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self._asked == signal.SIGINT == number:
+            raise KeyboardInterrupt  # twice: at once, without saving
+        self._asked = number

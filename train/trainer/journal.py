@@ -1,0 +1,112 @@
+"""What a run tells: a progress bar on a terminal or lines elsewhere, metrics.jsonl, TensorBoard, curves.png."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+
+from shards.format.manifest import write_whole
+from train.runfolder import RunFolder
+from train.trainer.curves import draw_curves
+from train.trainer.meter import Reading
+from train.trainer.validation import Validation
+
+
+class Journal:
+    """Use as a context. `step` is where the run goes on; what was noted of later steps, before a kill, is dropped."""
+
+    def __init__(self, folder: RunFolder, *, step: int, steps: int, batch: int) -> None:
+        self._folder, self._steps, self._batch = folder, steps, batch
+        write_whole(folder.metrics, "".join(json.dumps(row) + "\n" for row in history(folder.metrics, step)).encode())
+        self._board = SummaryWriter(folder.path, purge_step=step + 1 if step else None)
+        self._console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("step"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[state]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("steps", total=steps, completed=step, state="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+        self._board.close()
+        if kind is None:
+            draw_curves(history(self._folder.metrics), self._folder.curves)
+
+    def say(self, line: str) -> None:
+        self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+    def training(self, step: int, reading: Reading, skipped: int = 0) -> None:
+        """Note the steps since the last time, and how many damaged clips were left out so far."""
+        rate = reading.steps * self._batch / reading.seconds
+        values = {
+            "loss": reading.loss,
+            "gradient_norm": reading.gradient_norm,
+            "clips_per_second": rate,
+            "waited": reading.waited,
+        }
+        if skipped:
+            values["skipped"] = skipped
+        self._note({"step": step, **values}, {f"train/{name}": value for name, value in values.items()})
+        state = f"loss {reading.loss:.4f}  {rate:.1f} clips/s  {reading.waited:.0%} waiting for data"
+        state += f"  {skipped} clips skipped" if skipped else ""
+        self._bar.update(self._task, completed=step, state=state)
+        if not self._console.is_terminal:
+            self.say(f"step {step}/{self._steps}  {state}")
+
+    def validation(self, step: int, validation: Validation) -> None:
+        """Note a validation, write every video's numbers, draw the curves."""
+        means = validation.means
+        self._note({"step": step, "validation": means}, {f"validation/{name}": value for name, value in means.items()})
+        found = {"step": step, "clips": len(validation.keys), "mean": means, "videos": validation.videos}
+        write_whole(self._folder.validation, json.dumps(found, indent=1).encode())
+        draw_curves(history(self._folder.metrics), self._folder.curves)
+        self.say(f"step {step}: held out: {describe(means)}")
+
+    def _note(self, row: Mapping[str, Any], scalars: Mapping[str, float]) -> None:
+        with open(self._folder.metrics, "a") as stream:
+            stream.write(json.dumps(row) + "\n")
+        for name, value in scalars.items():
+            self._board.add_scalar(name, value, row["step"])
+
+
+def describe(means: Mapping[str, float]) -> str:
+    """A validation in one line: each head's divergence, with the two baselines behind it."""
+    if "mse" in means:
+        return f"mse {means['mse']:.4f} (silence {means['mse_silence']:.4f})"
+    heads = [measure.removesuffix("/kl") for measure in means if measure.endswith("/kl")]
+    return "; ".join(
+        f"{head} KL {means[f'{head}/kl']:.4f} (mean posterior {means[f'{head}/kl_mean']:.4f}, uniform "
+        f"{means[f'{head}/kl_uniform']:.4f}), top-1 {means[f'{head}/top1']:.1%}, top-5 {means[f'{head}/top5']:.1%}"
+        for head in heads
+    )
+
+
+def history(metrics: Path, until: int | None = None) -> list[dict[str, Any]]:
+    """The rows noted so far, up to and with step `until`; a line cut short by a kill is left out."""
+    rows = []
+    for line in metrics.read_text().splitlines() if metrics.exists() else []:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if until is None or row["step"] <= until:
+            rows.append(row)
+    return rows

@@ -1,0 +1,157 @@
+"""What happens around the loop: which batches it gets, what it minimises, and what is done now and then."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from shards.loader.catalog import Catalog
+from shards.loader.streaming import sequential_reader, training_reader
+from train.data.batches import DeviceBatch, DeviceBatches, pinned_ring
+from train.data.skips import Skips
+from train.device.device import arithmetic, compiler
+from train.device.distributed import Ranks
+from train.device.preemption import Stop
+from train.model.autoencoder import reconstruction
+from train.model.frontend import Ear, heard, hearing, shared
+from train.runfolder import RunFolder
+from train.settings import TrainSettings
+from train.trainer.journal import Journal
+from train.trainer.loop import NEVER, Occasion, train
+from train.trainer.losses import LOSSES
+from train.trainer.meter import Meter, Reading
+from train.trainer.state import Pupil, baseline, keep
+from train.trainer.validation import autoencoder_score, student_score, validate
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The clips to learn from, and those held out."""
+
+    training: Catalog
+    held_out: Catalog
+
+
+class Lesson:
+    """One pupil, one corpus, one folder. `journal` is rank 0's alone, as is all writing."""
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        corpus: Corpus,
+        folder: RunFolder,
+        pupil: Pupil,
+        journal: Journal | None,
+        ranks: Ranks,
+        device: torch.device,
+    ) -> None:
+        self.settings, self.corpus, self.folder, self.pupil = settings, corpus, folder, pupil
+        self.journal, self.ranks, self.device = journal, ranks, device
+        self.autocast = arithmetic(device, settings.precision)
+        self.compiled = compiler(settings.compile, device)
+        self.ear = Ear(pupil.network)
+        say = journal.say if journal is not None else lambda line: print(line, file=sys.stderr)
+        self.skips = Skips(folder.skipped(ranks.rank), say)
+        self.is_student = settings.student.kind == "student"
+        self.score = student_score(baseline(corpus.training, device)) if self.is_student else autoencoder_score
+
+    def teach(self, stop: Stop) -> None:
+        """Train until all steps are taken, or `stop` wishes otherwise."""
+        settings = self.settings
+        with closing(self._training_batches()) as self.batches:
+            train(
+                hearing(shared(self.ear, self.device, self.ranks), self.compiled),
+                self._noting(self.batches, self.corpus.training),
+                self._objective(),
+                self.pupil.optimizer,
+                Meter(self.device, self.ranks.average),
+                steps=settings.steps,
+                first_step=self.pupil.step,
+                autocast=self.autocast,
+                report=self.report,
+                report_every=settings.log_every,
+                validate=Occasion(settings.validate_every, self.examine) if self.corpus.held_out.clips else NEVER,
+                save=Occasion(settings.save_every, self.save),
+                stopping=stop,
+            )
+
+    def report(self, step: int, reading: Reading) -> None:
+        skipped = 0
+        if self.settings.streaming.on_bad_shard == "skip":
+            skipped = int(self.ranks.total(torch.tensor([len(self.skips)], device=self.device)))
+        if self.journal is not None:
+            self.journal.training(step, reading, skipped)
+
+    def examine(self, step: int) -> None:
+        """Measure the held-out clips; keep the pupil if it never did better."""
+        self.ranks.agree_on_buffers(self.ear)
+        keys = [str(key) for key in self.corpus.held_out.keys]
+        network = hearing(self.ear, self.compiled)
+        with closing(self._held_out_batches()) as batches:
+            found = validate(
+                self.ear,
+                network,
+                self._noting(batches, self.corpus.held_out),
+                self.score,
+                keys,
+                self.device,
+                autocast=self.autocast,
+                total=self.ranks.total,
+            )
+        if self.journal is not None:
+            self.journal.validation(step, found)
+        self.pupil.held_out = {"step": step, "clips": len(found.keys), "mean": found.means}
+        if found.loss < self.pupil.best:
+            self.pupil.best = found.loss
+            self.save(step, as_best=True)
+
+    def save(self, step: int, *, as_best: bool = False) -> None:
+        self.pupil.step, self.pupil.consumed = step, self.batches.consumed
+        if self.ranks.is_first:
+            keep(self.pupil, self.settings, self.corpus.training, self.folder, as_best=as_best)
+
+    def _noting(self, batches: DeviceBatches, catalog: Catalog) -> Iterator[DeviceBatch]:
+        """The batches as they come; what had to be left out of each is noted when its turn has come."""
+        for batch in batches:
+            self.skips.note(catalog, batch.skipped)
+            yield batch
+
+    def _objective(self) -> Callable[[Any, DeviceBatch], Tensor]:
+        """The loss of a prediction on its batch."""
+        if self.is_student:
+            loss = self.compiled(LOSSES[self.settings.loss])
+            return lambda logits, batch: loss(logits, batch.posteriors)
+        error = self.compiled(reconstruction)
+        return lambda rebuilt, batch: error(rebuilt, heard(batch.waveform, batch.gain))
+
+    def _training_batches(self) -> DeviceBatches:
+        """This rank's share of the endless stream, from where the pupil stands."""
+        settings, catalog, ranks = self.settings, self.corpus.training, self.ranks
+        reader = training_reader(
+            catalog,
+            self._ring(catalog),
+            settings.streaming,
+            seed=settings.seed,
+            batch=settings.batch,
+            rank=ranks.rank,
+            world=ranks.world,
+            position=self.pupil.consumed,
+        )
+        return DeviceBatches(reader, catalog.clip, self.device, augment=settings.augment, seed=settings.seed)
+
+    def _held_out_batches(self) -> DeviceBatches:
+        """This rank's share of the held-out clips, in batches of the same shape as those trained on."""
+        catalog, ranks = self.corpus.held_out, self.ranks
+        ring = self._ring(catalog)
+        reader = sequential_reader(catalog, ring, self.settings.streaming, rank=ranks.rank, world=ranks.world)
+        return DeviceBatches(reader, catalog.clip, self.device)
+
+    def _ring(self, catalog: Catalog) -> Any:
+        rows = max(self.settings.batch // self.ranks.world, 1)
+        return pinned_ring(self.settings.streaming.prefetch, rows, catalog.clip, catalog.classes, self.device)
