@@ -6,7 +6,9 @@ INSTALLED := $(VENV)/.installed
 
 # MAKEOVERRIDES has a backslash before each blank and backslash, and each $ twice. While the words are told apart,
 # ␠, ␉ and ␛ stand for what was escaped; then each becomes one single-quoted word of the shell. VENV and PYTHON are make's.
-TAB := $(shell printf '\t')
+# No $(shell) before the settings are unexported: since make 4.4 it would expand the $ in them.
+NOTHING :=
+TAB := $(NOTHING)	$(NOTHING)
 QUOTED = '$(subst ','\'',$(1))'
 TYPED := $(filter-out VENV=% PYTHON=%,$(subst \$(TAB),␉,$(subst \ ,␠,$(subst \\,␛,$(MAKEOVERRIDES)))))
 OVERRIDES := $(subst $$$$,$$,$(subst ␉,$(TAB),$(subst ␠, ,$(subst ␛,\,$(foreach WORD,$(TYPED),$(call QUOTED,$(WORD)))))))

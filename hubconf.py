@@ -29,6 +29,6 @@ def _network(name: str, path: str | os.PathLike[str], device: str) -> Any:
 
     network, checkpoint = own("train.checkpoint.checkpoint").load_student(Path(path), device)
     if checkpoint.spec.name != name:
-        raise own("shards.format.manifest").ContractError(f"{path} holds a {checkpoint.spec.name}, which is not {name}")
+        raise own("shards.errors").UserError(f"{path} holds a {checkpoint.spec.name}, which is not {name}")
     network.classes = {head: card.classes for head, card in checkpoint.teachers.items()}
     return network

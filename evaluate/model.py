@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from evaluate.benchmarks.benchmark import Benchmark
-from shards.format.manifest import ContractError
-from shards.format.sidefile import sha256_of
+from shards.errors import UserError
+from shards.files import sha256_of
 from train.checkpoint.checkpoint import Checkpoint, load_network
 from train.model.student import Trunk
 
@@ -16,7 +16,7 @@ SUPERVISED = "supervised"  # the key in Checkpoint.config under which evaluate.s
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvaluatedModel:
     """A network in eval mode on a device, with its checkpoint and the hash of its file."""
 
     path: Path
@@ -25,8 +25,8 @@ class Subject:
     sha256: str
 
     @classmethod
-    def load(cls, path: Path, device: str = "cpu") -> Subject:
-        """Raises ContractError where there is no checkpoint."""
+    def load(cls, path: Path, device: str = "cpu") -> EvaluatedModel:
+        """Raises UserError where there is no checkpoint."""
         network, checkpoint = load_network(path, device)
         return cls(path, network, checkpoint, sha256_of(path))
 
@@ -54,7 +54,7 @@ class Subject:
         return f"{told}, {teachers}" if teachers else told
 
     def require_unseen(self, benchmark: Benchmark) -> None:
-        """Raise ContractError where a tested recording's label was used to train this network.
+        """Raise UserError where a tested recording's label was used to train this network.
 
         Recordings are known by their bytes: ESC-10 is a part of ESC-50, and folders are moved and renamed.
         """
@@ -62,13 +62,13 @@ class Subject:
         if seen is None:
             return
         if "recordings" not in seen:
-            raise ContractError(f"{self.path} does not say which recordings' labels it has learned: train it anew")
+            raise UserError(f"{self.path} does not say which recordings' labels it has learned: train it anew")
         marks = set(seen["recordings"])
         known = [each for each in benchmark.recordings if each.fold in benchmark.tested and each.mark in marks]
         if known:
             unseen = [fold for fold in benchmark.tested if fold not in {recording.fold for recording in known}]
             remedy = f"test on what it has not: folds=[{','.join(unseen)}]" if unseen else "take another checkpoint"
-            raise ContractError(
+            raise UserError(
                 f"{self.path} was trained on the labels of {seen['benchmark']}, and {len(known)} of the recordings to "
                 f"test it on are among them (first {known[0].name}): {remedy}"
             )

@@ -5,34 +5,31 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from pipeline.decoder.reader import Reading
-from pipeline.executor.decode_task import Task
-from pipeline.executor.job import Job, Waveforms
+from pipeline.decoder.settings import DecodeSettings
+from pipeline.executor.job import DecodeTask, VideoJob, Waveforms
 from pipeline.executor.resources import Resources, heads_of
-from pipeline.output.account import side_files, spool
-from pipeline.output.destination import Output
+from pipeline.output.destination import Output, spool
 from pipeline.output.progress import Progress
-from pipeline.output.ranks import Rank, Seat
+from pipeline.output.ranks import FolderLease, Rank
 from pipeline.report import write_report
-from pipeline.teachers.teacher import TeacherSet, cards
+from pipeline.teachers.cards import cards
+from pipeline.teachers.teacher import TeacherSet
 from pipeline.videos.fetch import within_reach
-from pipeline.videos.keys import video_of
-from pipeline.videos.listing import root_of, under
+from pipeline.videos.listing import root_of
 from shards.cli.command import command
-from shards.format.example import ClipMeta
-from shards.format.manifest import NAME as MANIFEST
-from shards.format.manifest import ContractError, Manifest, require_same
-from shards.format.shard import meta_of, metas
-from shards.format.sidefile import SideFile
+from shards.errors import UserError
+from shards.format.example import ClipMeta, video_of
+from shards.format.manifest import Manifest
+from shards.format.shard import REMEDY, DamagedShard, meta_of, metas
+from shards.format.sidefile import SideFile, side_files
 from shards.format.writer import ShardWriter
-from shards.loader.store import REMEDY, DamagedShard
-from shards.storage import file_system, reaching
+from shards.storage import file_system, reaching, under
 
 log = logging.getLogger("pipeline")
 
@@ -48,23 +45,24 @@ class RelabelSettings(Resources):
 
 
 def run(settings: RelabelSettings) -> None:
-    """Write teachers/<set>/<shard>.tar for every finished shard that lacks it. Raises ContractError."""
+    """Write teachers/<set>/<shard>.tar for every finished shard that lacks it. Raises UserError."""
     root, name, rank = root_of(settings.videos), settings.teachers.name, Rank(job="relabel")
     teacher_cards = cards(settings.teachers)
     shards = Output.at(settings.shards, settings.work)
     labels = shards.beside(f"teachers/{name}")
     if not shards.is_remote:
         Manifest.load(shards.folder)  # before anything is written into a folder that is none of shards
-    with Seat(shards.folder, rank) as seat, Progress(shards.folder / "pipeline.log") as progress:
+    with FolderLease(shards.folder, rank) as seat, Progress(shards.folder / "pipeline.log") as progress:
         with seat.turn():
             shards.pull()
         manifest = Manifest.load(shards.folder)
         if name == manifest.teacher_set:
-            raise ContractError(f"{settings.shards} was made with teachers={name}: nothing to add")
+            raise UserError(f"{settings.shards} was made with teachers={name}: nothing to add")
         labels.folder.mkdir(parents=True, exist_ok=True)
         labels.pull()
         labels.clear()
-        agree_on_manifest(labels, replace(manifest, teacher_set=name, teachers=teacher_cards))
+        relabelled = replace(manifest, teacher_set=name, teachers=teacher_cards)
+        labels.agree_on(relabelled, f"Delete {labels.location} to label again with other weights.")
         videos = {side.shard: len({video_of(key) for key in side.keys}) for side in side_files(shards.folder)}
         todo = [shard for shard in videos if videos[shard] and not (labels.folder / f"{shard}.json").exists()]
         if not todo:
@@ -78,7 +76,7 @@ def run(settings: RelabelSettings) -> None:
                 spool=place,
                 clip=manifest.clip,
                 heads=heads_of(settings.teachers, teacher_cards),
-                reading=Reading(),
+                reading=DecodeSettings(),
                 keep_frames=False,
             ) as executor,
         ):
@@ -91,16 +89,7 @@ def run(settings: RelabelSettings) -> None:
         log.info("a page to look at: %s", page)
 
 
-def agree_on_manifest(labels: Output, manifest: Manifest) -> None:
-    if not (labels.folder / MANIFEST).exists():
-        manifest.save(labels.folder)
-        labels.push(MANIFEST)
-        return
-    remedy = f"Delete {labels.location} to label again with other weights."
-    require_same(asdict(manifest), asdict(Manifest.load(labels.folder)), labels.location, remedy)
-
-
-def tasks_of(output: Output, shards: Iterable[str]) -> Iterator[Task]:
+def tasks_of(output: Output, shards: Iterable[str]) -> Iterator[DecodeTask]:
     """One task a video, with the times of the frames that its clips were labelled by."""
     number = 0
     for shard in shards:
@@ -109,12 +98,12 @@ def tasks_of(output: Output, shards: Iterable[str]) -> Iterator[Task]:
         for key, group in groupby(clips, key=lambda meta: meta.video):
             video = list(group)
             times = [meta.frame_got for meta in video]
-            yield Task(side.shard, video[0].path, key, number, times, video[0].video_sha256)
+            yield DecodeTask(side.shard, video[0].path, key, number, times, video[0].video_sha256)
             number += 1
 
 
 def remote_metas(location: str, side: SideFile) -> Iterator[ClipMeta]:
-    """Where each clip comes from, of a shard behind a URL: of its tar, nothing else is read. Raises ContractError."""
+    """Where each clip comes from, of a shard behind a URL: of its tar, nothing else is read. Raises UserError."""
     system, tar = file_system(under(location, f"{side.shard}.tar"))
     places = [place for place in side.members["json"] if place is not None]
     if len(places) < len(side.keys):
@@ -125,14 +114,14 @@ def remote_metas(location: str, side: SideFile) -> Iterator[ClipMeta]:
     return (meta_of(side, clip, text) for clip, text in enumerate(texts))
 
 
-def write_labels(shards: Output, labels: Output, shard: str, jobs: Iterable[Job[Any]], _: Waveforms) -> SideFile:
+def write_labels(shards: Output, labels: Output, shard: str, jobs: Iterable[VideoJob[Any]], _: Waveforms) -> SideFile:
     """One tar of labels, with the keys and member names of the shard it belongs to."""
     side = SideFile.load(shards.folder / f"{shard}.json")
     clips = zip(side.keys, side.samples, strict=True)
     with closing(ShardWriter(labels.folder, shard, sample_rate=0)) as writer:
         for job in jobs:
             if job.summary is not None and job.summary.reason is not None:
-                raise ContractError(
+                raise UserError(
                     f"{job.task.path} cannot be labelled again: {job.summary.reason}: {job.summary.detail}. "
                     "videos=... must hold the very files that the shards were made from; finished shards stay"
                 )

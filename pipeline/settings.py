@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.decoder.settings import Reading
+from pipeline.decoder.settings import DecodeSettings
 from pipeline.executor.resources import Resources
 from pipeline.output.destination import Output
 from pipeline.output.ranks import Rank
 from pipeline.teachers.teacher import TeacherSet
-from pipeline.videos.plan import Dealing, Size
+from pipeline.videos.plan import ShardPolicy, Size
 from shards.format.clip import ClipSpec
+from shards.format.manifest import Manifest, TeacherCard
+from shards.media.waveform import RESAMPLER
 
 
 @dataclass
@@ -22,7 +24,7 @@ class PipelineSettings(Resources):
     shards: str = field(kw_only=True, metadata={"example": "outputs/shards/mine"})
     teachers: TeacherSet = field(kw_only=True)
     clip: ClipSpec = field(default_factory=ClipSpec)
-    reading: Reading = field(default_factory=Reading)
+    reading: DecodeSettings = field(default_factory=DecodeSettings)
     audio: str = "wav"
     keep_frames: bool = True
     validation_share: float = 140_000 / 2_140_000  # section 4: 2,000,000 videos to train on, 140,000 held out
@@ -47,8 +49,23 @@ class PipelineSettings(Resources):
         _ = self.seat
 
     @property
-    def dealing(self) -> Dealing:
-        return Dealing(self.shard_size, self.validation_share, self.seed)
+    def policy(self) -> ShardPolicy:
+        return ShardPolicy(self.shard_size, self.validation_share, self.seed)
+
+    def manifest(self, cards: dict[str, TeacherCard]) -> Manifest:
+        """What all shards of this run have in common, with the cards of its teachers."""
+        reading = self.reading
+        return Manifest(
+            clip=self.clip,
+            teacher_set=self.teachers.name,
+            teachers=cards,
+            audio=self.audio,
+            resampler=RESAMPLER,
+            sampling=f"tolerance {reading.tolerance:g} s" if reading.sampling == "tolerance" else reading.sampling,
+            keep_frames=self.keep_frames,
+            validation_share=self.validation_share,
+            seed=self.seed,
+        )
 
     @property
     def seat(self) -> Rank:

@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from shards.errors import UserError
 from shards.format.check import check
-from shards.format.manifest import ContractError
 
 
 def main() -> int:
@@ -18,7 +18,7 @@ def main() -> int:
     folder: Path = parser.parse_args().folder
     try:
         found = check(folder)
-    except ContractError as error:
+    except UserError as error:
         print(error, file=sys.stderr)
         return 1
     print(f"{folder}: {found.shards} shards, {found.clips} clips, {found.seconds / 3600:.2f} h of sound: whole")

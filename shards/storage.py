@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import fsspec
 
-from shards.format.manifest import NAME, ContractError
+from shards.errors import UserError
 
 
 def is_remote(location: str) -> bool:
@@ -20,11 +18,11 @@ def is_remote(location: str) -> bool:
 
 
 def file_system(location: str) -> tuple[Any, str]:
-    """The fsspec file system of a URL, and the path in it. Raises ContractError where its package is not installed."""
+    """The fsspec file system of a URL, and the path in it. Raises UserError where its package is not installed."""
     try:
         system, path = fsspec.core.url_to_fs(location)
     except (ValueError, ImportError) as error:
-        raise ContractError(f"{location} cannot be opened: {error}") from None
+        raise UserError(f"{location} cannot be opened: {error}") from None
     return system, path
 
 
@@ -45,11 +43,11 @@ def network_errors() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def reaching(location: str) -> Iterator[None]:
-    """Raise ContractError, in one line, where the other side fails."""
+    """Raise UserError, in one line, where the other side fails."""
     try:
         yield
     except network_errors() as error:
-        raise ContractError(f"{location} cannot be reached: {type(error).__name__}: {error}") from None
+        raise UserError(f"{location} cannot be reached: {type(error).__name__}: {error}") from None
 
 
 def names_in(location: str) -> set[str]:
@@ -60,37 +58,26 @@ def names_in(location: str) -> set[str]:
     return {path.rsplit("/", 1)[-1] for path in system.ls(root, detail=False)} if system.exists(root) else set()
 
 
+def address(root: str, path: str) -> str:
+    """Where a video of a listing is: a local path, or a URL."""
+    if is_remote(path):
+        return path
+    return under(root, path) if is_remote(root) else os.path.join(root, path)
+
+
 @contextmanager
-def metadata(location: str, split: str) -> Iterator[tuple[Path, list[str]]]:
-    """The folder to load the manifest and a split's side files from, and the names of the split's shards, sorted.
-
-    For a URL the folder is a temporary copy. Raises ContractError where a URL holds no manifest.
-    """
-    names = names_in(location)
-    shards = sorted(name[:-5] for name in names if name.startswith(f"{split}-") and name.endswith(".json"))
-    if not is_remote(location):
-        yield Path(location), shards
+def open_place(place: str) -> Iterator[IO[bytes]]:
+    """A local path or a URL, for reading. Raises `network_errors`."""
+    if not is_remote(place):
+        with open(place, "rb") as stream:
+            yield stream
         return
-    if NAME not in names:
-        raise ContractError(
-            f"{location} holds no {NAME}: copy a whole shard folder there, made by `make teacher-shards`"
-        )
-    system, root = file_system(location)
-    wanted = [NAME, *(f"{shard}.json" for shard in shards)]
-    with tempfile.TemporaryDirectory() as folder:
-        system.get([f"{root}/{name}" for name in wanted], [f"{folder}/{name}" for name in wanted])
-        yield Path(folder), shards
+    system, name = file_system(place)  # kept while its file is open: a zip closes with its last reference
+    with system.open(name, "rb") as stream:
+        yield stream
 
 
-def require_there(files: Iterable[str]) -> None:
-    """Raise ContractError, before anything is read, where files are missing from their folders."""
-    folders: dict[str, set[str]] = {}
-    for file in files:
-        folder, name = file.rsplit("/", 1)
-        if folder not in folders:
-            folders[folder] = names_in(folder)
-        if name not in folders[folder]:
-            raise ContractError(
-                f"{folder} holds {Path(name).with_suffix('.json')} but not {name}: put it back, or delete the .json "
-                "and make the shard again with the same `make` command"
-            )
+def under(root: str, path: str) -> str:
+    """The URL of a path in a folder behind a URL, of which the first part of a chain (zip://a::s3://b) is meant."""
+    first, chain, rest = root.partition("::")
+    return f"{first}{'' if first.endswith('/') else '/'}{path}{chain}{rest}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 from shards.loader.catalog import load_catalog
 from train.device.device import require_device
 from train.device.distributed import Ranks, ranks_of
@@ -13,12 +13,12 @@ from train.runfolder import RunFolder
 from train.settings import TrainSettings, record
 from train.trainer.journal import Journal
 from train.trainer.losses import windows_per_step
-from train.trainer.state import Pupil, begin, go_on
-from train.trainer.trainer import Corpus, Lesson
+from train.trainer.state import TrainState, begin, go_on
+from train.trainer.trainer import Corpus, Trainer
 
 
 def run(settings: TrainSettings) -> None:
-    """Train a student, or go on where a run stopped. Raises ContractError; ends with code 75 after SIGTERM."""
+    """Train a student, or go on where a run stopped. Raises UserError; ends with code 75 after SIGTERM."""
     with ExitStack() as stack:
         ranks = stack.enter_context(ranks_of(settings.device))
         device = require_device(settings.device, ranks.local_rank)
@@ -29,7 +29,7 @@ def run(settings: TrainSettings) -> None:
         journal = open_journal(settings, corpus, folder, pupil, stack) if ranks.is_first else None
         if pupil.step < settings.steps:
             stop = stack.enter_context(Stop(ranks))
-            Lesson(settings, corpus, folder, pupil, journal, ranks, device).teach(stop)
+            Trainer(settings, corpus, folder, pupil, journal, ranks, device).teach(stop)
             stop.leave()
 
 
@@ -41,14 +41,14 @@ def open_corpus(settings: TrainSettings) -> Corpus:
     )
     corpus = Corpus(*catalogs)
     if not corpus.training.clips:
-        raise ContractError(f"{settings.shards} holds no clip to train on: see `python -m shards check`")
+        raise UserError(f"{settings.shards} holds no clip to train on: see `python -m shards check`")
     if settings.student.kind == "student":
         windows_per_step(settings.student, corpus.training.clip)
     return corpus
 
 
 def claim(settings: TrainSettings, corpus: Corpus, ranks: Ranks, stack: ExitStack) -> RunFolder:
-    """The run's folder, held by rank 0 until the run ends; the others wait for it. Raises ContractError."""
+    """The run's folder, held by rank 0 until the run ends; the others wait for it. Raises UserError."""
     folder = RunFolder(settings.folder)
     if ranks.is_first:
         stack.enter_context(folder.exclusive())
@@ -57,7 +57,9 @@ def claim(settings: TrainSettings, corpus: Corpus, ranks: Ranks, stack: ExitStac
     return folder
 
 
-def open_journal(settings: TrainSettings, corpus: Corpus, folder: RunFolder, pupil: Pupil, stack: ExitStack) -> Journal:
+def open_journal(
+    settings: TrainSettings, corpus: Corpus, folder: RunFolder, pupil: TrainState, stack: ExitStack
+) -> Journal:
     """The run's journal, which begins with what is about to happen."""
     journal = stack.enter_context(Journal(folder, step=pupil.step, steps=settings.steps, batch=settings.batch))
     heads = ", ".join(f"{head} ({classes})" for head, classes in corpus.training.classes.items())

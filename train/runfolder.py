@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from shards.format.manifest import ContractError, require_same, write_whole
+from shards.errors import UserError, require_same
+from shards.files import write_whole
 
 RUNS = Path("outputs/runs")
 Resume = Literal["auto", "never"]
@@ -37,31 +38,31 @@ class RunFolder:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Hold the folder's lock; the kernel drops it with the process. Raises ContractError where another has it."""
+        """Hold the folder's lock; the kernel drops it with the process. Raises UserError where another has it."""
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self.path / ".lock", "w") as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise ContractError(
+                raise UserError(
                     f"another run is writing into {self.path}: wait for it, or say run=another/folder"
                 ) from None
             yield
 
     def begin(self, record: Mapping[str, Any], resume: Resume) -> None:
-        """Note what this run is; where a checkpoint is there already, be equal to its record. Raises ContractError."""
+        """Note what this run is; where a checkpoint is there already, be equal to its record. Raises UserError."""
         if not self.last.exists():  # nothing that could be gone on with, whatever an earlier try has left
             self.best.unlink(missing_ok=True)
             write_whole(self.record, json.dumps(record, indent=1, sort_keys=True).encode())
             return
         if resume == "never":
-            raise ContractError(
+            raise UserError(
                 f"{self.path} holds a run already: resume=auto goes on with it, run=another/folder begins a new one"
             )
         try:
             found = json.loads(self.record.read_bytes())
         except (OSError, ValueError) as error:
-            raise ContractError(f"{self.record} cannot be read ({error}): say run=another/folder") from None
+            raise UserError(f"{self.record} cannot be read ({error}): say run=another/folder") from None
         remedy = "Go on with the settings this run was begun with, or begin another: run=another/folder."
         require_same(json.loads(json.dumps(record)), found, str(self.path), remedy)
 

@@ -17,7 +17,7 @@ POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
-class Burden:
+class Cost:
     """Of one function in a fresh process. Memory is resident at its peak; `child_bytes` is the largest child's."""
 
     seconds: float
@@ -27,7 +27,7 @@ class Burden:
     result: Any
 
 
-def burden_of(function: Callable[..., Any], *arguments: Any) -> Burden:
+def cost_of(function: Callable[..., Any], *arguments: Any) -> Cost:
     """Run function(*arguments) in a process of its own. Both must be importable there. Linux only (/proc)."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -39,7 +39,7 @@ def burden_of(function: Callable[..., Any], *arguments: Any) -> Burden:
     except EOFError:
         raise SystemExit("the measured process ended: what it said stands above") from None
     process.join()
-    assert isinstance(burden, Burden)
+    assert isinstance(burden, Cost)
     return burden
 
 
@@ -51,7 +51,7 @@ def _carry(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any,
     seconds = time.monotonic() - begun
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     cpu_seconds = sum(each.ru_utime + each.ru_stime for each in used)
-    pipe.send(Burden(seconds, cpu_seconds, peak_bytes("self"), children.largest, result))
+    pipe.send(Cost(seconds, cpu_seconds, peak_bytes("self"), children.largest, result))
 
 
 class Children(threading.Thread):

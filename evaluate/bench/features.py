@@ -17,7 +17,7 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
 from evaluate.probe.windows import HOP_SECONDS, cut_for
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 from train.checkpoint.checkpoint import load_network
 from train.model.student import Trunk, scaled
 
@@ -36,7 +36,7 @@ def main() -> int:
     try:
         network, _ = load_network(arguments.checkpoint)
         whole, windows, count = compare(network, arguments.layer)
-    except ContractError as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{RECORDINGS} recordings of {SECONDS:g} s up to {arguments.layer}: whole {whole:.2f} s")

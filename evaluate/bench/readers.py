@@ -13,14 +13,15 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from pipeline.decoder.crop import Lens
-from pipeline.decoder.reader import Reading, VideoReader, View
+from pipeline.decoder.crop import FrameResizer, ResizeCrop
+from pipeline.decoder.reader import VideoReader
+from pipeline.decoder.settings import DecodeSettings
 from shards.format.clip import ClipSpec
 from shards.media.file import MAX_PIXELS, MediaFile
-from shards.media.waveform import SoundTrack, read_waveform
+from shards.media.waveform import AudioTrack, read_waveform
 
 SPEC = ClipSpec()
-VIEW = View(256, 224)
+VIEW = ResizeCrop(256, 224)
 
 
 def exact(path: Path) -> None:
@@ -42,7 +43,7 @@ def full_decode(path: Path) -> None:
     """Every frame decoded in turn, in one pass with the sound."""
     with MediaFile(path) as media:
         picture, voice = media.picture(), media.sounds()[0]
-        lens, sound, upcoming, last = Lens([VIEW], None, MAX_PIXELS), SoundTrack(SPEC.sample_rate), 2.5, None
+        lens, sound, upcoming, last = FrameResizer([VIEW], None, MAX_PIXELS), AudioTrack(SPEC.sample_rate), 2.5, None
         for packet in media.packets(picture, voice):
             if packet.stream_index == voice.index:
                 sound.push(media.decoded(voice.codec_context.decode, packet))
@@ -127,7 +128,7 @@ def lacks(reader: Callable[[Path], None]) -> str | None:
 
 
 def _read(path: Path, sampling: str) -> None:
-    for _ in VideoReader(path, SPEC, [VIEW], Reading(sampling=sampling)).clips():
+    for _ in VideoReader(path, SPEC, [VIEW], DecodeSettings(sampling=sampling)).clips():
         pass
 
 

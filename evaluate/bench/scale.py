@@ -12,37 +12,25 @@ from rich.console import Console
 from rich.table import Table
 
 from evaluate.bench import workloads as rehearsal
-from evaluate.bench.cost import Burden, burden_of
-from evaluate.bench.estimate import Lake, Prices, Rates, estimate
+from evaluate.bench.cost import Cost, cost_of
 from evaluate.bench.films import render_film
 from shards.cli.command import command
 from shards.format.clip import ClipSpec
+
+HOUR = 3600.0
 
 GIGABYTE = 1e9
 FINISHED = 0.9  # of the planned shards, when the list is resumed
 DECODED = 8  # films, to see how decoding scales
 
 
-@dataclass(frozen=True)
-class Scale:
-    """conf/bench_scale.yaml."""
-
-    rows: int = 2_000_000  # of the list that is planned and resumed
-    small_videos: list[int] = field(default_factory=lambda: [10, 100, 1000])
-    seconds: int = 60  # of the film that decoding is timed on
-    height: int = 480
-    lake: Lake = field(default_factory=Lake)
-    prices: Prices = field(default_factory=Prices)
-    out: Path = Path("outputs/bench/scale")
-
-
 def weigh_planning(settings: Scale, console: Console) -> None:
     """A list planned, and resumed with most of it done: time and memory."""
     videos, shards = settings.out / "list.csv", settings.out / "planned"
     rehearsal.write_list(videos, settings.rows)
-    planned = burden_of(rehearsal.plan_list, videos, shards)
-    done = burden_of(rehearsal.finish_shards, shards, FINISHED).result
-    resumed = burden_of(rehearsal.resume_list, videos, shards)
+    planned = cost_of(rehearsal.plan_list, videos, shards)
+    done = cost_of(rehearsal.finish_shards, shards, FINISHED).result
+    resumed = cost_of(rehearsal.resume_list, videos, shards)
     table = Table("a list of videos", "rows", "shards", "seconds", "memory, GB", title="Planning")
     for what, burden, count in (("planned", planned, planned.result), ("resumed and accounted for", resumed, done)):
         row = (what, f"{settings.rows:,}", f"{count:,}", f"{burden.seconds:.0f}", f"{burden.own_bytes / GIGABYTE:.2f}")
@@ -59,7 +47,7 @@ def weigh_labelling(settings: Scale, console: Console) -> float:
     for count in settings.small_videos:
         videos, shards = settings.out / f"videos-{count}", settings.out / f"labelled-{count}"
         rehearsal.write_copies(film, videos, count)
-        burden = burden_of(rehearsal.label_all, videos, shards)
+        burden = cost_of(rehearsal.label_all, videos, shards)
         sizes = (f"{size / GIGABYTE:.3f}" for size in (burden.own_bytes, burden.child_bytes))
         table.add_row(f"{count:,}", f"{burden.seconds:.1f}", *sizes)
         weighed = float(burden.result / (count * seconds))
@@ -73,8 +61,8 @@ def weigh_decoding(settings: Scale, console: Console) -> float:
     render_film(film, settings.height, settings.seconds)
     rehearsal.write_copies(film, videos, DECODED)
     footage = DECODED * settings.seconds
-    idle = {workers: burden_of(rehearsal.decode_all, _empty(settings.out), workers) for workers in _workers()}
-    busy = {workers: burden_of(rehearsal.decode_all, videos, workers) for workers in _workers()}
+    idle = {workers: cost_of(rehearsal.decode_all, _empty(settings.out), workers) for workers in _workers()}
+    busy = {workers: cost_of(rehearsal.decode_all, videos, workers) for workers in _workers()}
     one = busy[1].seconds - idle[1].seconds
     table = Table("decode workers", "seconds of film a second", "times one worker", title="Decoding")
     for workers, burden in busy.items():
@@ -90,8 +78,8 @@ def weigh_teachers(device: str) -> float:
     return float((many.seconds - few.seconds) / (many.result - few.result))
 
 
-def _teacher_burden(device: str, batches: int) -> Burden:
-    return burden_of(rehearsal.label_frames, device, batches)
+def _teacher_burden(device: str, batches: int) -> Cost:
+    return cost_of(rehearsal.label_frames, device, batches)
 
 
 def show_estimate(settings: Scale, rates: Rates, console: Console) -> None:
@@ -138,6 +126,70 @@ def run(settings: Scale) -> None:
         show_estimate(settings, Rates(decoding, teacher, clip.frames / clip.seconds, stored, on_gpu), console)
     finally:
         shutil.rmtree(settings.out, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The videos to be worked through. The paper: over two million, more than a year of sound (section 1)."""
+
+    videos: int = 2_000_000
+    seconds: float = 31.5e6  # of all of them together
+
+
+@dataclass(frozen=True)
+class Rates:
+    """As measured here."""
+
+    decode_cpu_seconds: float  # CPU seconds for a second of film, frames and sound
+    teacher_seconds: float  # of one core or of the GPU, for a frame
+    frames_per_second: float  # labelled frames for a second of film
+    bytes_per_second: float  # of a shard, for a second of film
+    on_gpu: bool  # the teachers
+
+
+@dataclass(frozen=True)
+class Prices:
+    """In dollars; a cloud's list prices of its cheaper kinds, to be replaced by your own."""
+
+    core_hour: float = 0.04
+    gpu_hour: float = 2.5
+    terabyte_month: float = 20.0
+
+
+@dataclass(frozen=True)
+class Scale:
+    """conf/bench_scale.yaml."""
+
+    rows: int = 2_000_000  # of the list that is planned and resumed
+    small_videos: list[int] = field(default_factory=lambda: [10, 100, 1000])
+    seconds: int = 60  # of the film that decoding is timed on
+    height: int = 480
+    lake: Corpus = field(default_factory=Corpus)
+    prices: Prices = field(default_factory=Prices)
+    out: Path = Path("outputs/bench/scale")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    decode_core_hours: float
+    teacher_core_hours: float
+    teacher_gpu_hours: float
+    terabytes: float
+    dollars: float  # once, and the storage of one month
+
+    @property
+    def core_hours(self) -> float:
+        return self.decode_core_hours + self.teacher_core_hours
+
+
+def estimate(lake: Corpus, rates: Rates, prices: Prices) -> Estimate:
+    """Stage one over the whole lake."""
+    decode = lake.seconds * rates.decode_cpu_seconds / HOUR
+    teacher = lake.seconds * rates.frames_per_second * rates.teacher_seconds / HOUR
+    on_cores, on_gpus = (0.0, teacher) if rates.on_gpu else (teacher, 0.0)
+    terabytes = lake.seconds * rates.bytes_per_second / 1e12
+    dollars = (decode + on_cores) * prices.core_hour + on_gpus * prices.gpu_hour + terabytes * prices.terabyte_month
+    return Estimate(decode, on_cores, on_gpus, terabytes, dollars)
 
 
 if __name__ == "__main__":

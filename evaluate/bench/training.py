@@ -26,11 +26,12 @@ from shards.loader.streaming import Streaming, training_reader
 from train.checkpoint.checkpoint import build
 from train.data.batches import DeviceBatch, DeviceBatches, pinned_ring
 from train.device.device import Compile, Precision, arithmetic, compiler, require_device
-from train.model.frontend import Ear, hearing
+from train.model.frontend import Frontend
 from train.model.layers import StudentSpec
 from train.trainer.loop import train
 from train.trainer.losses import kl
 from train.trainer.meter import Meter
+from train.trainer.trainer import hearing
 
 LOOP_TARGET = 1.03  # times the bare step
 PAPER_STEPS = 100_000  # section 3.4, of 64 clips
@@ -62,7 +63,7 @@ class Bench:
         self._autocast = arithmetic(self.device, settings.precision)
         network = build(settings.student, catalog.classes, sample_rate=catalog.clip.sample_rate).to(self.device)
         self._optimizer = torch.optim.Adam(network.parameters(), fused=True)
-        self._ear = Ear(network)
+        self._ear = Frontend(network)
         self._eager, self._loss = hearing(self._ear, lambda function: function), kl
         compiled = compiler(settings.compile, self.device)
         self._fast, self._fast_loss = hearing(self._ear, compiled), compiled(kl)

@@ -12,18 +12,19 @@ import numpy as np
 
 from evaluate.bench.readers import exact
 from pipeline.executor.resources import heads_of
-from pipeline.executor.teacher_worker import Labelling, Teachers
-from pipeline.output.account import account_for, side_files
+from pipeline.executor.teacher_worker import TeacherConfig, Teachers
+from pipeline.output.account import account_for
 from pipeline.output.agreement import make_plan, unfinished
-from pipeline.output.ranks import Seat
+from pipeline.output.ranks import FolderLease
 from pipeline.run import run
 from pipeline.settings import PipelineSettings
-from pipeline.teachers.teacher import cards
+from pipeline.teachers.cards import cards
+from pipeline.teachers.timm_models import input_transform
 from pipeline.videos.listing import find_videos
 from pipeline.videos.plan import Plan, ShardPlan
 from shards.cli.command import compose
 from shards.format.clip import ClipSpec
-from shards.format.sidefile import SideFile
+from shards.format.sidefile import SideFile, side_files
 
 TEACHERS = "efficientnet_lite0"  # its weights are in a package that `make setup` has installed
 
@@ -86,9 +87,17 @@ def resume_list(videos: Path, shards: Path) -> int:
 
 
 def _planned(settings: PipelineSettings) -> Plan:
-    with Seat(settings.output.folder, settings.seat) as seat, seat.turn():
+    with FolderLease(settings.output.folder, settings.seat) as seat, seat.turn():
         settings.output.pull()
-        return make_plan(settings, settings.output, seat, find_videos(settings.videos))
+        return make_plan(
+            settings.output,
+            seat,
+            find_videos(settings.videos),
+            policy=settings.policy,
+            reading=settings.reading,
+            sample_rate=settings.clip.sample_rate,
+            retry_rejected=settings.retry_rejected,
+        )
 
 
 def write_copies(film: Path, folder: Path, count: int) -> None:
@@ -115,8 +124,8 @@ def label_frames(device: str, batches: int, batch: int = 32) -> int:
     """The teachers alone, on random pictures. Returns the frames labelled."""
     settings = settings_of(Path("."), Path("."))
     heads = heads_of(settings.teachers, cards(settings.teachers))
-    views = list(dict.fromkeys(spec.input_transform.view for spec, _ in heads.values()))
-    teachers = Teachers(Labelling(heads, views, batch, "auto", threads=1), device)
+    views = list(dict.fromkeys(input_transform(spec).view for spec, _ in heads.values()))
+    teachers = Teachers(TeacherConfig(heads, views, batch, "auto", threads=1), device)
     for pictures in _pictures(views[0].crop, batches, batch):
         teachers.label([[pictures] * len(views)], [batch])
     return batches * batch

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.format.manifest import ContractError
-from shards.format.sidefile import sha256_of
+from shards.errors import UserError
+from shards.files import sha256_of
 
 INNER_FOLDS = 5  # of a training set that brings no folds of its own
 
@@ -93,10 +93,10 @@ class Benchmark:
         return Split(tested, train, test, inner)
 
     def restricted(self, folds: Sequence[str]) -> Benchmark:
-        """The same with only these folds tested. Raises ContractError for one that is none of the tested folds."""
+        """The same with only these folds tested. Raises UserError for one that is none of the tested folds."""
         for fold in folds:
             if fold not in self.tested:
-                raise ContractError(f"folds={fold}: {self.spec.name} tests the folds {', '.join(self.tested)}")
+                raise UserError(f"folds={fold}: {self.spec.name} tests the folds {', '.join(self.tested)}")
         return Benchmark(self.spec, self.classes, self.recordings, tuple(folds))
 
 

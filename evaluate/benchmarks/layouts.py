@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from evaluate.benchmarks.benchmark import INNER_FOLDS, Benchmark, BenchmarkSpec, Recording, stratified
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 
 DCASE_FOLDERS = {"train": "scenes_stereo", "test": "scenes_stereo_testset"}
 SOUND_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aif", ".aiff", ".au", ".wma"}
@@ -33,11 +33,11 @@ class Entry:
 
 
 def load_benchmark(spec: BenchmarkSpec, root: Path) -> Benchmark:
-    """The recordings under `root`. Raises ContractError for whatever is missing, doubled or unexpected."""
+    """The recordings under `root`. Raises UserError for whatever is missing, doubled or unexpected."""
     if spec.layout not in LAYOUTS:
-        raise ContractError(f"benchmark.layout={spec.layout} is unknown: choose among {', '.join(LAYOUTS)}")
+        raise UserError(f"benchmark.layout={spec.layout} is unknown: choose among {', '.join(LAYOUTS)}")
     if not root.exists():
-        raise ContractError(f"root={root} does not exist. {_remedy(spec, root)}")
+        raise UserError(f"root={root} does not exist. {_remedy(spec, root)}")
     entries = LAYOUTS[spec.layout](spec, root)
     classes = spec.classes or sorted({entry.category for entry in entries})
     _require_classes(spec, root, classes, entries)
@@ -61,11 +61,11 @@ def read_dcase2013(spec: BenchmarkSpec, root: Path) -> list[Entry]:
     for fold, folder in DCASE_FOLDERS.items():
         paths = _sounds_in(root / folder)
         if not paths:
-            raise ContractError(f"{root / folder} holds no recordings. {_remedy(spec, root)}")
+            raise UserError(f"{root / folder} holds no recordings. {_remedy(spec, root)}")
         for path in paths:
             match = re.fullmatch(r"([a-z]+)\d+", path.stem)
             if match is None or match[1] not in spec.classes:
-                raise ContractError(
+                raise UserError(
                     f"{path} is no recording of {spec.name}: names are a class ({', '.join(spec.classes)}) and a "
                     "number. Take it away"
                 )
@@ -95,28 +95,26 @@ LAYOUTS = {"esc": read_esc, "dcase2013": read_dcase2013, "folder": read_folder}
 def _require_classes(spec: BenchmarkSpec, root: Path, classes: Sequence[str], entries: Sequence[Entry]) -> None:
     """Every class is there, with its number of recordings in every fold, and no name stands there twice."""
     if len(classes) < 2:
-        raise ContractError(
-            f"{root} holds sounds of {len(classes)} classes, a classifier needs 2. {_remedy(spec, root)}"
-        )
+        raise UserError(f"{root} holds sounds of {len(classes)} classes, a classifier needs 2. {_remedy(spec, root)}")
     missing = sorted(set(classes) - {entry.category for entry in entries})
     if missing:
-        raise ContractError(
+        raise UserError(
             f"{root} has no recordings of {', '.join(missing)} ({len(missing)} of the {len(classes)} classes of "
             f"{spec.name}). {_remedy(spec, root)}"
         )
     unknown = sorted({entry.category for entry in entries} - set(classes))
     if unknown:
-        raise ContractError(f"{root} holds {', '.join(unknown)}, not among the classes {', '.join(classes)}")
+        raise UserError(f"{root} holds {', '.join(unknown)}, not among the classes {', '.join(classes)}")
     (name, count), *_ = Counter(entry.name for entry in entries).most_common(1)
     if count > 1:
-        raise ContractError(f"{root} lists {name} {count} times: keep one of them")
+        raise UserError(f"{root} lists {name} {count} times: keep one of them")
     if spec.per_class is None:
         return
     found = Counter((entry.category, entry.fold) for entry in entries)
     for category in classes:
         for fold in spec.folds:
             if found[category, fold] != spec.per_class:
-                raise ContractError(
+                raise UserError(
                     f"{root} has {found[category, fold]} recordings of {category} in fold {fold}, {spec.name} has "
                     f"{spec.per_class}. {_remedy(spec, root)}"
                 )
@@ -125,7 +123,7 @@ def _require_classes(spec: BenchmarkSpec, root: Path, classes: Sequence[str], en
 def _require_files(spec: BenchmarkSpec, root: Path, entries: Sequence[Entry]) -> None:
     missing = [entry.name for entry in entries if not entry.path.is_file()]
     if missing:
-        raise ContractError(
+        raise UserError(
             f"{root} lacks {len(missing)} of its {len(entries)} recordings (first {missing[0]}). {_remedy(spec, root)}"
         )
 
@@ -149,12 +147,12 @@ def _assemble(spec: BenchmarkSpec, classes: Sequence[str], entries: Sequence[Ent
 def _require_folds(folds: Sequence[str], tested: Sequence[str]) -> None:
     found = sorted(set(folds))
     if "" in found:
-        raise ContractError("some recordings have a fold or split and others have none: give all of them one")
+        raise UserError("some recordings have a fold or split and others have none: give all of them one")
     if len(found) < 2:
-        raise ContractError(f"all recordings are in fold {found[0]}: testing needs another one")
+        raise UserError(f"all recordings are in fold {found[0]}: testing needs another one")
     for fold in tested:
         if fold not in found:
-            raise ContractError(f"benchmark.tested={fold}: the recordings are in the folds {', '.join(found)}")
+            raise UserError(f"benchmark.tested={fold}: the recordings are in the folds {', '.join(found)}")
 
 
 def _sounds_in(folder: Path) -> list[Path]:
@@ -164,22 +162,22 @@ def _sounds_in(folder: Path) -> list[Path]:
 
 
 def _read_table(path: Path, columns: Iterable[str], remedy: str) -> list[dict[str, str]]:
-    """The rows of a CSV file that has these columns. Raises ContractError."""
+    """The rows of a CSV file that has these columns. Raises UserError."""
     if not path.is_file():
-        raise ContractError(f"{path} does not exist. {remedy}")
+        raise UserError(f"{path} does not exist. {remedy}")
     try:
         with open(path, newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
             rows = list(reader)
     except (csv.Error, UnicodeDecodeError) as error:
-        raise ContractError(f"{path} is no CSV file: {error}. {remedy}") from None
+        raise UserError(f"{path} is no CSV file: {error}. {remedy}") from None
     absent = [column for column in columns if column not in (reader.fieldnames or [])]
     if absent:
-        raise ContractError(f"{path} has no column {', '.join(absent)}, it has {reader.fieldnames}. {remedy}")
+        raise UserError(f"{path} has no column {', '.join(absent)}, it has {reader.fieldnames}. {remedy}")
     for row in rows:
         empty = [column for column in columns if not row[column]]
         if empty:
-            raise ContractError(
+            raise UserError(
                 f"{path}: a row has no {', '.join(empty)}: {list(row.values())}. Fill it in, or take it out"
             )
     return rows

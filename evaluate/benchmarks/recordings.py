@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.benchmarks.benchmark import Benchmark, Recording
-from shards.format.manifest import ContractError
-from shards.format.sidefile import sha256_of
-from shards.media.waveform import RESAMPLER, UnreadableMedia, read_waveform
+from shards.errors import UserError
+from shards.files import sha256_of
+from shards.media.file import UnreadableMedia
+from shards.media.waveform import RESAMPLER, read_waveform
 
 
-class Sounds:
+class Recordings:
     """All recordings of a benchmark at one rate, decoded when first asked for; their hash needs only the files."""
 
     def __init__(self, benchmark: Benchmark, sample_rate: int) -> None:
@@ -23,7 +24,7 @@ class Sounds:
 
     @cached_property
     def waveforms(self) -> list[NDArray[np.int16]]:
-        """int16 (samples,) each, as long as its file. Raises ContractError, naming the file that is damaged."""
+        """int16 (samples,) each, as long as its file. Raises UserError, naming the file that is damaged."""
         return [self._read(recording) for recording in self.benchmark.recordings]
 
     @cached_property
@@ -51,12 +52,10 @@ class Sounds:
             require_whole(recording.path)
             waveform = read_waveform(recording.path, self.sample_rate)
         except UnreadableMedia as error:
-            raise ContractError(
-                f"{recording.path} cannot be read ({error}): get this file of {spec.name} again"
-            ) from None
+            raise UserError(f"{recording.path} cannot be read ({error}): get this file of {spec.name} again") from None
         seconds = len(waveform) / self.sample_rate
         if seconds < spec.min_seconds:
-            raise ContractError(
+            raise UserError(
                 f"{recording.path} has {seconds:.2f} s of sound, the recordings of {spec.name} have "
                 f"{spec.seconds:g} s: get this file again"
             )

@@ -4,11 +4,11 @@ import argparse
 import sys
 
 from evaluate.demo.run import main
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 
 if __name__ == "__main__":
     argparse.ArgumentParser(prog="make demo", description=__doc__).parse_args()  # it has no settings, and says so
     try:
         main()
-    except ContractError as error:
+    except UserError as error:
         sys.exit(str(error))

@@ -8,14 +8,15 @@ from evaluate.demo.results import HeldOut, Probe
 from evaluate.figures.confusion import draw_confusion
 from evaluate.figures.filters import draw_filters
 from evaluate.figures.units import Unit, find_units
-from evaluate.model import Subject
+from evaluate.model import EvaluatedModel
 from evaluate.probe.scores import Scores
 from evaluate.reproduce.figures import LAYER, Moment, moment_of
-from pipeline.report.clip import Exhibit, data_url, exhibit_of
+from pipeline.report.clip import ClipView, data_url, exhibit_of
 from pipeline.report.page import STYLE, template
 from pipeline.report.sample import evenly, sampled, teacher_heads
 from pipeline.report.survey import Survey, survey_of
-from shards.format.manifest import Manifest, write_whole
+from shards.files import write_whole
+from shards.format.manifest import Manifest
 from train.runfolder import RunFolder
 
 TEMPLATE = "page.html.j2"
@@ -26,11 +27,11 @@ UNITS = 4
 def write_story(page: Path, *, shards: Path, run: Path, scores: Path, head: str, origin: str) -> Path:
     """Write the page; `origin` says in a few words where the videos come from, and stands at its top.
 
-    Raises ContractError or DamagedExample where an artifact is missing or not what it should be.
+    Raises UserError or DamagedExample where an artifact is missing or not what it should be.
     """
     folder, manifest = RunFolder(run), Manifest.load(shards)
     survey = survey_of(shards, manifest.clip)
-    subject = Subject.load(folder.last)
+    subject = EvaluatedModel.load(folder.last)
     found = Scores.load(scores)
     probe = Probe.of(found)
     told = template(TEMPLATE, Path(__file__).parent, STYLE).render(
@@ -53,13 +54,13 @@ def write_story(page: Path, *, shards: Path, run: Path, scores: Path, head: str,
     return page
 
 
-def _exhibits(shards: Path, manifest: Manifest, survey: Survey) -> list[Exhibit]:
+def _exhibits(shards: Path, manifest: Manifest, survey: Survey) -> list[ClipView]:
     """Clips at equal distances through all shards."""
     chosen = sampled(shards, evenly(survey.shard_clips, EXHIBITS), teacher_heads(shards, manifest))
     return [exhibit_of(shard, clip, manifest.clip) for shard, clip in chosen]
 
 
-def _units(shards: Path, subject: Subject) -> list[tuple[Unit, list[Moment]]]:
+def _units(shards: Path, subject: EvaluatedModel) -> list[tuple[Unit, list[Moment]]]:
     """The most selective hidden units, each with the moments that excite it most."""
     units = find_units(subject.network, LAYER, shards, UNITS)
     return [(unit, [moment_of(shards, subject, peak) for peak in unit.peaks]) for unit in units]

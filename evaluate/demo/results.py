@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from evaluate.probe.scores import Score, Scores
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,16 @@ class HeldOut:
 
     @classmethod
     def load(cls, path: Path, head: str) -> HeldOut:
-        """From a run's validation.json. Raises ContractError where it is missing or has no such head."""
+        """From a run's validation.json. Raises UserError where it is missing or has no such head."""
         if not path.is_file():
-            raise ContractError(f"there is no {path}: the run behind it has validated nothing, delete it and run again")
+            raise UserError(f"there is no {path}: the run behind it has validated nothing, delete it and run again")
         try:
             found = json.loads(path.read_bytes())
             total = _distance("all", found["clips"], found["mean"], head)
             videos = [_distance(unquote(row["video"]), row["clips"], row, head) for row in found["videos"]]
             return cls(found["step"], total, videos)
         except (ValueError, TypeError, KeyError) as error:
-            raise ContractError(f"{path} is no validation of {head}: {error!r}. Delete it and run again") from None
+            raise UserError(f"{path} is no validation of {head}: {error!r}. Delete it and run again") from None
 
     @property
     def verdict(self) -> str:
@@ -78,11 +78,11 @@ class Probe:
 
     @classmethod
     def of(cls, scores: Scores) -> Probe:
-        """Raises ContractError where there is no checkpoint's score, or no random network's beside it."""
+        """Raises UserError where there is no checkpoint's score, or no random network's beside it."""
         student = [score for score in scores.scores if score.features == "checkpoint"]
         random = [score for score in scores.scores if score.features == "random network"]
         if len(student) != 1 or not random:
-            raise ContractError(
+            raise UserError(
                 f"a probe needs one score of a checkpoint and some of random networks, not {len(student)} and "
                 f"{len(random)}: evaluate one layer with baselines=[random]"
             )

@@ -23,8 +23,7 @@ from evaluate.demo.results import Distance, HeldOut, Probe
 from evaluate.probe.scores import NAME as SCORES_NAME
 from evaluate.probe.scores import Scores
 from pipeline.videos.keys import key_of, split_of
-from shards.format.manifest import write_whole
-from shards.format.sidefile import sha256_of
+from shards.files import sha256_of, write_whole
 from train.runfolder import RunFolder
 
 ROOT = Path(__file__).parents[2]  # of the checkout; its commands run there

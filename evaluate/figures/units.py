@@ -77,7 +77,7 @@ class Peaks:
 
 
 def find_units(network: Trunk, layer: str, shards: Path, count: int, device: str = "cpu") -> list[Unit]:
-    """The most selective units of a layer over all clips in a shard folder. Raises ContractError."""
+    """The most selective units of a layer over all clips in a shard folder. Raises UserError."""
     rate, peaks = Manifest.load(shards).clip.sample_rate, None
     shortest = network.min_samples(layer)
     for shard, clip, example in clips_of(shards, rate):

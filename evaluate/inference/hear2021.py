@@ -46,7 +46,7 @@ class Model(nn.Module):
 
 
 def load_model(model_file_path: str = CHECKPOINT) -> Model:
-    """Raises ContractError where there is no checkpoint."""
+    """Raises UserError where there is no checkpoint."""
     return Model(load_network(Path(model_file_path))[0])
 
 

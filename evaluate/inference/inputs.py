@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from rich.console import Console
+from rich.progress import track
+
 from evaluate.benchmarks.layouts import SOUND_SUFFIXES
-from pipeline.videos.listing import MEDIA_SUFFIXES
-from shards.format.manifest import ContractError
+from shards.errors import UserError
+from shards.media.file import MEDIA_SUFFIXES
 
 LIST_SUFFIX = ".txt"  # a path on each line, from the list's own folder
 
@@ -15,11 +19,11 @@ LIST_SUFFIX = ".txt"  # a path on each line, from the list's own folder
 def find_sounds(given: Sequence[Path]) -> list[Path]:
     """Each once, in the order given; of a folder, all sounds and videos in it and below it, sorted by path.
 
-    A file is taken whatever it is called. Raises ContractError for what is not there, and where nothing is found.
+    A file is taken whatever it is called. Raises UserError for what is not there, and where nothing is found.
     """
     found = list(dict.fromkeys(path for each in given for path in _sounds_of(each)))
     if not found:
-        raise ContractError(f"no sound or video in {', '.join(map(str, given))}: give files, a folder or a .txt list")
+        raise UserError(f"no sound or video in {', '.join(map(str, given))}: give files, a folder or a .txt list")
     return found
 
 
@@ -33,7 +37,7 @@ def _sounds_of(given: Path) -> Iterator[Path]:
     elif given.exists():
         yield given
     else:
-        raise ContractError(f"there is no file or folder {given}")
+        raise UserError(f"there is no file or folder {given}")
 
 
 def _below(folder: Path) -> Iterator[Path]:
@@ -45,3 +49,14 @@ def _below(folder: Path) -> Iterator[Path]:
             yield from _below(path)
         else:
             yield path
+
+
+def progress(paths: Sequence[Path], title: str) -> Iterator[Path]:
+    """The same paths; the bar is gone at the end, and there is none where nobody looks."""
+    console = Console(stderr=True)
+    yield from track(paths, title, console=console, transient=True, disable=not console.is_terminal)
+
+
+def say(line: str) -> None:
+    """A line; letters that are no text, as in a file's name, become question marks."""
+    print(line.encode(errors="replace").decode(), file=sys.stderr, flush=True)

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evaluate.inference.clips import Clip, clips_of
 from evaluate.probe.features import BATCH_SECONDS
 from shards.format.clip import ClipSpec
 from train.model.student import Student, scaled
@@ -20,7 +19,7 @@ LEAST_PART = 0.1  # of a step's part of the clip: a rest shorter than that belon
 
 
 @dataclass(frozen=True)
-class Heard:
+class SoundPosteriors:
     """Rows in the order of time: `begins` and `ends` in seconds (rows,), posteriors {head: float32 (rows, classes)}.
 
     `means` {head: (classes,)} is over the whole sound. `peaks` (points,) are the loudest samples of PEAK_SECONDS each.
@@ -44,7 +43,7 @@ class _Row:
     posteriors: dict[str, NDArray[np.float32]]  # head -> (classes,)
 
 
-def hear(student: Student, clip: ClipSpec, pieces: Iterable[NDArray[np.int16]], device: str = "cpu") -> Heard:
+def hear(student: Student, clip: ClipSpec, pieces: Iterable[NDArray[np.int16]], device: str = "cpu") -> SoundPosteriors:
     """Ask `student` about a sound that comes in pieces of int16 (samples,), in clips of the length it was trained on.
 
     Step i of a clip answers for the i-th of its equal parts, as in training (section 3.2 and the authors' code).
@@ -70,7 +69,7 @@ def hear(student: Student, clip: ClipSpec, pieces: Iterable[NDArray[np.int16]], 
                 rows[-1] = replace(rows[-1], end=end)  # or the sound's own repetition, which counts for its mean alone
             else:
                 rows.append(_Row(begin, min(row.end, end), row.posteriors))
-    return Heard(
+    return SoundPosteriors(
         seconds=end / rate,
         begins=np.array([row.begin for row in rows]) / rate,
         ends=np.array([row.end for row in rows]) / rate,
@@ -119,3 +118,37 @@ class Peaks:
     def _loudest(self, stretches: NDArray[np.int16]) -> NDArray[np.int16]:
         loudest: NDArray[np.int16] = np.maximum(stretches.max(axis=1), -np.maximum(stretches.min(axis=1), -32767))
         return loudest
+
+
+@dataclass(frozen=True)
+class Clip:
+    """int16 (samples,) that stand at `first` in the sound; what lies before `fresh` was in the clip before."""
+
+    waveform: NDArray[np.int16]
+    first: int
+    fresh: int
+    sound: int  # samples that are the sound's own; behind them it begins again
+
+    @property
+    def end(self) -> int:
+        """One past the sound's last sample in this clip."""
+        return self.first + self.sound
+
+
+def clips_of(pieces: Iterable[NDArray[np.int16]], samples: int) -> Iterator[Clip]:
+    """Clips of `samples`, one behind the other; the last one reaches back to be whole.
+
+    A sound shorter than a clip is repeated in a circle, as in training. No sound gives no clip.
+    """
+    held, before, first = np.empty(0, np.int16), None, 0
+    for piece in pieces:
+        held = np.concatenate([held, piece])
+        while len(held) >= samples:
+            yield Clip(held[:samples], first, first, samples)
+            before, held, first = held[:samples], held[samples:], first + samples
+    if not len(held):
+        return
+    if before is None:
+        yield Clip(np.resize(held, samples), 0, 0, len(held))
+    else:
+        yield Clip(np.concatenate([before[len(held) :], held]), first + len(held) - samples, first, samples)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from evaluate.probe.windows import Windows
+
+TREES = 500
 
 # The authors have 0.01; layers differ in scale by a hundred.
 GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -20,7 +24,7 @@ TOLERANCE = 0.1
 
 
 @dataclass(frozen=True)
-class Trained:
+class FittedClassifier:
     """`score` gives a recording's scores (recordings, classes); `C` and `converged` are facts for the record."""
 
     score: Callable[[Windows], NDArray[np.float64]]
@@ -36,7 +40,7 @@ class LinearSVM:
     grid: tuple[float, ...] = GRID
     name: str = "linear SVM"
 
-    def train(self, windows: Windows, labels: NDArray[np.int64], inner: NDArray[np.int64]) -> Trained:
+    def train(self, windows: Windows, labels: NDArray[np.int64], inner: NDArray[np.int64]) -> FittedClassifier:
         """Learns the recordings' labels (recordings,) from their windows; `inner` gives each recording a fold for C."""
         C = self.C if self.C is not None else self._choose(windows, labels, inner)  # noqa: N806 - as everywhere
         return fit(windows, labels, C)
@@ -60,7 +64,7 @@ class LinearSVM:
         return best
 
 
-def fit(windows: Windows, labels: NDArray[np.int64], C: float) -> Trained:  # noqa: N803
+def fit(windows: Windows, labels: NDArray[np.int64], C: float) -> FittedClassifier:  # noqa: N803
     """One SVM per class on single windows. Scores are decision values, averaged over a recording's windows."""
     svm = LinearSVC(C=C, tol=TOLERANCE, dual=True, random_state=0)
     with warnings.catch_warnings():
@@ -73,7 +77,7 @@ def fit(windows: Windows, labels: NDArray[np.int64], C: float) -> Trained:  # no
             decisions = np.stack([-decisions, decisions], axis=1)
         return asked.mean(by_class(decisions, svm.classes_))
 
-    return Trained(score, C, converged=bool(svm.n_iter_ < svm.max_iter))
+    return FittedClassifier(score, C, converged=bool(svm.n_iter_ < svm.max_iter))
 
 
 def by_class(scores: NDArray[np.float64], classes: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -81,3 +85,39 @@ def by_class(scores: NDArray[np.float64], classes: NDArray[np.int64]) -> NDArray
     placed = np.full((len(scores), int(classes.max()) + 1), -np.inf)
     placed[:, classes] = scores
     return placed
+
+
+@dataclass(frozen=True)
+class ScaledSVM:
+    """A linear SVM after every dimension was given mean 0 and deviation 1 on the training windows."""
+
+    svm: LinearSVM = field(default_factory=LinearSVM)
+
+    @property
+    def name(self) -> str:
+        return f"scaled {self.svm.name}"
+
+    def train(self, windows: Windows, labels: NDArray[np.int64], inner: NDArray[np.int64]) -> FittedClassifier:
+        scaler = StandardScaler().fit(windows.values)
+
+        def scaled(asked: Windows) -> Windows:
+            return Windows(scaler.transform(asked.values), asked.recordings)
+
+        trained = self.svm.train(scaled(windows), labels, inner)
+        return FittedClassifier(lambda asked: trained.score(scaled(asked)), trained.C, trained.converged)
+
+
+@dataclass(frozen=True)
+class RandomForest:
+    """Table 4's random forest [28]; the authors give no size."""
+
+    trees: int = TREES
+    name: str = "random forest"
+
+    def train(self, windows: Windows, labels: NDArray[np.int64], inner: NDArray[np.int64]) -> FittedClassifier:
+        forest = RandomForestClassifier(self.trees, random_state=0).fit(windows.values, labels[windows.recordings])
+
+        def score(asked: Windows) -> NDArray[np.float64]:
+            return asked.mean(by_class(forest.predict_proba(asked.values), forest.classes_))
+
+        return FittedClassifier(score)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.benchmarks.benchmark import Benchmark, Split
-from evaluate.probe.classifiers import Trained
+from evaluate.probe.classifiers import FittedClassifier
 from evaluate.probe.scores import Score, accuracy_by_class, confusion_of, wilson
 from evaluate.probe.windows import Windows
 
@@ -23,7 +23,7 @@ class Classifier(Protocol):
     @property
     def name(self) -> str: ...
 
-    def train(self, windows: Windows, labels: NDArray[np.int64], inner: NDArray[np.int64]) -> Trained: ...
+    def train(self, windows: Windows, labels: NDArray[np.int64], inner: NDArray[np.int64]) -> FittedClassifier: ...
 
 
 @dataclass(frozen=True)

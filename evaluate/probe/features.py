@@ -14,7 +14,7 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from evaluate.benchmarks.recordings import Sounds
+from evaluate.benchmarks.recordings import Recordings
 from evaluate.probe.windows import HOP_SECONDS, Windows, cut_for, join
 from train.model.student import Trunk, scaled
 
@@ -38,8 +38,8 @@ class Extractor:
     windows: str = "features"
     device: str = "cpu"
 
-    def extract(self, sounds: Sounds, layers: Sequence[str]) -> dict[str, Windows]:
-        """{layer: windows of all recordings}. Raises ContractError for an unknown layer and for too short sounds."""
+    def extract(self, sounds: Recordings, layers: Sequence[str]) -> dict[str, Windows]:
+        """{layer: windows of all recordings}. Raises UserError for an unknown layer and for too short sounds."""
         spec = sounds.benchmark.spec
         lengths = {"seconds": spec.seconds, "window_seconds": spec.window_seconds}
         if self.windows == "waveform":
@@ -56,7 +56,7 @@ class Extractor:
             return {layer: join(features or []) for layer, features in found.items()}
         return {layer: join([cuts[layer](each) for each in features or []]) for layer, features in found.items()}
 
-    def _hear_recordings(self, sounds: Sounds, layers: Sequence[str]) -> dict[str, Features]:
+    def _hear_recordings(self, sounds: Recordings, layers: Sequence[str]) -> dict[str, Features]:
         """{layer: (channels, steps) per recording}; recordings of one length go through together."""
         found: dict[str, Features] = {layer: [np.empty((0, 0), np.float32)] * len(sounds.waveforms) for layer in layers}
         for batch in batches(sounds):
@@ -66,7 +66,7 @@ class Extractor:
                     found[layer][index] = features
         return found
 
-    def _hear_excerpts(self, sounds: Sounds, layers: Sequence[str]) -> dict[str, Features]:
+    def _hear_excerpts(self, sounds: Recordings, layers: Sequence[str]) -> dict[str, Features]:
         """{layer: (windows, channels * steps) per recording}."""
         found: dict[str, Features] = {layer: [] for layer in layers}
         for index in range(len(sounds.waveforms)):
@@ -79,13 +79,13 @@ class Extractor:
             heard = self.network.features(scaled(torch.from_numpy(waveforms).to(self.device)), layers)
             return {layer: values.float().cpu().numpy() for layer, values in heard.items()}
 
-    def _path(self, sounds: Sounds, layer: str) -> Path:
+    def _path(self, sounds: Recordings, layer: str) -> Path:
         spec = sounds.benchmark.spec
         window_seconds = spec.window_seconds if self.windows == "waveform" else None
         facts = f"{FORMAT} {self.identity} {sounds.sha256} {self.windows} {spec.seconds} {window_seconds}"
         return self.cache / hashlib.sha256(facts.encode()).hexdigest()[:24] / f"{layer}.npz"
 
-    def _load(self, sounds: Sounds, layer: str) -> Features | None:
+    def _load(self, sounds: Recordings, layer: str) -> Features | None:
         if self.identity is None:
             return None
         try:
@@ -95,7 +95,7 @@ class Extractor:
             return None
         return [part.reshape(shape) for part, shape in zip(np.split(values, _ends(lengths)), lengths, strict=True)]
 
-    def _save(self, sounds: Sounds, layer: str, features: Features) -> None:
+    def _save(self, sounds: Recordings, layer: str, features: Features) -> None:
         if self.identity is None:
             return
         path = self._path(sounds, layer)
@@ -107,7 +107,7 @@ class Extractor:
         os.replace(partial, path)
 
 
-def batches(sounds: Sounds, recordings: Sequence[int] | None = None) -> Iterator[list[int]]:
+def batches(sounds: Recordings, recordings: Sequence[int] | None = None) -> Iterator[list[int]]:
     """Indices of recordings of one length, some BATCH_SECONDS of sound together. `recordings`: of these only."""
     by_length: dict[int, list[int]] = {}
     for index in range(len(sounds.waveforms)) if recordings is None else recordings:
@@ -117,7 +117,7 @@ def batches(sounds: Sounds, recordings: Sequence[int] | None = None) -> Iterator
         yield from (indices[start : start + size] for start in range(0, len(indices), size))
 
 
-def excerpts(sounds: Sounds, index: int) -> NDArray[np.int16]:
+def excerpts(sounds: Recordings, index: int) -> NDArray[np.int16]:
     """One recording's overlapping excerpts, int16 (windows, samples), 0.37 s apart."""
     samples = round(sounds.benchmark.spec.window_seconds * sounds.sample_rate)
     hop = round(HOP_SECONDS * sounds.sample_rate)

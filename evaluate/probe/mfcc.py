@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from evaluate.benchmarks.recordings import Sounds
+from evaluate.benchmarks.recordings import Recordings
 from evaluate.probe.windows import Windows
 
 FRAME_SAMPLES = 1024
@@ -63,7 +63,7 @@ def statistics(waveform: NDArray[np.int16], sample_rate: int) -> NDArray[np.floa
     return np.concatenate([statistic for part in parts for statistic in (part.mean(0), part.std(0))]).astype(np.float32)
 
 
-def describe(sounds: Sounds) -> Windows:
+def describe(sounds: Recordings) -> Windows:
     """One vector per recording, which is not repeated: (recordings, dimensions)."""
     vectors = np.stack([statistics(waveform, sounds.sample_rate) for waveform in sounds.waveforms])
     return Windows(vectors, np.arange(len(vectors)))

@@ -9,15 +9,14 @@ from typing import Literal
 
 from evaluate.benchmarks.benchmark import BenchmarkSpec
 from evaluate.benchmarks.layouts import load_benchmark
-from evaluate.benchmarks.recordings import Sounds
-from evaluate.model import Subject
-from evaluate.probe.classifiers import GRID, LinearSVM
+from evaluate.benchmarks.recordings import Recordings
+from evaluate.model import EvaluatedModel
+from evaluate.probe.classifiers import GRID, LinearSVM, RandomForest, ScaledSVM
 from evaluate.probe.crossvalidation import Classifier, Source, evaluate_folds
 from evaluate.probe.features import Extractor
-from evaluate.probe.forest import RandomForest, ScaledSVM
 from evaluate.probe.mfcc import describe
 from evaluate.probe.scores import Score, Scores
-from evaluate.probe.untrained import Birth, untrained_source
+from evaluate.probe.untrained import RandomInit, untrained_source
 from shards.format.clip import ClipSpec
 from train.device.device import require_device
 from train.model.layers import StudentSpec
@@ -64,16 +63,16 @@ def run(settings: EvaluateSettings) -> None:
 
 
 def evaluate(settings: EvaluateSettings) -> Scores:
-    """All scores asked for, printed as they come. Raises ContractError, if possible before any sound is read."""
+    """All scores asked for, printed as they come. Raises UserError, if possible before any sound is read."""
     require_device(settings.device)
     benchmark = load_benchmark(settings.benchmark, settings.root)
     if settings.folds:
         benchmark = benchmark.restricted(settings.folds)
-    subject = None if settings.checkpoint is None else Subject.load(settings.checkpoint, settings.device)
+    subject = None if settings.checkpoint is None else EvaluatedModel.load(settings.checkpoint, settings.device)
     if subject is not None:
         subject.require_unseen(benchmark)
     clip = ClipSpec() if subject is None else subject.checkpoint.clip
-    sounds = Sounds(benchmark, clip.sample_rate)
+    sounds = Recordings(benchmark, clip.sample_rate)
     scores: list[Score] = []
     for source, classifier in _sources(settings, sounds, subject):
         for score in evaluate_folds(benchmark, source, classifier, _by_layer(settings, subject)):
@@ -84,7 +83,7 @@ def evaluate(settings: EvaluateSettings) -> Scores:
 
 
 def _sources(
-    settings: EvaluateSettings, sounds: Sounds, subject: Subject | None
+    settings: EvaluateSettings, sounds: Recordings, subject: EvaluatedModel | None
 ) -> Iterator[tuple[Source, Classifier]]:
     """The checkpoint's features, then the baselines asked for, each with its classifier."""
     if subject is not None:
@@ -102,7 +101,7 @@ def _sources(
             yield mfcc, RandomForest()
 
 
-def _by_layer(settings: EvaluateSettings, subject: Subject | None) -> dict[str, Classifier]:
+def _by_layer(settings: EvaluateSettings, subject: EvaluatedModel | None) -> dict[str, Classifier]:
     """Log posteriors have one large direction in common, in which liblinear gets lost: they are scaled first.
 
     On ESC-10, conv8 of the published weights comes to 56 % as it is and to 89 % scaled.
@@ -111,14 +110,14 @@ def _by_layer(settings: EvaluateSettings, subject: Subject | None) -> dict[str, 
     return {spec.output.name: ScaledSVM(settings.svm)}
 
 
-def _birth(settings: EvaluateSettings, subject: Subject | None, seed: int) -> Birth:
+def _birth(settings: EvaluateSettings, subject: EvaluatedModel | None, seed: int) -> RandomInit:
     """The untrained sibling of the network under evaluation; where there is none, of `student`."""
     if subject is None:
-        return Birth(settings.student, {"objects": 1}, seed)
-    return Birth(subject.checkpoint.spec, subject.checkpoint.heads, seed)
+        return RandomInit(settings.student, {"objects": 1}, seed)
+    return RandomInit(subject.checkpoint.spec, subject.checkpoint.heads, seed)
 
 
-def subject_source(subject: Subject, sounds: Sounds, settings: EvaluateSettings) -> Source:
+def subject_source(subject: EvaluatedModel, sounds: Recordings, settings: EvaluateSettings) -> Source:
     """The layers' windows, heard once: they are the same for every split."""
     extractor = Extractor(
         subject.network, subject.sha256, settings.cache / "features", settings.windows, settings.device

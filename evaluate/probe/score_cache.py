@@ -8,11 +8,11 @@ from dataclasses import asdict
 from importlib.metadata import version
 
 from evaluate.benchmarks.layouts import load_benchmark
-from evaluate.benchmarks.recordings import Sounds
+from evaluate.benchmarks.recordings import Recordings
 from evaluate.probe.run import EvaluateSettings, evaluate
 from evaluate.probe.scores import FORMAT, LIBRARIES, NAME, Scores
+from shards.files import sha256_of
 from shards.format.clip import ClipSpec
-from shards.format.sidefile import sha256_of
 
 PLACES = (
     "benchmark",
@@ -42,7 +42,7 @@ def _key(settings: EvaluateSettings) -> str:
         "format": FORMAT,
         "benchmark": asdict(benchmark.spec),
         # The rate goes with the checkpoint; any one will do to know the files by.
-        "data": Sounds(benchmark, ClipSpec().sample_rate).sha256,
+        "data": Recordings(benchmark, ClipSpec().sample_rate).sha256,
         "checkpoint": None if settings.checkpoint is None else sha256_of(settings.checkpoint),
         "student": None if settings.checkpoint is not None else asdict(settings.student),
         "settings": {name: value for name, value in asdict(settings).items() if name not in PLACES},

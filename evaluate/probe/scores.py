@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.benchmarks.benchmark import Benchmark
-from shards.format.manifest import ContractError, write_whole
+from shards.errors import UserError
+from shards.files import write_whole
 
 FORMAT = 1
 NAME = "scores.json"
@@ -77,20 +78,18 @@ class Scores:
 
     @classmethod
     def load(cls, folder: Path) -> Scores:
-        """Raises ContractError where there are none, or some of another format."""
+        """Raises UserError where there are none, or some of another format."""
         path = folder / NAME
         if not path.is_file():
-            raise ContractError(f"{folder} holds no {NAME}: `python -m evaluate ... out={folder}` writes it")
+            raise UserError(f"{folder} holds no {NAME}: `python -m evaluate ... out={folder}` writes it")
         try:
             fields = json.loads(path.read_bytes())
             if fields["format"] != FORMAT:
-                raise ContractError(
-                    f"{path} has format {fields['format']}, this program reads {FORMAT}: evaluate again"
-                )
+                raise UserError(f"{path} has format {fields['format']}, this program reads {FORMAT}: evaluate again")
             scores = [Score(**{**score, "interval": tuple(score["interval"])}) for score in fields["scores"]]
             return cls(**{**fields, "scores": scores})
         except (ValueError, TypeError, KeyError) as error:
-            raise ContractError(f"{path} is not a file of scores: {error}") from None
+            raise UserError(f"{path} is not a file of scores: {error}") from None
 
 
 def confusion_of(labels: NDArray[np.int64], said: NDArray[np.int64], classes: int) -> NDArray[np.int64]:

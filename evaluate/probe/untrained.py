@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from evaluate.benchmarks.benchmark import Split
-from evaluate.benchmarks.recordings import Sounds
+from evaluate.benchmarks.recordings import Recordings
 from evaluate.probe.crossvalidation import Source
 from evaluate.probe.features import Extractor, batches
 from evaluate.probe.windows import Windows
@@ -28,7 +28,7 @@ STATISTICS_RECORDINGS = 100
 
 
 @dataclass(frozen=True)
-class Birth:
+class RandomInit:
     """What decides a network before it learns. `heads` (head -> classes) only matter to its output layer."""
 
     spec: StudentSpec
@@ -37,7 +37,7 @@ class Birth:
 
 
 def untrained_source(
-    birth: Birth, sounds: Sounds, layers: Sequence[str], *, windows: str = "features", device: str = "cpu"
+    birth: RandomInit, sounds: Recordings, layers: Sequence[str], *, windows: str = "features", device: str = "cpu"
 ) -> Source:
     """Features of a network as it is born, normalised anew for every split."""
 
@@ -48,7 +48,7 @@ def untrained_source(
     return Source("random network", of, birth.seed, {"cut": windows})
 
 
-def normalised(birth: Birth, sounds: Sounds, train: NDArray[np.int64], device: str = "cpu") -> Trunk:
+def normalised(birth: RandomInit, sounds: Recordings, train: NDArray[np.int64], device: str = "cpu") -> Trunk:
     """A network of random weights in eval mode, its statistics the mean over batches of training recordings."""
     network = build(birth.spec, birth.heads, sample_rate=sounds.sample_rate, seed=birth.seed).to(device).train()
     for module in network.modules():

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 from train.model.student import Trunk
 
 HOP_SECONDS = 8192 / 22_050  # 0.37 s, one step of pool5: the authors move their windows by that
@@ -60,7 +60,7 @@ def cut_for(network: Trunk, layer: str, *, seconds: float, window_seconds: float
     """How a layer is cut, for recordings of `seconds`: ceil(window_seconds / seconds * T) of the T steps they have.
 
     The hop is the larger of 0.37 s and one step. The output layer is taken whole: no shorter sound than 9.5 s has
-    conv8 at all. Raises ContractError where the recordings are too short for the layer.
+    conv8 at all. Raises UserError where the recordings are too short for the layer.
     """
     samples = round(seconds * network.sample_rate)
     network.require_length(samples, layer)
@@ -77,6 +77,6 @@ def join(parts: Sequence[NDArray[np.float32]]) -> Windows:
     """Each recording's windows (windows, dimensions), put together in order."""
     widths = {part.shape[1] for part in parts}
     if len(widths) > 1:
-        raise ContractError(f"the recordings' windows have different sizes {sorted(widths)}")
+        raise UserError(f"the recordings' windows have different sizes {sorted(widths)}")
     owners = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     return Windows(np.concatenate(parts), owners)

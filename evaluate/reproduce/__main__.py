@@ -2,10 +2,10 @@
 
 from functools import partial
 
-from evaluate.reproduce.experiments import Plans
+from evaluate.reproduce.experiments import Experiments
 from evaluate.reproduce.run import run
 from evaluate.reproduce.settings import ReproduceSettings
 from shards.cli.command import command
 
 if __name__ == "__main__":
-    command(ReproduceSettings, "reproduce", partial(run, plans=Plans.compose()))
+    command(ReproduceSettings, "reproduce", partial(run, plans=Experiments.compose()))

@@ -6,16 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluate.model import Subject
+from evaluate.model import EvaluatedModel
 from evaluate.probe.run import EvaluateSettings
 from evaluate.probe.score_cache import remembered
 from evaluate.probe.scores import Score, Scores
-from evaluate.reproduce.experiments import Plans
+from evaluate.reproduce.experiments import Experiments, checkpoint_of, require_row
 from evaluate.reproduce.multimodal import recognise
 from evaluate.reproduce.paper import LAYERS, Column, Row, Table
-from evaluate.reproduce.rows import checkpoint_of, require_row
 from evaluate.reproduce.settings import Missing, ReproduceSettings
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Filled:
     cells: list[list[Cell]]
 
 
-def fill(table: Table, settings: ReproduceSettings, plans: Plans) -> Filled:
+def fill(table: Table, settings: ReproduceSettings, plans: Experiments) -> Filled:
     """Every cell that the checkpoints and data at hand allow."""
     return Filled(
         table,
@@ -46,7 +45,7 @@ def fill(table: Table, settings: ReproduceSettings, plans: Plans) -> Filled:
     )
 
 
-def _cell(row: Row, column: Column, settings: ReproduceSettings, plans: Plans, at: int) -> Cell:
+def _cell(row: Row, column: Column, settings: ReproduceSettings, plans: Experiments, at: int) -> Cell:
     printed = row.paper[at]
     paper = None if printed is None else printed / 100
     if row.origin == "literature":
@@ -56,7 +55,7 @@ def _cell(row: Row, column: Column, settings: ReproduceSettings, plans: Plans, a
         ours, interval, note = make(row, column, settings, plans)
     except Missing as missing:
         return Cell(paper, missing=missing.what, command=missing.command)
-    except ContractError as error:
+    except UserError as error:
         return Cell(paper, missing=str(error))
     return Cell(paper, ours, interval, note)
 
@@ -64,11 +63,11 @@ def _cell(row: Row, column: Column, settings: ReproduceSettings, plans: Plans, a
 Found = tuple[float, tuple[float, float] | None, str]
 
 
-def _of_checkpoint(row: Row, column: Column, settings: ReproduceSettings, plans: Plans) -> Found:
+def _of_checkpoint(row: Row, column: Column, settings: ReproduceSettings, plans: Experiments) -> Found:
     """The SVM on a layer of a run of our own, or of the published weights."""
     probe = probe_of(row, column, settings, plans)
     path = checkpoint_of(row, settings)
-    subject = Subject.load(path)
+    subject = EvaluatedModel.load(path)
     require_row(row, subject, plans)
     probe.checkpoint, probe.baselines = path, []
     # All layers of a row of Table 6 are heard in one pass.
@@ -78,7 +77,7 @@ def _of_checkpoint(row: Row, column: Column, settings: ReproduceSettings, plans:
     return score.accuracy, score.interval, subject.story
 
 
-def _of_baseline(row: Row, column: Column, settings: ReproduceSettings, plans: Plans) -> Found:
+def _of_baseline(row: Row, column: Column, settings: ReproduceSettings, plans: Experiments) -> Found:
     """MFCC statistics, or random networks: the mean over their seeds, from the lowest to the highest."""
     probe = probe_of(row, column, settings, plans)
     probe.layers, probe.baselines = [row.layer], [row.origin]  # type: ignore[list-item]
@@ -90,7 +89,7 @@ def _of_baseline(row: Row, column: Column, settings: ReproduceSettings, plans: P
     return sum(accuracies) / len(accuracies), None, spread
 
 
-def _of_supervised(row: Row, column: Column, settings: ReproduceSettings, plans: Plans) -> Found:
+def _of_supervised(row: Row, column: Column, settings: ReproduceSettings, plans: Experiments) -> Found:
     """What `make supervised` has left."""
     folder = settings.runs / f"supervised-{row.name}-{column.benchmark}"
     if not (folder / "scores.json").is_file():
@@ -104,12 +103,12 @@ def _of_supervised(row: Row, column: Column, settings: ReproduceSettings, plans:
     return score.accuracy, score.interval, f"{steps:,} steps for each fold"
 
 
-def _of_videos(row: Row, column: Column, settings: ReproduceSettings, plans: Plans) -> Found:
+def _of_videos(row: Row, column: Column, settings: ReproduceSettings, plans: Experiments) -> Found:
     """Table 7: the labelled videos of `videos=...`."""
     if settings.videos is None or not settings.videos.is_file():
         raise Missing("labelled videos", "make reproduce videos=<a CSV file with path and label>")
     path = checkpoint_of(row, settings)
-    subject = Subject.load(path)
+    subject = EvaluatedModel.load(path)
     require_row(row, subject, plans)
     found = recognise(settings.videos, subject, settings.teachers, row.layer, settings.cache, settings.device)
     score: Score = found.scores[column.modality]
@@ -121,7 +120,7 @@ def _of_videos(row: Row, column: Column, settings: ReproduceSettings, plans: Pla
     )
 
 
-ORIGINS: dict[str, Callable[[Row, Column, ReproduceSettings, Plans], Found]] = {
+ORIGINS: dict[str, Callable[[Row, Column, ReproduceSettings, Experiments], Found]] = {
     "experiment": _of_checkpoint,
     "published": _of_checkpoint,
     "mfcc": _of_baseline,
@@ -131,7 +130,7 @@ ORIGINS: dict[str, Callable[[Row, Column, ReproduceSettings, Plans], Found]] = {
 }
 
 
-def probe_of(row: Row, column: Column, settings: ReproduceSettings, plans: Plans) -> EvaluateSettings:
+def probe_of(row: Row, column: Column, settings: ReproduceSettings, plans: Experiments) -> EvaluateSettings:
     """The settings of `make eval-...` for a cell. Raises Missing where the data set is not there."""
     name = row.benchmark or column.benchmark
     spec, root = plans.benchmarks[name], settings.roots.get(name, Path("data") / name)

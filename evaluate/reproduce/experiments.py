@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from evaluate.benchmarks.benchmark import BenchmarkSpec
-from evaluate.reproduce.paper import TABLES
+from evaluate.model import EvaluatedModel
+from evaluate.reproduce.paper import TABLES, Row
+from evaluate.reproduce.settings import Missing, ReproduceSettings
 from pipeline.teachers.spec import TeacherSet
 from shards.cli.command import CONF, compose
+from shards.errors import require_same
+from train.runfolder import RunFolder
 from train.settings import TrainSettings
 
 
 @dataclass(frozen=True)
-class Plans:
+class Experiments:
     """Benchmarks and experiments by the names of their files, teacher sets by theirs."""
 
     benchmarks: dict[str, BenchmarkSpec]
@@ -22,7 +26,7 @@ class Plans:
     teachers: dict[str, TeacherSet]
 
     @classmethod
-    def compose(cls, conf: Path = CONF) -> Plans:
+    def compose(cls, conf: Path = CONF) -> Experiments:
         """Everything that the paper's tables name."""
         rows = [row for table in TABLES for row in table.rows]
         columns = [column for table in TABLES for column in table.columns]
@@ -48,3 +52,31 @@ class Plans:
             specs = self.teachers[wanted.teacher_set].active
             facts["teachers"] = {head: specs[head].architecture for head in wanted.learn_from or specs}
         return facts
+
+
+def checkpoint_of(row: Row, settings: ReproduceSettings) -> Path:
+    """The best checkpoint of the row's run, or the published weights. Raises Missing."""
+    if row.origin == "published":
+        if not settings.published.is_file():
+            raise Missing(f"the published weights in {settings.published}", "make published")
+        return settings.published
+    run = RunFolder(settings.runs / row.name)
+    found = next((path for path in (run.best, run.last) if path.is_file()), None)
+    if found is None:
+        raise Missing(f"a run of experiment {row.name} in {run.path}", f"make train experiment={row.name} shards=...")
+    return found
+
+
+def require_row(row: Row, subject: EvaluatedModel, plans: Experiments) -> None:
+    """Raise UserError where a checkpoint is not what its experiment asks for: layers, loss, heads, teachers."""
+    if row.origin == "published":
+        return
+    checkpoint, wanted = subject.checkpoint, plans.facts(row.name)
+    found = {
+        "student": checkpoint.spec.name,
+        "layers": checkpoint.spec.layers,
+        "loss": checkpoint.config.get("loss"),
+        "teachers": {head: card.architecture for head, card in checkpoint.teachers.items()},
+    }
+    remedy = f"Train the row anew: make train experiment={row.name} run=<another folder> shards=..."
+    require_same(wanted, {name: found[name] for name in wanted}, str(subject.path), remedy)

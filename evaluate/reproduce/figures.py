@@ -6,24 +6,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evaluate.benchmarks.recordings import Sounds
+from evaluate.benchmarks.recordings import Recordings
 from evaluate.figures.confusion import draw_confusion, worst_confusions
 from evaluate.figures.filters import draw_filters
 from evaluate.figures.tsne import draw_embeddings
 from evaluate.figures.units import CLIPS_PER_UNIT, Peak, Unit, excerpt, find_units
-from evaluate.model import Subject
+from evaluate.model import EvaluatedModel
 from evaluate.probe.score_cache import remembered
 from evaluate.reproduce.cells import probe_of
-from evaluate.reproduce.experiments import Plans
+from evaluate.reproduce.experiments import Experiments, checkpoint_of
 from evaluate.reproduce.multimodal import labelled_videos, sound_features, visual_features
 from evaluate.reproduce.paper import Column, Row
-from evaluate.reproduce.rows import checkpoint_of
 from evaluate.reproduce.settings import Missing, ReproduceSettings
-from pipeline.report.clip import Exhibit, data_url, exhibit_of
+from pipeline.report.clip import ClipView, data_url, exhibit_of
 from pipeline.report.sample import SampledShard, evenly, sampled, teacher_heads
 from pipeline.report.sound import playable, spectrogram
+from shards.errors import UserError
 from shards.format.codec import DamagedExample
-from shards.format.manifest import ContractError, Manifest
+from shards.format.manifest import Manifest
 from shards.format.sidefile import finished
 
 EXHIBITS = 12  # clips of Figure 2
@@ -55,24 +55,24 @@ class Picture:
     title: str
     caption: str = ""
     image: str = ""
-    exhibits: list[Exhibit] = field(default_factory=list)
+    exhibits: list[ClipView] = field(default_factory=list)
     units: list[tuple[Unit, list[Moment]]] = field(default_factory=list)
     missing: str = ""
     command: str = ""
 
 
-def draw(number: int, settings: ReproduceSettings, plans: Plans) -> Picture:
+def draw(number: int, settings: ReproduceSettings, plans: Experiments) -> Picture:
     """One of the paper's figures."""
     title, make = FIGURES[number]
     try:
         return make(Picture(number, title), settings, plans)
     except Missing as missing:
         return Picture(number, title, missing=missing.what, command=missing.command)
-    except (ContractError, DamagedExample) as error:
+    except (UserError, DamagedExample) as error:
         return Picture(number, title, missing=str(error))
 
 
-def _frames(picture: Picture, settings: ReproduceSettings, plans: Plans) -> Picture:
+def _frames(picture: Picture, settings: ReproduceSettings, plans: Experiments) -> Picture:
     """Figure 2: frames with what the teachers saw in them."""
     shards = _shards(settings)
     manifest = Manifest.load(shards)
@@ -88,7 +88,7 @@ def _frames(picture: Picture, settings: ReproduceSettings, plans: Plans) -> Pict
     return _with(picture, caption, exhibits=exhibits)
 
 
-def _confusions(picture: Picture, settings: ReproduceSettings, plans: Plans) -> Picture:
+def _confusions(picture: Picture, settings: ReproduceSettings, plans: Experiments) -> Picture:
     """Figure 3: the confusion matrix on ESC-50; on ESC-10 where that is all there is."""
     subject = _subject(settings)
     name = next((name for name in ("esc50", "esc10") if settings.roots.get(name, Path("?")).exists()), "esc50")
@@ -103,12 +103,12 @@ def _confusions(picture: Picture, settings: ReproduceSettings, plans: Plans) -> 
     return _with(picture, caption, image=draw_confusion(score.confusion, scores.classes))
 
 
-def _embeddings(picture: Picture, settings: ReproduceSettings, plans: Plans) -> Picture:
+def _embeddings(picture: Picture, settings: ReproduceSettings, plans: Experiments) -> Picture:
     """Figure 4: labelled videos, seen and heard."""
     if settings.videos is None or not settings.videos.is_file():
         raise Missing("labelled videos", "make reproduce videos=<a CSV file with path and label>")
     subject, benchmark = _subject(settings), labelled_videos(settings.videos)
-    sounds = Sounds(benchmark, subject.network.sample_rate)
+    sounds = Recordings(benchmark, subject.network.sample_rate)
     vectors = {
         "visual features": visual_features(sounds, settings.teachers, settings.cache, settings.device),
         f"sound features ({LAYER})": sound_features(sounds, subject, LAYER, settings.device),
@@ -117,7 +117,7 @@ def _embeddings(picture: Picture, settings: ReproduceSettings, plans: Plans) -> 
     return _with(picture, caption, image=draw_embeddings(vectors, benchmark.labels, benchmark.classes))
 
 
-def _filters(picture: Picture, settings: ReproduceSettings, plans: Plans) -> Picture:
+def _filters(picture: Picture, settings: ReproduceSettings, plans: Experiments) -> Picture:
     """Figure 5: the filters of conv1."""
     subject = _subject(settings)
     caption = (
@@ -126,7 +126,7 @@ def _filters(picture: Picture, settings: ReproduceSettings, plans: Plans) -> Pic
     return _with(picture, caption, image=draw_filters(subject.network))
 
 
-def _units(picture: Picture, settings: ReproduceSettings, plans: Plans) -> Picture:
+def _units(picture: Picture, settings: ReproduceSettings, plans: Experiments) -> Picture:
     """Figure 6: what excites hidden units."""
     shards, subject = _shards(settings), _subject(settings)
     units = find_units(subject.network, LAYER, shards, settings.units, settings.device)
@@ -138,7 +138,7 @@ def _units(picture: Picture, settings: ReproduceSettings, plans: Plans) -> Pictu
     return _with(picture, caption, units=shown)
 
 
-def moment_of(shards: Path, subject: Subject, peak: Peak) -> Moment:
+def moment_of(shards: Path, subject: EvaluatedModel, peak: Peak) -> Moment:
     """A peak of a unit of LAYER, as it is heard and was seen. Raises DamagedExample."""
     rate = subject.network.sample_rate
     example = SampledShard(shards, peak.shard, []).example(peak.clip, rate)
@@ -152,7 +152,7 @@ def moment_of(shards: Path, subject: Subject, peak: Peak) -> Moment:
     )
 
 
-FIGURES: dict[int, tuple[str, Callable[[Picture, ReproduceSettings, Plans], Picture]]] = {
+FIGURES: dict[int, tuple[str, Callable[[Picture, ReproduceSettings, Experiments], Picture]]] = {
     2: ("Frames of the unlabeled videos, named by the teachers", _frames),
     3: ("Confusions", _confusions),
     4: ("t-SNE of visual and sound features", _embeddings),
@@ -166,7 +166,7 @@ def _with(
     caption: str,
     *,
     image: bytes = b"",
-    exhibits: list[Exhibit] | None = None,
+    exhibits: list[ClipView] | None = None,
     units: list[tuple[Unit, list[Moment]]] | None = None,
 ) -> Picture:
     address = data_url("image/png", image) if image else ""
@@ -179,11 +179,11 @@ def _shards(settings: ReproduceSettings) -> Path:
     return settings.shards
 
 
-def _subject(settings: ReproduceSettings) -> Subject:
+def _subject(settings: ReproduceSettings) -> EvaluatedModel:
     """The network to look into. Raises Missing where none of the candidates is there."""
     for row in SUBJECTS:
         try:
-            return Subject.load(checkpoint_of(row, settings), settings.device)
+            return EvaluatedModel.load(checkpoint_of(row, settings), settings.device)
         except Missing as missing:
             last = missing
     raise last

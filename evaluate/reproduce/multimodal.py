@@ -15,17 +15,18 @@ from numpy.typing import NDArray
 
 from evaluate.benchmarks.benchmark import Benchmark, BenchmarkSpec, Recording
 from evaluate.benchmarks.layouts import load_benchmark
-from evaluate.benchmarks.recordings import Sounds
-from evaluate.model import Subject
+from evaluate.benchmarks.recordings import Recordings
+from evaluate.model import EvaluatedModel
+from evaluate.probe.classifiers import ScaledSVM
 from evaluate.probe.crossvalidation import Source, evaluate_folds
-from evaluate.probe.forest import ScaledSVM
 from evaluate.probe.scores import Score
 from evaluate.probe.windows import Windows
 from pipeline.decoder.reader import frames_at
-from pipeline.decoder.settings import Reading
+from pipeline.decoder.settings import DecodeSettings
+from pipeline.teachers.cards import cards
 from pipeline.teachers.spec import TeacherSet
-from pipeline.teachers.teacher import Teacher, cards
-from shards.format.manifest import ContractError
+from pipeline.teachers.teacher import Teacher
+from shards.errors import UserError
 from shards.media.file import UnreadableMedia
 from train.model.student import scaled
 
@@ -45,11 +46,11 @@ class Recognition:
 
 
 def recognise(
-    videos: Path, subject: Subject, teachers: TeacherSet, layer: str, cache: Path, device: str = "cpu"
+    videos: Path, subject: EvaluatedModel, teachers: TeacherSet, layer: str, cache: Path, device: str = "cpu"
 ) -> Recognition:
-    """SVMs on the sound's layer, on the teachers' features and on both. Raises ContractError."""
+    """SVMs on the sound's layer, on the teachers' features and on both. Raises UserError."""
     benchmark = labelled_videos(videos)
-    sounds = Sounds(benchmark, subject.network.sample_rate)
+    sounds = Recordings(benchmark, subject.network.sample_rate)
     heard = sound_features(sounds, subject, layer, device)
     seen = visual_features(sounds, teachers, cache, device)
     vectors = {"sound": heard, "vision": seen, "both": np.hstack([heard, seen])}
@@ -66,7 +67,7 @@ def recognise(
 
 
 def labelled_videos(videos: Path) -> Benchmark:
-    """A CSV file with path and label; without a split, 60 % of each class train (section 4.3). Raises ContractError."""
+    """A CSV file with path and label; without a split, 60 % of each class train (section 4.3). Raises UserError."""
     spec = BenchmarkSpec("videos", "folder", SECONDS, SECONDS)
     benchmark = load_benchmark(spec, videos)
     if benchmark.tested == ("test",):
@@ -76,16 +77,14 @@ def labelled_videos(videos: Path) -> Benchmark:
     for label in range(len(benchmark.classes)):
         own = [index for index in order if recordings[index].label == label]
         if len(own) < 2:
-            raise ContractError(
-                f"{videos} has one video of {benchmark.classes[label]}: training and testing need one each"
-            )
+            raise UserError(f"{videos} has one video of {benchmark.classes[label]}: training and testing need one each")
         training = min(len(own) - 1, max(1, round(TRAINING_SHARE * len(own))))
         for position, index in enumerate(own):
             recordings[index] = replace(recordings[index], fold="train" if position < training else "test")
     return Benchmark(spec, benchmark.classes, tuple(recordings), ("test",))
 
 
-def sound_features(sounds: Sounds, subject: Subject, layer: str, device: str = "cpu") -> NDArray[np.float32]:
+def sound_features(sounds: Recordings, subject: EvaluatedModel, layer: str, device: str = "cpu") -> NDArray[np.float32]:
     """A layer's mean over the first 20 s of each video, float32 (videos, channels)."""
     vectors = []
     for index in range(len(sounds.waveforms)):
@@ -95,7 +94,7 @@ def sound_features(sounds: Sounds, subject: Subject, layer: str, device: str = "
     return np.stack(vectors)
 
 
-def visual_features(sounds: Sounds, teachers: TeacherSet, cache: Path, device: str = "cpu") -> NDArray[np.float32]:
+def visual_features(sounds: Recordings, teachers: TeacherSet, cache: Path, device: str = "cpu") -> NDArray[np.float32]:
     """The teachers' penultimate activations, each the mean over 4 evenly placed frames, side by side."""
     known = cards(teachers)
     facts = " ".join([sounds.sha256, *(card.weights_sha256 for card in known.values())])
@@ -120,8 +119,8 @@ def _look(path: Path, seconds: float, networks: Sequence[Teacher]) -> NDArray[np
     times = [(index + 0.5) * seconds / FRAMES for index in range(FRAMES)]
     views = [network.transform.view for network in networks]
     try:
-        frames = [pictures for _, pictures in frames_at(path, times, views, Reading())]
+        frames = [pictures for _, pictures in frames_at(path, times, views, DecodeSettings())]
     except UnreadableMedia as error:
-        raise ContractError(f"{path} cannot be read ({error}): take it out of the list of videos") from None
+        raise UserError(f"{path} cannot be read ({error}): take it out of the list of videos") from None
     seen = [network.features(np.stack(each)) for network, each in zip(networks, zip(*frames, strict=True), strict=True)]
     return np.concatenate([features.mean(axis=0) for features in seen])

@@ -10,7 +10,7 @@ from evaluate.reproduce.cells import Filled
 from evaluate.reproduce.figures import Picture
 from evaluate.reproduce.settings import ReproduceSettings
 from pipeline.report.page import STYLE, template
-from shards.format.manifest import write_whole
+from shards.files import write_whole
 
 TEMPLATE = "index.html.j2"
 

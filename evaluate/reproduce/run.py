@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from evaluate.reproduce.cells import Filled, fill
-from evaluate.reproduce.experiments import Plans
+from evaluate.reproduce.experiments import Experiments
 from evaluate.reproduce.figures import FIGURES, draw
 from evaluate.reproduce.page import write_page
 from evaluate.reproduce.paper import TABLES
 from evaluate.reproduce.settings import ReproduceSettings
 
 
-def run(settings: ReproduceSettings, plans: Plans) -> None:
+def run(settings: ReproduceSettings, plans: Experiments) -> None:
     """Fill what can be filled; what cannot says why. Nothing is trained here but classifiers."""
     tables: list[Filled] = []
     for table in TABLES:

@@ -12,11 +12,11 @@ import numpy as np
 
 from evaluate.benchmarks.benchmark import Benchmark, BenchmarkSpec, Split
 from evaluate.benchmarks.layouts import load_benchmark
-from evaluate.benchmarks.recordings import Sounds
+from evaluate.benchmarks.recordings import Recordings
 from evaluate.probe.scores import Score
 from evaluate.supervised.run import HEAD, SupervisedSettings, evaluate_supervised, teach
 from shards.cli.command import command
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 from train.checkpoint.checkpoint import load, load_student, save
 from train.checkpoint.modelcard import write_card
 from train.device.device import require_device
@@ -43,7 +43,7 @@ class FinetuneSettings:
     out: Path | None = None
 
     def lesson(self) -> SupervisedSettings:
-        """The same as settings of `make supervised`. Raises ContractError where the checkpoint has no heads."""
+        """The same as settings of `make supervised`. Raises UserError where the checkpoint has no heads."""
         spec = load_student(self.checkpoint)[0].spec
         name = self.root.stem or self.root.resolve().stem
         return SupervisedSettings(
@@ -66,7 +66,7 @@ def run(settings: FinetuneSettings) -> None:
     """Train where there is no network yet, test it on the fold held out, and keep both with its model card."""
     device, lesson = require_device(settings.device), settings.lesson()
     benchmark = hold_out(load_benchmark(lesson.benchmark, lesson.root), settings.hold_out)
-    sounds = Sounds(benchmark, load(settings.checkpoint).clip.sample_rate)
+    sounds = Recordings(benchmark, load(settings.checkpoint).clip.sample_rate)
     (split,) = benchmark.splits()
     path = lesson.folder / NAME
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,13 +88,13 @@ def run(settings: FinetuneSettings) -> None:
 
 
 def hold_out(benchmark: Benchmark, fold: str | None) -> Benchmark:
-    """The same with one fold tested: the one asked for, or the first. Raises ContractError."""
+    """The same with one fold tested: the one asked for, or the first. Raises UserError."""
     benchmark = benchmark.restricted([fold or benchmark.tested[0]])
     (split,) = benchmark.splits()
     taught = set(benchmark.labels[split.train].tolist())
     missing = [name for label, name in enumerate(benchmark.classes) if label not in taught]
     if missing:
-        raise ContractError(
+        raise UserError(
             f"{', '.join(missing)}: all recordings are in fold {split.tested}, which is held out to test on. Give each "
             "class two recordings and more"
         )

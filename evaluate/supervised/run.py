@@ -16,15 +16,16 @@ from torch.nn import functional as F
 
 from evaluate.benchmarks.benchmark import BenchmarkSpec, Split
 from evaluate.benchmarks.layouts import load_benchmark
-from evaluate.benchmarks.recordings import Sounds
-from evaluate.model import SUPERVISED, Subject
-from evaluate.probe.classifiers import Trained
+from evaluate.benchmarks.recordings import Recordings
+from evaluate.model import SUPERVISED, EvaluatedModel
+from evaluate.probe.classifiers import FittedClassifier
 from evaluate.probe.crossvalidation import Source, evaluate_folds
 from evaluate.probe.scores import Scores
 from evaluate.probe.windows import Windows
+from shards.errors import require_same
+from shards.files import sha256_of
 from shards.format.clip import ClipSpec
-from shards.format.manifest import TeacherCard, require_same
-from shards.format.sidefile import sha256_of
+from shards.format.manifest import TeacherCard
 from train.checkpoint.checkpoint import Checkpoint, load_network, load_student, save
 from train.checkpoint.modelcard import LABELS
 from train.device.device import arithmetic, require_device
@@ -81,7 +82,7 @@ def run(settings: SupervisedSettings) -> None:
     device = require_device(settings.device)
     benchmark = load_benchmark(settings.benchmark, settings.root)
     benchmark = benchmark.restricted(settings.folds) if settings.folds else benchmark
-    sounds = Sounds(benchmark, ClipSpec().sample_rate if settings.start is None else _rate_of(settings.start))
+    sounds = Recordings(benchmark, ClipSpec().sample_rate if settings.start is None else _rate_of(settings.start))
     settings.folder.mkdir(parents=True, exist_ok=True)
     for split in benchmark.splits():
         if not path_of(settings, split).is_file():
@@ -95,10 +96,10 @@ def path_of(settings: SupervisedSettings, split: Split) -> Path:
     return settings.folder / f"{split.tested}.pt"
 
 
-def teach(settings: SupervisedSettings, sounds: Sounds, split: Split, device: torch.device) -> Checkpoint:
+def teach(settings: SupervisedSettings, sounds: Recordings, split: Split, device: torch.device) -> Checkpoint:
     """A network that learned the labels of a split's training recordings, as a checkpoint that says so."""
     torch.manual_seed(settings.seed)
-    network = newborn(settings, sounds).to(device).train()
+    network = build_network(settings, sounds).to(device).train()
     print(f"{network.spec.name}, fold {split.tested} held out: {len(split.train)} recordings", flush=True)
 
     def report(step: int, reading: Reading) -> None:
@@ -121,7 +122,7 @@ def teach(settings: SupervisedSettings, sounds: Sounds, split: Split, device: to
     return checkpoint_of(settings, sounds, split, network)
 
 
-def newborn(settings: SupervisedSettings, sounds: Sounds) -> Student:
+def build_network(settings: SupervisedSettings, sounds: Recordings) -> Student:
     """A network whose output layer hears one excerpt whole, as the authors' conv(1024, classes, 4) does in SoundNet8.
 
     With `start`, the hidden layers are those of that checkpoint.
@@ -139,7 +140,9 @@ def newborn(settings: SupervisedSettings, sounds: Sounds) -> Student:
     return network
 
 
-def excerpts(settings: SupervisedSettings, sounds: Sounds, split: Split, device: torch.device) -> Iterator[Excerpts]:
+def excerpts(
+    settings: SupervisedSettings, sounds: Recordings, split: Split, device: torch.device
+) -> Iterator[Excerpts]:
     """Endless batches: recordings drawn with replacement, each cut at a random place."""
     random = np.random.default_rng((settings.seed, sounds.benchmark.tested.index(split.tested)))
     samples = round(settings.seconds * sounds.sample_rate)
@@ -154,7 +157,7 @@ def excerpts(settings: SupervisedSettings, sounds: Sounds, split: Split, device:
         yield Excerpts(torch.from_numpy(waveforms).to(device), labels[chosen].to(device))
 
 
-def checkpoint_of(settings: SupervisedSettings, sounds: Sounds, split: Split, network: Student) -> Checkpoint:
+def checkpoint_of(settings: SupervisedSettings, sounds: Recordings, split: Split, network: Student) -> Checkpoint:
     """The network with what it was trained on, so that testing it there can be refused.
 
     Its training mean is the share of each class, as that of a student is the mean of its teachers' posteriors.
@@ -187,19 +190,19 @@ class OwnOutput:
 
     name: str = "its own output"
 
-    def train(self, windows: Windows, labels: object, inner: object) -> Trained:
-        return Trained(lambda asked: asked.mean(asked.values.astype(np.float64)))
+    def train(self, windows: Windows, labels: object, inner: object) -> FittedClassifier:
+        return FittedClassifier(lambda asked: asked.mean(asked.values.astype(np.float64)))
 
 
 def evaluate_supervised(
-    settings: SupervisedSettings, sounds: Sounds, path_of: Callable[[SupervisedSettings, Split], Path]
+    settings: SupervisedSettings, sounds: Recordings, path_of: Callable[[SupervisedSettings, Split], Path]
 ) -> Scores:
-    """Each fold named by the network that has not seen it. Raises ContractError for one of other settings or data."""
+    """Each fold named by the network that has not seen it. Raises UserError for one of other settings or data."""
     device = require_device(settings.device)
 
     def of(split: Split) -> dict[str, Windows]:
         path = path_of(settings, split)
-        subject = Subject.load(path, str(device))
+        subject = EvaluatedModel.load(path, str(device))
         wanted, found = _facts(settings, sounds), _facts_of(subject.checkpoint)
         require_same(wanted, found, str(path), f"Delete {path} to train it again.")
         subject.require_unseen(sounds.benchmark.restricted([split.tested]))
@@ -210,7 +213,7 @@ def evaluate_supervised(
     return Scores(sounds.benchmark.spec.name, sounds.sha256, list(sounds.benchmark.classes), record, [score])
 
 
-def posteriors(subject: Subject, sounds: Sounds, split: Split, device: torch.device) -> Windows:
+def posteriors(subject: EvaluatedModel, sounds: Recordings, split: Split, device: torch.device) -> Windows:
     """Log posteriors (steps, classes) of the tested recordings, heard whole; of the others a single step of zeros."""
     name, classes = subject.network.spec.output.name, len(sounds.benchmark.classes)
     parts = [np.zeros((1, classes), np.float32) for _ in sounds.benchmark.recordings]
@@ -222,7 +225,7 @@ def posteriors(subject: Subject, sounds: Sounds, split: Split, device: torch.dev
     return Windows(np.concatenate(parts), owners)
 
 
-def _facts(settings: SupervisedSettings, sounds: Sounds) -> dict[str, object]:
+def _facts(settings: SupervisedSettings, sounds: Recordings) -> dict[str, object]:
     """What must be equal for a network of an earlier run to stand for this one."""
     start = None if settings.start is None else f"{settings.start.name} ({sha256_of(settings.start)[:16]})"
     names = ("seconds", "steps", "batch", "lr", "seed")

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.decoder.sampler import Shot
+from pipeline.decoder.sampler import SampledFrame
 from shards.format.clip import ClipSpec
 from shards.media.file import UnreadableMedia
-from shards.media.waveform import SoundTrack
+from shards.media.waveform import AudioTrack
 
 SLACK_SECONDS = 0.05  # an audio frame more or less: a window that lacks no more is whole, with silence at its end
 
 
 @dataclass
-class RawClip:
+class DecodedClip:
     """A clip as read: waveform int16 (samples,); pictures uint8 (frames, crop, crop, 3), one array per view.
 
     `start`, `asked` and `got` are seconds on the media's timeline; `index` is the clip's place on the video's grid, so
@@ -36,16 +36,16 @@ class RawClip:
     got: list[float]
 
 
-class Cutter:
+class ClipAssembler:
     """The grid of clips from `start` on. Holds what belongs to clips that are not complete yet, and nothing else."""
 
-    def __init__(self, spec: ClipSpec, start: float, sound: SoundTrack) -> None:
+    def __init__(self, spec: ClipSpec, start: float, sound: AudioTrack) -> None:
         self.start = start
         self.given = 0  # clips
         self.dropped: list[UnreadableMedia] = []  # one for each clip given up
         self.cut_seconds = 0.0  # of the timeline that went into clips, given or dropped
         self._spec, self._sound = spec, sound
-        self._shots: deque[Shot] = deque()
+        self._shots: deque[SampledFrame] = deque()
         self._index = 0  # of the next clip
         self._begin, self._end = start, start + spec.seconds  # of the next clip
         self._first_sample = round(start * spec.sample_rate)
@@ -56,7 +56,7 @@ class Cutter:
             for time in self._spec.frame_times(self._spec.windows):
                 yield self.start + index * self._spec.seconds + time
 
-    def add(self, shots: Iterable[Shot]) -> None:
+    def add(self, shots: Iterable[SampledFrame]) -> None:
         """The next shots, in the order of `times`."""
         self._shots.extend(shots)
 
@@ -68,7 +68,7 @@ class Cutter:
             and len(self._shots) >= self._spec.frames
         )
 
-    def ready(self, picture_end: float) -> Iterator[RawClip]:
+    def ready(self, picture_end: float) -> Iterator[DecodedClip]:
         """The clips that sound and picture have both passed."""
         while self.is_ready(picture_end):
             yield from self._cut(self._spec.windows)
@@ -77,7 +77,7 @@ class Cutter:
         """Where the last whole window ends; one that lacks no more than SLACK_SECONDS is whole."""
         return self._begin + self._windows_until(end) * self._spec.window_seconds
 
-    def rest(self, end: float) -> Iterator[RawClip]:
+    def rest(self, end: float) -> Iterator[DecodedClip]:
         """What is left of whole windows up to `end` seconds."""
         while windows := min(self._windows_until(end), self._spec.windows):
             if len(self._shots) < windows * self._spec.frames_per_window:
@@ -87,7 +87,7 @@ class Cutter:
     def _windows_until(self, end: float) -> int:
         return max(math.floor((end - self._begin + SLACK_SECONDS) / self._spec.window_seconds), 0)
 
-    def _cut(self, windows: int) -> Iterator[RawClip]:
+    def _cut(self, windows: int) -> Iterator[DecodedClip]:
         """The next clip; none if one of its frames could not be had."""
         shots = [self._shots.popleft() for _ in range(windows * self._spec.frames_per_window)]
         waveform = self._sound.take(self._first_sample, windows * self._spec.window_samples)
@@ -105,9 +105,11 @@ class Cutter:
             yield clip_of(index, begin, seconds, waveform, shots)
 
 
-def clip_of(index: int, start: float, seconds: float, waveform: NDArray[np.int16], shots: list[Shot]) -> RawClip:
+def clip_of(
+    index: int, start: float, seconds: float, waveform: NDArray[np.int16], shots: list[SampledFrame]
+) -> DecodedClip:
     """A clip from its sound and its shots, all of which have pictures."""
-    return RawClip(
+    return DecodedClip(
         index=index,
         start=start,
         seconds=seconds,

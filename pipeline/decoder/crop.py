@@ -19,7 +19,7 @@ Interpolation = Literal["bicubic", "bilinear"]
 
 
 @dataclass(frozen=True)
-class View:
+class ResizeCrop:
     """Short side and centre crop in pixels, as torchvision's Resize and CenterCrop have them."""
 
     resize: int
@@ -31,10 +31,10 @@ class View:
             raise ValueError(f"a view of {self.crop} pixels does not fit into a short side of {self.resize}")
 
 
-class Lens:
+class FrameResizer:
     """Turns one stream's frames into the pictures of some views; views that share a size share the work."""
 
-    def __init__(self, views: Sequence[View], sample_aspect: Fraction | None, max_pixels: int) -> None:
+    def __init__(self, views: Sequence[ResizeCrop], sample_aspect: Fraction | None, max_pixels: int) -> None:
         self._views, self._max_pixels = views, max_pixels
         self._sample_aspect = sample_aspect or Fraction(1)
         # To set one up costs as much as to scale.

@@ -14,7 +14,7 @@ REORDER_PACKETS = 64  # no codec shows a frame before one that comes so many pac
 
 
 @dataclass(slots=True)
-class Held:
+class TimedPacket:
     """A packet, and the seconds of the media's timeline at which its frame is shown and at which that ends."""
 
     packet: AnyPacket
@@ -25,42 +25,42 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Group:
+class Gop:
     """A key frame and what follows it in decoding order up to the next one; or a part of that, where it is very long.
 
     In an open group the pictures that stand directly behind the next key frame are shown before it. They belong to this
     group's time and are decoded after it: `after` holds that key frame and them.
     """
 
-    key: Held
-    packets: list[Held]
-    after: list[Held]
+    key: TimedPacket
+    packets: list[TimedPacket]
+    after: list[TimedPacket]
     until: float  # seconds; what is shown from then on belongs to the next group
     first: bool = True  # nothing of this group was given out before
     last: bool = True  # nothing of it is to follow
 
-    def shown(self) -> list[Held]:
+    def shown(self) -> list[TimedPacket]:
         """Its pictures in the order of display."""
         pictures = [held for held in [*self.packets, *self.after[1:]] if not held.hidden]
         return sorted(pictures, key=lambda held: held.begin)
 
 
-class Groups:
+class GopSplitter:
     """Sorts packets into groups. One is complete when the first packet comes that is shown after the next key frame.
 
     No more than a fixed number of packets and bytes is held: a longer group is given out in parts.
     """
 
     def __init__(self) -> None:
-        self._key: Held | None = None
-        self._packets: list[Held] = []
+        self._key: TimedPacket | None = None
+        self._packets: list[TimedPacket] = []
         self._bytes = 0
-        self._after: list[Held] = []
+        self._after: list[TimedPacket] = []
         self._first = True
 
-    def push(self, held: Held) -> list[Group]:
+    def push(self, held: TimedPacket) -> list[Gop]:
         """Takes the next packet, the first of all being a key frame; gives the groups that it completes."""
-        complete: list[Group] = []
+        complete: list[Gop] = []
         if held.key and self._key is not None:
             if self._after:
                 complete.append(self._complete())
@@ -77,29 +77,29 @@ class Groups:
                 complete.append(self._part())
         return complete
 
-    def finish(self) -> list[Group]:
+    def finish(self) -> list[Gop]:
         """The groups that are left at the stream's end."""
         complete = [self._complete()] if self._after else []
         if self._key is not None:
-            complete.append(Group(self._key, self._packets, [], math.inf, first=self._first))
+            complete.append(Gop(self._key, self._packets, [], math.inf, first=self._first))
         return complete
 
-    def release(self) -> list[Held]:
+    def release(self) -> list[TimedPacket]:
         """All packets still held, in decoding order, for a reader that gives up on groups."""
         held = [*self._packets, *self._after]
         self._packets, self._after = [], []
         return held
 
-    def _complete(self) -> Group:
+    def _complete(self) -> Gop:
         """This group. The next one goes on without the leading pictures, which nothing behind them refers to."""
         assert self._key is not None
-        group = Group(self._key, self._packets, self._after, self._after[0].begin, first=self._first)
+        group = Gop(self._key, self._packets, self._after, self._after[0].begin, first=self._first)
         self._key = self._after[0]
         self._packets, self._after, self._first = [self._key], [], True
         self._bytes = self._key.packet.size
         return group
 
-    def _part(self) -> Group:
+    def _part(self) -> Gop:
         """All but the latest packets, cut where everything behind the cut is shown after everything in front of it."""
         assert self._key is not None
         begins = [held.begin for held in self._packets]
@@ -109,6 +109,6 @@ class Groups:
         clean = (cut for cut in range(latest_cut, 0, -1) if latest_before[cut - 1] < earliest_from[cut])
         cut = next(clean, latest_cut)
         packets, self._packets = self._packets[:cut], self._packets[cut:]
-        part = Group(self._key, packets, [], earliest_from[cut], first=self._first, last=False)
+        part = Gop(self._key, packets, [], earliest_from[cut], first=self._first, last=False)
         self._bytes, self._first = sum(held.packet.size for held in self._packets), False
         return part

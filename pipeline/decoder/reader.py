@@ -12,18 +12,16 @@ from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from pipeline.decoder.clips import SLACK_SECONDS, Cutter, RawClip, clip_of
-from pipeline.decoder.crop import View
-from pipeline.decoder.sampler import Shot
-from pipeline.decoder.settings import Reading
-from pipeline.decoder.video import PictureTrack
+from pipeline.decoder.clips import SLACK_SECONDS, ClipAssembler, DecodedClip, clip_of
+from pipeline.decoder.crop import ResizeCrop
+from pipeline.decoder.sampler import SampledFrame
+from pipeline.decoder.settings import DecodeSettings
+from pipeline.decoder.video import VideoTrack
 from shards.format.clip import ClipSpec
 from shards.media.file import HOLE_SECONDS, AnyPacket, MediaFile, Reason, UnreadableMedia
-from shards.media.waveform import SoundTrack, audible_track
+from shards.media.waveform import AudioTrack, audible_track
 
 UNDECODED = ("damaged", "no_frames")
-
-__all__ = ["RawClip", "Reading", "VideoReader", "View", "frames_at"]
 
 
 class VideoReader:
@@ -39,8 +37,8 @@ class VideoReader:
         self,
         path: Path,
         spec: ClipSpec,
-        views: Sequence[View],
-        reading: Reading,
+        views: Sequence[ResizeCrop],
+        reading: DecodeSettings,
         progress: Callable[[], None] = lambda: None,
     ) -> None:
         self.tail_seconds_cut = 0.0
@@ -51,7 +49,7 @@ class VideoReader:
         self._progress = progress
         self._track = -1  # index of the sound track that is read
 
-    def clips(self) -> Iterator[RawClip]:
+    def clips(self) -> Iterator[DecodedClip]:
         """The clips in order. Raises UnreadableMedia if there is none, and then before any was given."""
         first, clips = self._open(None)
         if not first.waveform.any():
@@ -63,7 +61,7 @@ class VideoReader:
         yield first
         yield from clips
 
-    def _open(self, track: int | None) -> tuple[RawClip, Iterator[RawClip]]:
+    def _open(self, track: int | None) -> tuple[DecodedClip, Iterator[DecodedClip]]:
         """The first clip and the others. Where no group gives a frame, its key frames may be none: then once more."""
         try:
             clips = self._read(track)
@@ -74,22 +72,20 @@ class VideoReader:
         clips = self._read(track, every_frame=True)
         return next(clips), clips
 
-    def _read(self, track: int | None, every_frame: bool = False) -> Iterator[RawClip]:
+    def _read(self, track: int | None, every_frame: bool = False) -> Iterator[DecodedClip]:
         """One clip at least; with this sound track, or the default one."""
         with MediaFile(self._path, self._reading.max_pixels) as media:
             picture = media.picture()
             voice = media.sound(track)
             self._track = voice.index
-            sound = SoundTrack(self._spec.sample_rate)
+            sound = AudioTrack(self._spec.sample_rate)
             packets = media.packets(picture, voice)
             first = self._first_key(media, packets, voice, sound)
             shift = media.edit_shift(picture, first)
             start = max([*_starts(media, voice), *(at + shift for at in _starts(media, picture, first))], default=0.0)
-            cutter = Cutter(self._spec, start, sound)
+            cutter = ClipAssembler(self._spec, start, sound)
             reach = self._spec.window_seconds / self._spec.frames_per_window / 2
-            pictures = PictureTrack(
-                media, picture, self._views, self._reading, cutter.times(), reach, shift, every_frame
-            )
+            pictures = VideoTrack(media, picture, self._views, self._reading, cutter.times(), reach, shift, every_frame)
             for packet in itertools.chain([first], packets):
                 self._progress()
                 if packet.stream_index == voice.index:
@@ -111,7 +107,7 @@ class VideoReader:
                 yield self._only_clip(media, cutter, sound, every_frame)
 
     def _first_key(
-        self, media: MediaFile, packets: Iterator[AnyPacket], voice: AudioStream, sound: SoundTrack
+        self, media: MediaFile, packets: Iterator[AnyPacket], voice: AudioStream, sound: AudioTrack
     ) -> AnyPacket:
         """The first key frame; sound in front of it is taken in, pictures in front of it cannot be decoded."""
         for packet in packets:
@@ -122,13 +118,13 @@ class VideoReader:
                 return packet
         raise UnreadableMedia("damaged" if media.errors else "no_frames", "there is no key frame in it")
 
-    def _sum_up(self, media: MediaFile, cutter: Cutter, end: float) -> None:
+    def _sum_up(self, media: MediaFile, cutter: ClipAssembler, end: float) -> None:
         self.media_seconds = max(end - cutter.start, 0.0)
         self.tail_seconds_cut = max(self.media_seconds - cutter.cut_seconds, 0.0)
         self.decode_errors = media.errors
         self.dropped = [fault.detail for fault in cutter.dropped]
 
-    def _only_clip(self, media: MediaFile, cutter: Cutter, sound: SoundTrack, every_frame: bool) -> RawClip:
+    def _only_clip(self, media: MediaFile, cutter: ClipAssembler, sound: AudioTrack, every_frame: bool) -> DecodedClip:
         """A video shorter than one window: one clip of its own length, its frames read anew at the centres of that."""
         if cutter.dropped:
             raise UnreadableMedia("damaged" if media.errors else cutter.dropped[0].reason, cutter.dropped[0].detail)
@@ -155,8 +151,8 @@ class VideoReader:
 def frames_at(
     path: Path,
     times: Sequence[float],
-    views: Sequence[View],
-    reading: Reading,
+    views: Sequence[ResizeCrop],
+    reading: DecodeSettings,
     progress: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[float, list[NDArray[np.uint8]]]]:
     """For each of the ascending times (media timeline): the time got, and uint8 (crop, crop, 3) for each view.
@@ -179,12 +175,12 @@ def frames_at(
 def _shots(
     path: Path,
     times: Sequence[float],
-    views: Sequence[View],
-    reading: Reading,
+    views: Sequence[ResizeCrop],
+    reading: DecodeSettings,
     reach: float,
     progress: Callable[[], None],
     every_frame: bool,
-) -> Iterator[Shot]:
+) -> Iterator[SampledFrame]:
     with MediaFile(path, reading.max_pixels) as media:
         picture = media.picture()
         packets = itertools.dropwhile(lambda packet: not packet.is_keyframe, media.packets(picture))
@@ -192,7 +188,7 @@ def _shots(
         if first is None:
             return
         shift = media.edit_shift(picture, first)
-        track = PictureTrack(media, picture, views, reading, iter(times), reach, shift, every_frame)
+        track = VideoTrack(media, picture, views, reading, iter(times), reach, shift, every_frame)
         for packet in itertools.chain([first], packets):
             progress()
             yield from track.push(packet)

@@ -8,7 +8,7 @@ from shards.media.file import MAX_PIXELS
 
 
 @dataclass(frozen=True)
-class Reading:
+class DecodeSettings:
     """The conf block `reading`.
 
     sampling: `exact` takes the frame displayed at the time asked for; `keyframe` the nearest key frame, however far,

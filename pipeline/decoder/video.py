@@ -14,17 +14,17 @@ from typing import Literal
 
 from av.video.stream import VideoStream
 
-from pipeline.decoder.crop import Lens, View
-from pipeline.decoder.gop import Group, Groups, Held
-from pipeline.decoder.sampler import Ask, Shot, Shutter
-from pipeline.decoder.settings import Reading
+from pipeline.decoder.crop import FrameResizer, ResizeCrop
+from pipeline.decoder.gop import Gop, GopSplitter, TimedPacket
+from pipeline.decoder.sampler import FrameRequest, FrameSampler, SampledFrame
+from pipeline.decoder.settings import DecodeSettings
 from shards.media.file import HOLE_SECONDS, AnyPacket, MediaFile
 
 ROUNDING = 1e-6  # seconds; asked times are sums of floats
 
 
-class PictureTrack:
-    """Fed a stream's packets from a key frame on; gives one Shot for each of the ascending `times`, in their order.
+class VideoTrack:
+    """Takes a stream's packets from a key frame on; gives a SampledFrame for each of the ascending `times`, in order.
 
     All time stamps are moved by `shift` seconds. With `every_frame` all frames are decoded in turn, for streams whose
     key frames cannot be trusted.
@@ -34,8 +34,8 @@ class PictureTrack:
         self,
         media: MediaFile,
         stream: VideoStream,
-        views: Sequence[View],
-        reading: Reading,
+        views: Sequence[ResizeCrop],
+        reading: DecodeSettings,
         times: Iterator[float],
         reach: float,
         shift: float,
@@ -44,9 +44,9 @@ class PictureTrack:
         self.end_seconds = -math.inf  # where the packets seen so far end
         self._media, self._context, self._reading, self._times = media, stream.codec_context, reading, times
         self._upcoming = next(times, math.inf)
-        self._shutter = Shutter(Lens(views, stream.sample_aspect_ratio, reading.max_pixels), reach)
-        self._groups = Groups()
-        self._carried: list[Ask] = []  # to be answered by the next group's key frame
+        self._shutter = FrameSampler(FrameResizer(views, stream.sample_aspect_ratio, reading.max_pixels), reach)
+        self._groups = GopSplitter()
+        self._carried: list[FrameRequest] = []  # to be answered by the next group's key frame
         self._skipping: Literal["DEFAULT", "NONREF"] = "DEFAULT"
         self._every_frame = every_frame or not media.has_times  # then only the decoder knows when each frame is shown
         self._guessed: list[int] = []  # a heap of time stamps that no frame has taken yet
@@ -62,7 +62,7 @@ class PictureTrack:
         """Whether every one of a finite list of times has its shot."""
         return self._upcoming == math.inf and not self._carried and not self._shutter.waiting
 
-    def push(self, packet: AnyPacket) -> Iterator[Shot]:
+    def push(self, packet: AnyPacket) -> Iterator[SampledFrame]:
         """Takes the next packet; gives the shots that have become certain."""
         held = self._hold(packet)
         if self._ended:
@@ -75,12 +75,12 @@ class PictureTrack:
         for group in self._groups.push(held):
             yield from self._settle(group, math.inf)
 
-    def drain(self) -> Iterator[Shot]:
+    def drain(self) -> Iterator[SampledFrame]:
         """No more packets will come: from here on `end_seconds` is where the stream ends."""
         if self._every_frame:
             yield from self._decode_in_order(None)
 
-    def finish(self, until: float) -> Iterator[Shot]:
+    def finish(self, until: float) -> Iterator[SampledFrame]:
         """After `drain`: gives the shots for the times that are left before `until` seconds."""
         if self._every_frame:
             self._ask_latest(until)
@@ -89,20 +89,20 @@ class PictureTrack:
             for group in self._groups.finish():
                 yield from self._settle(group, until)
 
-    def _hold(self, packet: AnyPacket) -> Held | None:
+    def _hold(self, packet: AnyPacket) -> TimedPacket | None:
         """The packet with its times; None if it bears none."""
         stamp, duration = packet.pts, packet.duration
         if stamp is None:
             return None
         begin = self._seconds(stamp)
         own = (duration or 0) * self._base[0] / self._base[1]
-        held = Held(packet, begin, begin + own, packet.is_keyframe, packet.is_discard)
+        held = TimedPacket(packet, begin, begin + own, packet.is_keyframe, packet.is_discard)
         self._ended |= HOLE_SECONDS < begin - self.end_seconds < math.inf
         if not held.hidden and not self._ended:
             self.end_seconds = max(self.end_seconds, begin + (own or self._frame_seconds))
         return held
 
-    def _give_up_groups(self) -> Iterator[Shot]:
+    def _give_up_groups(self) -> Iterator[SampledFrame]:
         """A packet without a time has come: from here on every frame is decoded."""
         self._every_frame = True
         self._skip("DEFAULT")
@@ -111,7 +111,7 @@ class PictureTrack:
         for held in self._groups.release():
             yield from self._decode_in_order(held.packet)
 
-    def _decode_in_order(self, packet: AnyPacket | None) -> Iterator[Shot]:
+    def _decode_in_order(self, packet: AnyPacket | None) -> Iterator[SampledFrame]:
         """Every frame is decoded; a time is settled when the first frame comes that is shown after it."""
         stamp = None if packet is None else packet.dts if packet.pts is None else packet.pts
         errors = self._media.errors
@@ -132,10 +132,10 @@ class PictureTrack:
     def _ask_latest(self, until: float) -> None:
         """Asks the latest frame for all times before `until` seconds."""
         while self._upcoming + ROUNDING < until and self._shutter.latest is not None:
-            self._shutter.ask(Ask(self._upcoming, self._shutter.latest, self.end_seconds))
+            self._shutter.ask(FrameRequest(self._upcoming, self._shutter.latest, self.end_seconds))
             self._upcoming = next(self._times, math.inf)
 
-    def _settle(self, group: Group, until: float) -> Iterator[Shot]:
+    def _settle(self, group: Gop, until: float) -> Iterator[SampledFrame]:
         asks = self._asks(group, min(group.until, until))
         for ask in asks:
             self._shutter.ask(ask)
@@ -146,7 +146,7 @@ class PictureTrack:
             self._context.flush_buffers()
             yield from self._shutter.close()
 
-    def _asks(self, group: Group, until: float) -> list[Ask]:
+    def _asks(self, group: Gop, until: float) -> list[FrameRequest]:
         """All times before `until` that have no frame yet, each with the frame to show for it."""
         asks, self._carried = self._carried, []
         if self._upcoming + ROUNDING >= until:
@@ -158,13 +158,13 @@ class PictureTrack:
             key = self._nearest_key(group, self._upcoming)
             if key is None:
                 place = max(bisect_right(begins, self._upcoming + ROUNDING) - 1, 0)
-                asks.append(Ask(self._upcoming, begins[place], lasts[place]))
+                asks.append(FrameRequest(self._upcoming, begins[place], lasts[place]))
             else:
-                (asks if key is group.key else self._carried).append(Ask(self._upcoming, key.begin, math.inf))
+                (asks if key is group.key else self._carried).append(FrameRequest(self._upcoming, key.begin, math.inf))
             self._upcoming = next(self._times, math.inf)
         return asks
 
-    def _nearest_key(self, group: Group, time: float) -> Held | None:
+    def _nearest_key(self, group: Gop, time: float) -> TimedPacket | None:
         """The key frame nearest to a time, if sampling allows for one."""
         if self._reading.sampling == "exact":
             return None
@@ -172,7 +172,7 @@ class PictureTrack:
         near = self._reading.sampling == "keyframe" or abs(key.begin - time) <= self._reading.tolerance
         return key if near else None
 
-    def _decode(self, group: Group, targets: set[float]) -> Iterator[Shot]:
+    def _decode(self, group: Gop, targets: set[float]) -> Iterator[SampledFrame]:
         """Decodes up to the last target, and of the frames that no other refers to only the targets."""
         packets = group.packets
         if not targets.isdisjoint(held.begin for held in group.after[1:]):
@@ -188,7 +188,7 @@ class PictureTrack:
             self._skip("DEFAULT" if want else "NONREF")
             yield from self._show(held.packet)
 
-    def _show(self, packet: AnyPacket | None) -> Iterator[Shot]:
+    def _show(self, packet: AnyPacket | None) -> Iterator[SampledFrame]:
         for frame in self._media.decoded(self._context.decode, packet):
             if frame.pts is not None:
                 yield from self._shutter.show(self._seconds(frame.pts), frame)

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Generic
 
-from pipeline.executor.job import Clip, Job, Place
+from pipeline.executor.job import Clip, Place, VideoJob
 
 
 class Batches(Generic[Place]):
@@ -14,11 +14,11 @@ class Batches(Generic[Place]):
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._jobs: deque[Job[Place]] = deque()  # those that may still give clips to a batch
+        self._jobs: deque[VideoJob[Place]] = deque()  # those that may still give clips to a batch
         self._batch: list[Clip[Place]] = []  # being filled
         self._shard = ""
 
-    def add(self, job: Job[Place]) -> None:
+    def add(self, job: VideoJob[Place]) -> None:
         self._jobs.append(job)
 
     def cut(self, upcoming_shard: str | None) -> Iterator[list[Clip[Place]]]:

@@ -9,9 +9,9 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.executor.decode_task import ClipHead, Summary, Task
-from pipeline.executor.teacher_worker import Posteriors
 from shards.format.sidefile import SideFile
+
+Posteriors = dict[str, NDArray[np.float16]]
 
 Place = TypeVar("Place")
 
@@ -20,18 +20,18 @@ Place = TypeVar("Place")
 class Clip(Generic[Place]):
     """A decoded clip and where its pictures lie, from the decoder to its posteriors."""
 
-    head: ClipHead
+    head: ClipRecord
     place: Place
     posteriors: Posteriors | None = None
 
 
 @dataclass
-class Job(Generic[Place]):
+class VideoJob(Generic[Place]):
     """A video under way: decoded once its summary is there, complete once its clips are labelled too."""
 
-    task: Task
+    task: DecodeTask
     clips: list[Clip[Place]] = field(default_factory=list)
-    summary: Summary | None = None
+    summary: DecodeResult | None = None
     batched: int = 0  # clips handed to a batch so far
 
     @property
@@ -49,10 +49,64 @@ class Outcome:
     """What became of a video."""
 
     path: str
-    summary: Summary
+    summary: DecodeResult
     clips: int
 
 
 Tell: TypeAlias = Callable[[Outcome], None]
-Waveforms: TypeAlias = Callable[[Job[Any]], Iterator[NDArray[np.int16]]]  # the sound of a complete video, clip by clip
-Write: TypeAlias = Callable[[str, Iterable[Job[Any]], Waveforms], SideFile]  # one shard, from its videos in plan order
+Waveforms: TypeAlias = Callable[
+    [VideoJob[Any]], Iterator[NDArray[np.int16]]
+]  # the sound of a complete video, clip by clip
+Write: TypeAlias = Callable[
+    [str, Iterable[VideoJob[Any]], Waveforms], SideFile
+]  # one shard, from its videos in plan order
+
+
+@dataclass(frozen=True)
+class DecodeTask:
+    """One video to decode. For relabelling, `times` holds the frames' times of each of its clips: no sound then."""
+
+    shard: str
+    path: str
+    key: str
+    number: int  # position in the plan's order
+    times: list[list[float]] | None = None
+    sha256: str | None = None  # what the file must still be
+
+
+@dataclass(frozen=True)
+class ClipRecord:
+    """One decoded clip without its pictures (in a slot) and its sound (in the spool)."""
+
+    index: int
+    frames: int
+    windows: int
+    start: float
+    seconds: float
+    samples: int
+    asked: list[float]
+    got: list[float]
+    still: bool
+    jpegs: list[bytes]
+
+
+@dataclass(frozen=True)
+class DecodeResult:
+    """The end of a video: good, or rejected with a reason."""
+
+    reason: str | None = None
+    detail: str = ""
+    bytes: int = -1
+    sha256: str = ""
+    media_seconds: float = 0.0
+    tail_seconds_cut: float = 0.0
+    decode_errors: int = 0
+    dropped: list[str] = field(default_factory=list)
+
+
+def crashed(exit_code: int | None) -> DecodeResult:
+    return DecodeResult("crashed", f"the decoder's process ended with exit code {exit_code}")
+
+
+def stalled(seconds: float) -> DecodeResult:
+    return DecodeResult("stalled", f"no progress for {seconds:g} s")

@@ -16,19 +16,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.executor.batches import Batches
-from pipeline.executor.decode_task import ClipHead, Decoding, Summary, Task, crashed, spool_path, stalled
-from pipeline.executor.decode_worker import Decoder, Labeller
-from pipeline.executor.job import Clip, Job, Tell, Write
+from pipeline.executor.decode_task import DecodeConfig
+from pipeline.executor.decode_worker import DecodeWorker, spool_path
+from pipeline.executor.job import (
+    Clip,
+    ClipRecord,
+    DecodeResult,
+    DecodeTask,
+    Posteriors,
+    Tell,
+    VideoJob,
+    Write,
+    crashed,
+    stalled,
+)
 from pipeline.executor.slots import Slots
-from pipeline.executor.teacher_worker import Labelling, Posteriors
-from shards.format.manifest import ContractError
+from pipeline.executor.teacher_worker import TeacherConfig, TeacherWorker
+from shards.errors import UserError
 from shards.format.sidefile import SideFile
 
 POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Machine:
+class LocalConfig:
     """How much of the machine is used; none of it changes a result, but for the kind of device and `batch_clips`."""
 
     devices: list[str]  # one entry a teacher process
@@ -38,22 +49,22 @@ class Machine:
     stall_seconds: float
 
 
-class Executor:
+class LocalExecutor:
     """Labels videos. Use as a context; `label` yields each video when it is complete, `shards` each shard."""
 
-    def __init__(self, decoding: Decoding, labelling: Labelling, machine: Machine) -> None:
+    def __init__(self, decoding: DecodeConfig, labelling: TeacherConfig, machine: LocalConfig) -> None:
         self._decoding, self._machine = decoding, machine
         self._slots = Slots.create(
             decoding.views, decoding.spec.frames, wanted=machine.slots, least=machine.batch_clips
         )
         self._free = deque(range(self._slots.count))
-        self._order: deque[Job[int]] = deque()  # under way, in the plan's order
+        self._order: deque[VideoJob[int]] = deque()  # under way, in the plan's order
         self._uncut: Batches[int] = Batches(machine.batch_clips)
         self._batches: deque[list[Clip[int]]] = deque()  # cut, and waiting for a teacher
-        self._labellers = [Labeller.start(labelling, device, self._slots) for device in machine.devices]
-        self._decoders = [Decoder.start(decoding, self._slots) for _ in range(machine.decoders)]
+        self._labellers = [TeacherWorker.start(labelling, device, self._slots) for device in machine.devices]
+        self._decoders = [DecodeWorker.start(decoding, self._slots) for _ in range(machine.decoders)]
 
-    def __enter__(self) -> Executor:
+    def __enter__(self) -> LocalExecutor:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -63,26 +74,26 @@ class Executor:
             process.join()
         self._slots.destroy()
 
-    def shards(self, tasks: Iterable[Task], write: Write, tell: Tell) -> Iterator[SideFile]:
+    def shards(self, tasks: Iterable[DecodeTask], write: Write, tell: Tell) -> Iterator[SideFile]:
         """Have each shard written as its videos are complete; `tell` hears of each video."""
         for shard, jobs in groupby(self.label(tasks), key=lambda job: job.task.shard):
             yield write(shard, self._told(jobs, tell), self._waveforms)
 
-    def _told(self, jobs: Iterable[Job[int]], tell: Tell) -> Iterator[Job[int]]:
+    def _told(self, jobs: Iterable[VideoJob[int]], tell: Tell) -> Iterator[VideoJob[int]]:
         for job in jobs:
             tell(job.outcome)
             yield job
             spool_path(self._decoding.spool, job.task).unlink(missing_ok=True)
 
-    def _waveforms(self, job: Job[int]) -> Iterator[NDArray[np.int16]]:
+    def _waveforms(self, job: VideoJob[int]) -> Iterator[NDArray[np.int16]]:
         with open(spool_path(self._decoding.spool, job.task), "rb") as stream:
             for clip in job.clips:
                 yield np.frombuffer(stream.read(2 * clip.head.samples), np.int16)
 
-    def label(self, tasks: Iterable[Task]) -> Iterator[Job[int]]:
+    def label(self, tasks: Iterable[DecodeTask]) -> Iterator[VideoJob[int]]:
         """Yield every video in the order given, labelled or with the reason it is rejected for.
 
-        Raises ContractError if a teacher dies.
+        Raises UserError if a teacher dies.
         """
         self._tasks = iter(tasks)
         self._upcoming = next(self._tasks, None)
@@ -99,7 +110,7 @@ class Executor:
     def _assign(self) -> None:
         for decoder in self._decoders:
             if decoder.job is None and self._upcoming is not None:
-                job: Job[int] = Job(self._upcoming)
+                job: VideoJob[int] = VideoJob(self._upcoming)
                 self._order.append(job)
                 self._uncut.add(job)
                 decoder.take(job)
@@ -138,11 +149,11 @@ class Executor:
             else:
                 self._take_decoded(decoders[pipe], message)
 
-    def _take_posteriors(self, labeller: Labeller, message: str | list[Posteriors] | None) -> None:
+    def _take_posteriors(self, labeller: TeacherWorker, message: str | list[Posteriors] | None) -> None:
         if message is None:
             labeller.process.join()
             code = labeller.process.exitcode
-            raise ContractError(
+            raise UserError(
                 f"a teacher process ended with exit code {code}: what it said stands above. If its device or this "
                 "machine ran out of memory, give batch_clips a smaller value; finished shards stay"
             )
@@ -155,17 +166,17 @@ class Executor:
             self._free.append(clip.place)
         labeller.batch = None
 
-    def _take_decoded(self, decoder: Decoder, message: str | ClipHead | Summary | None) -> None:
+    def _take_decoded(self, decoder: DecodeWorker, message: str | ClipRecord | DecodeResult | None) -> None:
         if message is None:
             decoder.process.join()
             self._replace(decoder, crashed(decoder.process.exitcode))
             return
         assert decoder.job is not None
-        if isinstance(message, ClipHead):
+        if isinstance(message, ClipRecord):
             assert decoder.slot is not None
             decoder.job.clips.append(Clip(message, decoder.slot))
             decoder.slot = None
-        elif isinstance(message, Summary):
+        elif isinstance(message, DecodeResult):
             decoder.job.summary = message
             decoder.job = None
         else:
@@ -178,7 +189,7 @@ class Executor:
                 decoder.process.kill()
                 self._replace(decoder, stalled(limit))
 
-    def _replace(self, decoder: Decoder, summary: Summary) -> None:
+    def _replace(self, decoder: DecodeWorker, summary: DecodeResult) -> None:
         """Another worker for one that is gone; the video it was at is rejected whole."""
         decoder.process.join()
         decoder.pipe.close()
@@ -186,4 +197,4 @@ class Executor:
             self._free.append(decoder.slot)
         if decoder.job is not None:
             decoder.job.summary = summary
-        self._decoders[self._decoders.index(decoder)] = Decoder.start(self._decoding, self._slots)
+        self._decoders[self._decoders.index(decoder)] = DecodeWorker.start(self._decoding, self._slots)

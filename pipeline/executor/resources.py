@@ -9,16 +9,18 @@ from typing import Literal
 
 import torch
 
-from pipeline.decoder.reader import Reading
+from pipeline.decoder.settings import DecodeSettings
 from pipeline.executor.cluster.executor import ClusterExecutor
-from pipeline.executor.cluster.settings import RaySettings
-from pipeline.executor.cluster.workers import Work
-from pipeline.executor.decode_task import Decoding
-from pipeline.executor.local import Executor, Machine
-from pipeline.executor.teacher_worker import Labelling
+from pipeline.executor.cluster.session import RaySettings
+from pipeline.executor.cluster.workers import ClusterConfig
+from pipeline.executor.decode_task import DecodeConfig
+from pipeline.executor.local import LocalConfig, LocalExecutor
+from pipeline.executor.teacher_worker import TeacherConfig
 from pipeline.teachers.teacher import TeacherSet, TeacherSpec
+from pipeline.teachers.timm_models import input_transform
+from shards.errors import UserError
 from shards.format.clip import ClipSpec
-from shards.format.manifest import ContractError, TeacherCard
+from shards.format.manifest import TeacherCard
 
 
 @dataclass
@@ -43,33 +45,33 @@ class Resources:
         spool: Path,
         clip: ClipSpec,
         heads: dict[str, tuple[TeacherSpec, TeacherCard]],
-        reading: Reading,
+        reading: DecodeSettings,
         keep_frames: bool,
-    ) -> Executor | ClusterExecutor:
-        """Start the processes. Raises ContractError where the machine has not what the settings ask for."""
-        views = list(dict.fromkeys(spec.input_transform.view for spec, _ in heads.values()))
-        decoding = Decoding(root, spool, clip, views, reading, keep_frames, self.memory_gigabytes)
-        labelling = Labelling(heads, views, clip.frames, self.precision, threads=1)
+    ) -> LocalExecutor | ClusterExecutor:
+        """Start the processes. Raises UserError where the machine has not what the settings ask for."""
+        views = list(dict.fromkeys(input_transform(spec).view for spec, _ in heads.values()))
+        decoding = DecodeConfig(root, spool, clip, views, reading, keep_frames, self.memory_gigabytes)
+        labelling = TeacherConfig(heads, views, clip.frames, self.precision, threads=1)
         if self.executor == "ray":
             return self._on_ray(decoding, labelling)
         decoders = self.decoders or _cores()
-        machine = Machine(
+        machine = LocalConfig(
             devices=self._devices(),
             decoders=decoders,
             slots=max(self.slots or 4 * self.batch_clips + 2 * decoders, self.batch_clips),
             batch_clips=self.batch_clips,
             stall_seconds=self.stall_seconds,
         )
-        return Executor(decoding, labelling, machine)
+        return LocalExecutor(decoding, labelling, machine)
 
-    def _on_ray(self, decoding: Decoding, labelling: Labelling) -> ClusterExecutor:
+    def _on_ray(self, decoding: DecodeConfig, labelling: TeacherConfig) -> ClusterExecutor:
         for name in ("decoders", "slots"):
             if getattr(self, name):
-                raise ContractError(
+                raise UserError(
                     f"{name}={getattr(self, name)} is of executor=local; with executor=ray the cluster's CPUs and "
                     "ray.cpus_per_decoder decide how many videos are decoded at once, ray.clips how many clips wait"
                 )
-        work = Work(
+        work = ClusterConfig(
             home=Path.cwd(),
             decoding=decoding,
             stall_seconds=self.stall_seconds,
@@ -92,7 +94,7 @@ class Resources:
         else:
             kinds = [self.device]
         if not kinds or (kinds[0].startswith("cuda") and not gpus):
-            raise ContractError(f"device={self.device}, but this machine has no CUDA device: use device=cpu")
+            raise UserError(f"device={self.device}, but this machine has no CUDA device: use device=cpu")
         # One thread each: several small processes keep more of a CPU busy than one with many threads.
         wanted = self.teacher_processes or (max(1, _cores() // 2) if kinds == ["cpu"] else len(kinds))
         return [kinds[index % len(kinds)] for index in range(wanted)]

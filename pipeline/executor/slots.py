@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
 from collections.abc import Sequence
 from multiprocessing.shared_memory import SharedMemory
@@ -10,8 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.decoder.reader import View
-from shards.format.manifest import ContractError
+from pipeline.decoder.crop import ResizeCrop
+from shards.errors import UserError
+
+SPAWN = multiprocessing.get_context("spawn")  # children import what they need, and inherit no pipe of a neighbour
 
 SHARED_MEMORY = Path("/dev/shm")
 
@@ -19,24 +22,24 @@ SHARED_MEMORY = Path("/dev/shm")
 class Slots:
     """`count` slots, each room for `frames` pictures of every view, (frames, crop, crop, 3) uint8 one after another."""
 
-    def __init__(self, memory: SharedMemory, views: Sequence[View], frames: int, count: int) -> None:
+    def __init__(self, memory: SharedMemory, views: Sequence[ResizeCrop], frames: int, count: int) -> None:
         self.memory, self.views, self.frames, self.count = memory, list(views), frames, count
 
     @classmethod
-    def create(cls, views: Sequence[View], frames: int, *, wanted: int, least: int) -> Slots:
-        """As many slots as wanted, at most half of what /dev/shm has free. Raises ContractError below `least`."""
+    def create(cls, views: Sequence[ResizeCrop], frames: int, *, wanted: int, least: int) -> Slots:
+        """As many slots as wanted, at most half of what /dev/shm has free. Raises UserError below `least`."""
         size = slot_bytes(views, frames)
         free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else wanted * size * 2
         count = min(wanted, free // 2 // size)
         if count < least:
-            raise ContractError(
+            raise UserError(
                 f"{SHARED_MEMORY} has {free / 1e6:.0f} MB free, one batch of {least} clips needs twice "
                 f"{least * size / 1e6:.0f} MB: give batch_clips a smaller value, or the container more shared memory"
             )
         return cls(SharedMemory(create=True, size=count * size), views, frames, count)
 
     @classmethod
-    def attach(cls, name: str, views: Sequence[View], frames: int, count: int) -> Slots:
+    def attach(cls, name: str, views: Sequence[ResizeCrop], frames: int, count: int) -> Slots:
         return cls(SharedMemory(name), views, frames, count)
 
     def pictures(self, slot: int, frames: int) -> list[NDArray[np.uint8]]:
@@ -56,5 +59,5 @@ class Slots:
         self.memory.unlink()
 
 
-def slot_bytes(views: Sequence[View], frames: int) -> int:
+def slot_bytes(views: Sequence[ResizeCrop], frames: int) -> int:
     return frames * sum(view.crop * view.crop * 3 for view in views)

@@ -3,37 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipeline.videos.keys import video_of
 from pipeline.videos.plan import Plan
-from shards.format.manifest import write_whole
+from shards.files import write_whole
+from shards.format.example import video_of
 from shards.format.sidefile import Reject, SideFile
 
-SPOOL = ".spool"
 REJECTS = "rejects.jsonl"
-SIDE_FILES = "*-[0-9]*.json"
-
-
-@contextmanager
-def spool(folder: Path, name: str) -> Iterator[Path]:
-    """A run's own place for decoded sound; cleared before and after."""
-    place = folder / f"{SPOOL}-{name}"
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
-    try:
-        yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-
-
-def side_files(folder: Path) -> Iterator[SideFile]:
-    """Of all finished shards in order of name, one in memory at a time."""
-    return (SideFile.load(path) for path in sorted(folder.glob(SIDE_FILES)))
 
 
 @dataclass(frozen=True)

@@ -10,19 +10,22 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from pipeline.output.account import SIDE_FILES, SPOOL
-from pipeline.videos.listing import under
 from pipeline.videos.plan import NAME as PLAN
+from shards.errors import UserError, require_same
+from shards.files import sha256_of, write_whole
 from shards.format.manifest import NAME as MANIFEST
-from shards.format.manifest import ContractError, write_whole
-from shards.format.sidefile import SideFile, sha256_of
-from shards.storage import file_system, is_remote, network_errors
+from shards.format.manifest import Manifest
+from shards.format.sidefile import SIDE_FILES, SideFile
+from shards.storage import file_system, is_remote, network_errors, under
+
+SPOOL = ".spool"
 
 ATTEMPTS = 3
 
@@ -38,7 +41,7 @@ class Output:
 
     @classmethod
     def at(cls, location: str, work: Path) -> Output:
-        """`work`: where working folders are, each known by its URL. Raises ContractError for a URL of no known kind."""
+        """`work`: where working folders are, each known by its URL. Raises UserError for a URL of no known kind."""
         if not is_remote(location):
             return cls(location, Path(location).expanduser())
         file_system(location)
@@ -74,14 +77,14 @@ class Output:
         return plan.stat().st_size, sha256_of(plan)
 
     def require_sealed(self, seal: tuple[int, str]) -> None:
-        """Raise ContractError where the plan at a URL is another than ours by now: there, no lock keeps runs apart."""
+        """Raise UserError where the plan at a URL is another than ours by now: there, no lock keeps runs apart."""
         if not self.is_remote:
             return
         size, digest = seal
         with open(self.folder / PLAN, "rb") as stream:
             found = hashlib.sha256(stream.read(size)).hexdigest()
         if found != digest:
-            raise ContractError(
+            raise UserError(
                 f"{self.location} has another plan now than this run worked by: two runs with different videos began "
                 "there at once, and their shards are mixed. Delete it, and give each its own shards=..."
             )
@@ -115,6 +118,23 @@ class Output:
 
         self._patiently(send, f"{name} cannot be written")
 
+    def agree_on(self, manifest: Manifest, remedy: str, other_teachers: str | None = None) -> None:
+        """Write the manifest on the first run; on every later one, be equal to it.
+
+        Raises UserError with both sides and the remedy; `other_teachers` is the one for another teacher set.
+        """
+        if not (self.folder / MANIFEST).exists():
+            manifest.save(self.folder)
+            self.push(MANIFEST)
+            return
+        found = Manifest.load(self.folder)
+        if other_teachers is not None and found.teacher_set != manifest.teacher_set:
+            raise UserError(
+                f"{self.location} was labelled by teachers={found.teacher_set}, this run has "
+                f"teachers={manifest.teacher_set}. {other_teachers}"
+            )
+        require_same(asdict(manifest), asdict(found), self.location, remedy)
+
     def deliver(self, side: SideFile) -> None:
         """Send a shard that was just made: the tar, then its side file; the tar here is given up."""
         self.push(f"{side.shard}.tar")
@@ -147,13 +167,25 @@ class Output:
         return {entry["name"].rstrip("/").rpartition("/")[2]: int(entry["size"] or 0) for entry in entries}
 
     def _patiently(self, action: Callable[[], Answer], complaint: str) -> Answer:
-        """Up to three times. Raises ContractError with the complaint."""
+        """Up to three times. Raises UserError with the complaint."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return action()
             except network_errors() as error:
                 if attempt == ATTEMPTS:
                     said = f"{type(error).__name__}: {error}"
-                    raise ContractError(f"{self.location}: {complaint} ({ATTEMPTS} tries): {said}") from None
+                    raise UserError(f"{self.location}: {complaint} ({ATTEMPTS} tries): {said}") from None
             time.sleep(attempt)
         raise AssertionError("unreachable")
+
+
+@contextmanager
+def spool(folder: Path, name: str) -> Iterator[Path]:
+    """A run's own place for decoded sound; cleared before and after."""
+    place = folder / f"{SPOOL}-{name}"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)

@@ -21,7 +21,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from shards.format.manifest import ContractError, require_same
+from shards.errors import UserError, require_same
 
 log = logging.getLogger("pipeline")
 LOCK = ".lock"  # held while a run plans or settles
@@ -57,8 +57,8 @@ class Rank:
         return items[self.rank :: self.world]
 
 
-class Seat:
-    """A rank's place in a folder; use as a context. Raises ContractError where a run at work is no fellow rank."""
+class FolderLease:
+    """A rank's place in a folder; use as a context. Raises UserError where a run at work is no fellow rank."""
 
     def __init__(self, folder: Path, rank: Rank) -> None:
         self.rank = rank
@@ -70,7 +70,7 @@ class Seat:
         with self.turn():
             for other in self.others():
                 if (other.job, other.world) != (self.rank.job, self.rank.world) or other.rank == self.rank.rank:
-                    raise ContractError(
+                    raise UserError(
                         f"another run is writing into {self._folder}: {other}, and this is {self.rank}. Only different "
                         "ranks of one world work side by side: wait for it, or give shards=another/folder"
                     )
@@ -99,7 +99,7 @@ class Seat:
         return [Rank(**json.loads(text)) for text in map(_said, others) if text is not None]
 
     def agree(self, plan: dict[str, Any]) -> bool:
-        """Say what this run plans by; whether ranks at work have planned by it already. Raises ContractError."""
+        """Say what this run plans by; whether ranks at work have planned by it already. Raises UserError."""
         planned = [other for other in self.others() if other.plan]
         for other in planned:
             remedy = "Ranks at work at one time share one plan: wait for them, or give shards=another/folder."
@@ -116,7 +116,7 @@ class Seat:
 
 
 def _locked(stream: TextIOWrapper, *, wait: bool = False) -> bool:
-    """Whether the lock is ours now. Raises ContractError where the file system has none."""
+    """Whether the lock is ours now. Raises UserError where the file system has none."""
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
@@ -124,7 +124,7 @@ def _locked(stream: TextIOWrapper, *, wait: bool = False) -> bool:
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
             raise
-        raise ContractError(
+        raise UserError(
             f"{stream.name}: this file system has no locks ({error.strerror}), and without them runs would not see "
             "each other: mount it with them (Lustre: flock), or give shards=another/folder"
         ) from None

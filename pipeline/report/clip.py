@@ -27,7 +27,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class TopClasses:
     """A teacher's top classes of each window, as (name, posterior)."""
 
     teacher: TeacherHead
@@ -35,21 +35,21 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Exhibit:
+class ClipView:
     """All that the page needs to show of a clip. Addresses are data: URLs, so that the page stands alone."""
 
     key: str
     split: str
     meta: ClipMeta
     windows: list[Window]
-    verdicts: list[Verdict]
+    verdicts: list[TopClasses]
     audio: str
     spectrogram: str
     outline: str
     peak: float | None
 
 
-def exhibit_of(shard: SampledShard, clip: int, spec: ClipSpec) -> Exhibit:
+def exhibit_of(shard: SampledShard, clip: int, spec: ClipSpec) -> ClipView:
     """Raises DamagedExample where the shard does not hold what its side file says."""
     example = shard.example(clip, spec.sample_rate)
     labels = shard.posteriors(clip)
@@ -60,7 +60,7 @@ def exhibit_of(shard: SampledShard, clip: int, spec: ClipSpec) -> Exhibit:
     ]
     each = spec.frames_per_window
     media_type, sound = playable(example.waveform, spec.sample_rate)
-    return Exhibit(
+    return ClipView(
         key=example.key,
         split=shard.shard.rsplit("-", 1)[0],
         meta=example.meta,
@@ -68,7 +68,7 @@ def exhibit_of(shard: SampledShard, clip: int, spec: ClipSpec) -> Exhibit:
             Window(index * length, (index + 1) * length, frames[index * each : (index + 1) * each])
             for index in range(count)
         ],
-        verdicts=[Verdict(head, [top_classes(row, head.card.classes) for row in array]) for head, array in labels],
+        verdicts=[TopClasses(head, [top_classes(row, head.card.classes) for row in array]) for head, array in labels],
         audio=data_url(media_type, sound),
         spectrogram=data_url("image/png", spectrogram(example.waveform, spec.sample_rate)),
         outline=outline(example.waveform, width=WIDTH, height=HEIGHT),

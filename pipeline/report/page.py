@@ -10,8 +10,10 @@ from pipeline.report.clip import HEIGHT, WIDTH, exhibit_of
 from pipeline.report.sample import evenly, sampled, teacher_heads
 from pipeline.report.survey import survey_of
 from pipeline.report.teachers import opinions_of
+from shards.errors import UserError
+from shards.files import write_whole
 from shards.format.codec import DamagedExample
-from shards.format.manifest import ContractError, Manifest, write_whole
+from shards.format.manifest import Manifest
 
 STYLE = Path(__file__).parent  # templates and style of the project's pages
 
@@ -24,7 +26,7 @@ def write_report(folder: Path, tars: str | None = None) -> Path:
     """Write the page of a shard folder and return its path; clips shown are the same on every run.
 
     `tars`: the URL where the tars are, if they are not in the folder.
-    Raises ContractError where the folder is not one of shards, or a shard is not what its side file says.
+    Raises UserError where the folder is not one of shards, or a shard is not what its side file says.
     """
     folder = Path(folder)
     manifest = Manifest.load(folder)
@@ -35,7 +37,7 @@ def write_report(folder: Path, tars: str | None = None) -> Path:
         chosen = sampled(folder, evenly(survey.shard_clips, EXHIBITS), heads, tars)
         exhibits = [exhibit_of(shard, clip, manifest.clip) for shard, clip in chosen]
     except DamagedExample as error:
-        raise ContractError(f"{folder}: {error}. See what is wrong with `python -m shards check {folder}`") from None
+        raise UserError(f"{folder}: {error}. See what is wrong with `python -m shards check {folder}`") from None
     page = template("page.html.j2", STYLE).render(
         name=folder.resolve().name if tars is None else tars,
         manifest=manifest,

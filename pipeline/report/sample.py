@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.videos.listing import under
 from shards.format.codec import DamagedExample, decode, decode_array
 from shards.format.example import Example
 from shards.format.manifest import NAME as MANIFEST
 from shards.format.manifest import Manifest, TeacherCard
 from shards.format.sidefile import SideFile
-from shards.storage import file_system, reaching
+from shards.storage import file_system, reaching, under
 
 Pick = tuple[str, int]  # a shard's name, and a clip's number in it
 

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.output.account import side_files
-from pipeline.videos.keys import video_of
 from pipeline.videos.plan import NAME as PLAN
+from shards.errors import UserError
 from shards.format.clip import ClipSpec
-from shards.format.manifest import ContractError
-from shards.format.sidefile import Reject
+from shards.format.example import video_of
+from shards.format.sidefile import Reject, side_files
 
 EXAMPLES = 5  # of each kind of reject, of duplicates, of dropped clips
 
@@ -80,7 +79,7 @@ class Survey:
 
 
 def survey_of(folder: Path, clip: ClipSpec) -> Survey:
-    """Count everything in a shard folder. Raises ContractError where a side file or the plan cannot be read."""
+    """Count everything in a shard folder. Raises UserError where a side file or the plan cannot be read."""
     survey = Survey()
     _count_plan(folder / PLAN, survey)
     for side in side_files(folder):
@@ -104,7 +103,7 @@ def survey_of(folder: Path, clip: ClipSpec) -> Survey:
 def _count_plan(path: Path, survey: Survey) -> None:
     """Distinct inputs of the plan: a retried video stands in it twice, a row torn by a kill counts for nothing."""
     if not path.is_file():
-        raise ContractError(f"{path.parent} holds no {PLAN}: run the command that made its shards once more")
+        raise UserError(f"{path.parent} holds no {PLAN}: run the command that made its shards once more")
     planned, duplicates = array("Q"), array("Q")
     with open(path, "rb") as stream:
         for line in stream:

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.output.account import side_files
 from pipeline.report.sample import Pick, TeacherHead, sampled
+from shards.format.sidefile import side_files
 
 BINS = 24
 
 
 @dataclass
-class Opinion:
+class TeacherStats:
     """One teacher over a sample of windows (entropies in nats), and its mean posterior over all windows."""
 
     teacher: TeacherHead
@@ -71,9 +71,9 @@ def entropy(posteriors: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def opinions_of(
     folder: Path, heads: Sequence[TeacherHead], picks: Sequence[Pick], tars: str | None = None
-) -> list[Opinion]:
+) -> list[TeacherStats]:
     """Every teacher's opinion: sums from all side files, the rest from the picked clips."""
-    opinions = [Opinion(head, _sums(head)) for head in heads]
+    opinions = [TeacherStats(head, _sums(head)) for head in heads]
     by_head = {(opinion.teacher.folder, opinion.teacher.head): opinion for opinion in opinions}
     for shard, clip in sampled(folder, picks, heads, tars):
         for head, posteriors in shard.posteriors(clip):

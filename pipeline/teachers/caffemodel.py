@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 
 VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5  # wire types; the groups, 3 and 4, are not in caffe.proto
 
@@ -39,11 +39,11 @@ class _Damaged(ValueError):
 
 
 def read_caffemodel(path: Path) -> list[CaffeLayer]:
-    """The layers with weights in the order of the network. Raises ContractError for what is no whole caffemodel."""
+    """The layers with weights in the order of the network. Raises UserError for what is no whole caffemodel."""
     try:
         return list(_layers(np.memmap(path, np.uint8, mode="r").data))
     except ValueError as error:  # _Damaged, or an empty file, which cannot be mapped
-        raise ContractError(f"{path} is not a whole .caffemodel: {error}") from None
+        raise UserError(f"{path} is not a whole .caffemodel: {error}") from None
 
 
 def state_dict_from_caffe(layers: list[CaffeLayer], network: nn.Module, path: Path) -> dict[str, Tensor]:
@@ -55,10 +55,10 @@ def state_dict_from_caffe(layers: list[CaffeLayer], network: nn.Module, path: Pa
     chain = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     others = set(network.state_dict()) - {f"{name}.{kind}" for name, _ in chain for kind in ("weight", "bias")}
     if others:
-        raise ContractError(f"a .caffemodel is read for VGG networks without batch norm only, {path} not for this one")
+        raise UserError(f"a .caffemodel is read for VGG networks without batch norm only, {path} not for this one")
     if len(layers) != len(chain) or any(len(layer.blobs) != 2 for layer in layers):
         found = [f"{layer.name} ({len(layer.blobs)})" for layer in layers[:20]]
-        raise ContractError(f"{path} has the layers (arrays) {found}; the network has {len(chain)} of 2 arrays each")
+        raise UserError(f"{path} has the layers (arrays) {found}; the network has {len(chain)} of 2 arrays each")
     state: dict[str, Tensor] = {}
     for layer, (name, module) in zip(layers, chain, strict=True):
         for kind, blob in zip(("weight", "bias"), layer.blobs, strict=True):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pipeline.teachers.caffemodel import read_caffemodel, state_dict_from_caffe
 from pipeline.teachers.timm_models import build_timm, is_timm
 from pipeline.teachers.weights import DEMO_EXTRA, read_state_dict
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 
 # Our names of the networks in the package efficientnet_lite_pytorch, and its own.
 LITE = {f"efficientnet_lite{size}": f"efficientnet-lite{size}" for size in range(5)}
@@ -23,7 +23,7 @@ LITE = {f"efficientnet_lite{size}": f"efficientnet-lite{size}" for size in range
 def load_network(architecture: str, path: Path, classes: int) -> nn.Module:
     """The network with `classes` outputs and the weights of `path`, in eval mode on the CPU.
 
-    Raises ContractError where network, weights and number of classes do not fit.
+    Raises UserError where network, weights and number of classes do not fit.
     """
     network = build(architecture, classes)
     if path.suffix == ".caffemodel":
@@ -46,7 +46,7 @@ def build(architecture: str, classes: int) -> nn.Module:
     known = torchvision.models.list_models(module=torchvision.models)
     if architecture not in known:
         near = difflib.get_close_matches(architecture, [*known, *LITE], n=4, cutoff=0.4)
-        raise ContractError(
+        raise UserError(
             f"no network is called {architecture!r}. Near it: {near}. There are torchvision.models, {[*LITE]} and "
             "timm/<name>"
         )
@@ -58,7 +58,7 @@ def build(architecture: str, classes: int) -> nn.Module:
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Load `state` whole. Raises ContractError naming the first few keys and shapes in which the two differ."""
+    """Load `state` whole. Raises UserError naming the first few keys and shapes in which the two differ."""
     wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
     found = {key: tuple(tensor.shape) for key, tensor in state.items()}
     # Batch norm counts its batches only since PyTorch 0.4; load_state_dict fills the counter in.
@@ -71,12 +71,12 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     ]  # fmt: skip
     if differing:
         more = f" and {len(differing) - 4} more" if len(differing) > 4 else ""
-        raise ContractError(
+        raise UserError(
             f"{path} does not fit the network ({'; '.join(differing[:4])}{more}): the architecture and the number of "
             "names in `classes` must be those of the weights"
         )
     if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
-        raise ContractError(f"{path} holds weights that are not finite numbers: it is damaged, or no classifier")
+        raise UserError(f"{path} holds weights that are not finite numbers: it is damaged, or no classifier")
     network.load_state_dict(dict(state))
 
 
@@ -93,6 +93,6 @@ def _build_lite(name: str, classes: int) -> nn.Module:
     try:
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError:
-        raise ContractError(f"{name} is in the package efficientnet_lite_pytorch: `{DEMO_EXTRA}`") from None
+        raise UserError(f"{name} is in the package efficientnet_lite_pytorch: `{DEMO_EXTRA}`") from None
     network: nn.Module = EfficientNet.from_name(name, num_classes=classes)
     return network

@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from pipeline.decoder.crop import Interpolation, View
+from pipeline.decoder.crop import Interpolation, ResizeCrop
+
+IMAGENET = "imagenet"
 
 CHANNELS = ("rgb", "bgr")
 TIMM = "timm/"  # before the name of a network of timm
@@ -34,8 +36,8 @@ class Transform:
             raise ValueError(f"mean and std hold 3 numbers, std above 0: mean {self.mean}, std {self.std}")
 
     @property
-    def view(self) -> View:
-        return View(resize=self.resize, crop=self.crop, interpolation=self.interpolation or "bicubic")
+    def view(self) -> ResizeCrop:
+        return ResizeCrop(resize=self.resize, crop=self.crop, interpolation=self.interpolation or "bicubic")
 
 
 @dataclass
@@ -62,17 +64,6 @@ class TeacherSpec:
             )
         if self.transform is None and not self.architecture.startswith(TIMM):
             raise ValueError(f"{self.architecture} needs a transform: only networks of timm bring their own")
-
-    @property
-    def input_transform(self) -> Transform:
-        """`transform`, or what timm says. Raises ContractError where it cannot say."""
-        if self.transform is not None:
-            return self.transform
-        from pipeline.teachers.timm_models import (
-            transform_of,  # with torch, which only the process that asks here has a use for
-        )
-
-        return transform_of(self.architecture)
 
 
 @dataclass

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,26 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.teachers.cards import IMAGENET, imagenet_classes, read_classes
+from pipeline.teachers.cards import _existing_weights, cards
 from pipeline.teachers.network import last_linear, load_network
 from pipeline.teachers.spec import TeacherSet, TeacherSpec, Transform
-from pipeline.teachers.timm_models import classes_of, is_timm, require_size
-from pipeline.teachers.weights import promised_hash, release_of, require_files, weights_file
-from shards.format.manifest import ContractError, TeacherCard
-from shards.format.sidefile import sha256_of
+from pipeline.teachers.timm_models import input_transform
+from shards.errors import UserError
+from shards.files import sha256_of
+from shards.format.manifest import TeacherCard
 
 __all__ = ["Teacher", "TeacherSet", "TeacherSpec", "Transform", "cards"]
 
 PRECISIONS = ("auto", "float32", "bfloat16")
-
-
-def cards(teachers: TeacherSet) -> dict[str, TeacherCard]:
-    """The card of each head that is switched on, its weights found, hashed and tried in its network.
-
-    Raises ContractError: one message for all files that are missing, or what does not fit together.
-    """
-    require_files(teachers.active)
-    return {head: _card(head, spec) for head, spec in teachers.active.items()}
 
 
 class Teacher:
@@ -46,13 +35,13 @@ class Teacher:
         path = _existing_weights(spec)
         found = sha256_of(path)
         if found != card.weights_sha256:
-            raise ContractError(
+            raise UserError(
                 f"{path} has sha256 {found}, the teacher's card {card.weights_sha256}: put the file back, or write "
                 "shards into a new folder"
             )
         self.device = torch.device(device)
         self.dtype = dtype_of(precision, self.device)
-        self.transform = spec.input_transform
+        self.transform = input_transform(spec)
         self.classes = len(card.classes)
         network = load_network(spec.architecture, path, self.classes)
         self._network = network.to(self.device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -70,10 +59,10 @@ class Teacher:
     def features(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Inputs of the last linear layer (fc7 of AlexNet and VGG), float32 (n, d), of RGB uint8 (n, crop, crop, 3).
 
-        Raises ContractError for a network without a linear layer.
+        Raises UserError for a network without a linear layer.
         """
         if self._last is None:
-            raise ContractError("this network ends in a convolution: it has no penultimate features to give")
+            raise UserError("this network ends in a convolution: it has no penultimate features to give")
         self._logits(pictures)
         assert self._penultimate is not None
         return self._penultimate.cpu().numpy()
@@ -133,46 +122,3 @@ def _cpu_has_bfloat16() -> bool:
     # Not every torch of our range can tell. ARM is left out, where torch may be built without kernels for them.
     found: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
-
-
-def _card(head: str, spec: TeacherSpec) -> TeacherCard:
-    path = _existing_weights(spec)
-    digest = sha256_of(path)
-    release = release_of(spec)
-    if release is not None and not digest.startswith(promised_hash(path)):
-        raise ContractError(f"{path} is damaged: its sha256 is {digest}, unlike its name. Delete it to load it anew")
-    classes = _classes(head, spec)
-    if is_timm(spec.architecture):
-        require_size(spec)
-    load_network(spec.architecture, path, len(classes))
-    return TeacherCard(
-        architecture=spec.architecture,
-        weights=release.name if release is not None else path.name,
-        weights_sha256=digest,
-        transform={name: value for name, value in asdict(spec.input_transform).items() if value is not None},
-        classes=classes,
-    )
-
-
-def _existing_weights(spec: TeacherSpec) -> Path:
-    file = weights_file(spec)
-    if file.path is None or not file.present:
-        raise ContractError(f"the weights of {spec.architecture} are not there: {file.path or ''} {file.remedy}")
-    return file.path
-
-
-def _classes(head: str, spec: TeacherSpec) -> tuple[str, ...]:
-    if spec.classes == IMAGENET:
-        return imagenet_classes()
-    if spec.classes is not None:
-        return read_classes(Path(spec.classes).expanduser())
-    if is_timm(spec.architecture):
-        return classes_of(spec.architecture)
-    release = release_of(spec)
-    names = tuple(release.meta.get("categories") or ()) if release is not None else ()
-    if not names:
-        raise ContractError(
-            f"{spec.weights} brings no class names: set teachers.heads.{head}.classes to a list file, one name a line "
-            f"(or to `{IMAGENET}`)"
-        )
-    return names

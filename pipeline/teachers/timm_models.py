@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from pipeline.teachers.spec import TIMM, TeacherSpec, Transform
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 
 EXTRA = "pip install -e .[timm]"
 HUB = "https://huggingface.co/{repository}/resolve/main/model.safetensors"
@@ -26,22 +26,27 @@ def is_timm(architecture: str) -> bool:
 
 
 def build_timm(architecture: str, classes: int) -> nn.Module:
-    """The network with random weights. Raises ContractError for an unknown name."""
+    """The network with random weights. Raises UserError for an unknown name."""
     _record(architecture)
     network: nn.Module = _timm().create_model(_name(architecture), pretrained=False, num_classes=classes)
     return network
+
+
+def input_transform(spec: TeacherSpec) -> Transform:
+    """`spec.transform`, or what timm says where it has none. Raises UserError where timm cannot say."""
+    return spec.transform if spec.transform is not None else transform_of(spec.architecture)
 
 
 @cache
 def transform_of(architecture: str) -> Transform:
     """timm's own data config of a network, as `timm.data.create_transform` has it for evaluation.
 
-    Raises ContractError for one that is not a shorter side resized and a square cut out of its centre.
+    Raises UserError for one that is not a shorter side resized and a square cut out of its centre.
     """
     config = _timm().data.resolve_data_config(pretrained_cfg=_record(architecture))
     _, height, width = config["input_size"]
     if height != width or config["crop_mode"] != "center" or config["interpolation"] not in INTERPOLATIONS:
-        raise ContractError(
+        raise UserError(
             f"{architecture} wants pictures of {height}x{width}, crop mode {config['crop_mode']}, interpolation "
             f"{config['interpolation']}; only square centre crops, {' or '.join(INTERPOLATIONS)}, are made here. Take "
             "another network, or say what comes nearest under `transform`"
@@ -57,11 +62,11 @@ def transform_of(architecture: str) -> Transform:
 
 
 def classes_of(architecture: str) -> tuple[str, ...]:
-    """The class names that timm has for the ImageNet of a network. Raises ContractError where it has none."""
+    """The class names that timm has for the ImageNet of a network. Raises UserError where it has none."""
     record, data = _record(architecture), _timm().data
     subset = data.infer_imagenet_subset(record)
     if subset is None:
-        raise ContractError(
+        raise UserError(
             f"timm has no names for the {record['num_classes']} classes of {architecture}: set `classes` to a list file"
         )
     info = data.ImageNetInfo(subset)
@@ -69,21 +74,19 @@ def classes_of(architecture: str) -> tuple[str, ...]:
 
 
 def release_url(architecture: str) -> tuple[str, str]:
-    """(URL, file name) of the weights that timm would download. Raises ContractError where they are in no such file."""
+    """(URL, file name) of the weights that timm would download. Raises UserError where they are in no such file."""
     record = _record(architecture)
     repository = record.get("hf_hub_id") or ""
     if not repository.startswith("timm/") or record.get("custom_load") or record.get("hf_hub_filename"):
-        raise ContractError(
-            f"timm has no single .safetensors file for {architecture}: give the path of one as `weights`"
-        )
+        raise UserError(f"timm has no single .safetensors file for {architecture}: give the path of one as `weights`")
     return HUB.format(repository=repository), f"{repository.partition('/')[2]}.safetensors"
 
 
 def require_size(spec: TeacherSpec) -> None:
-    """Raise ContractError where a network knows one size of pictures, and the transform makes another."""
-    record, crop = _record(spec.architecture), spec.input_transform.crop
+    """Raise UserError where a network knows one size of pictures, and the transform makes another."""
+    record, crop = _record(spec.architecture), input_transform(spec).crop
     if record.get("fixed_input_size") and record["input_size"][-1] != crop:
-        raise ContractError(
+        raise UserError(
             f"{spec.architecture} knows pictures of {record['input_size'][-1]} pixels, the transform cuts out {crop}: "
             "set transform.crop to that, or leave out `transform`"
         )
@@ -101,7 +104,7 @@ def _record(architecture: str) -> dict[str, Any]:
         base = name.partition(".")[0]
         tagged = _timm().list_models(f"{base}.*", pretrained=True)
         near = tagged or difflib.get_close_matches(base, _timm().list_models(), n=4, cutoff=0.4)
-        raise ContractError(f"timm knows no pretrained network {name!r}. Near it: {near}. All: timm.list_models()")
+        raise UserError(f"timm knows no pretrained network {name!r}. Near it: {near}. All: timm.list_models()")
     record: dict[str, Any] = found.to_dict()
     return record
 
@@ -115,5 +118,5 @@ def _timm() -> Any:
         import timm
         import timm.data
     except ImportError:
-        raise ContractError(f"a teacher of timm needs the extra `timm`: {EXTRA}") from None
+        raise UserError(f"a teacher of timm needs the extra `timm`: {EXTRA}") from None
     return timm

@@ -18,10 +18,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torchvision.models import WeightsEnum, get_model_weights
 
-from pipeline.teachers.cards import IMAGENET
-from pipeline.teachers.spec import TeacherSpec
+from pipeline.teachers.spec import IMAGENET, TeacherSpec
 from pipeline.teachers.timm_models import is_timm, release_url
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 
 PACKAGE = "package:"
 DEMO_EXTRA = "pip install -e .[demo]"
@@ -58,7 +57,7 @@ def release_of(spec: TeacherSpec) -> WeightsEnum | None:
     except ValueError:
         releases = {}
     if spec.weights not in releases:
-        raise ContractError(
+        raise UserError(
             f"torchvision has no weights {spec.weights!r} for {spec.architecture}, only {sorted(releases)}: name one "
             "of these, or the path of a file"
         )
@@ -93,7 +92,7 @@ def classes_file(spec: TeacherSpec) -> NeededFile | None:
 
 
 def require_files(heads: Mapping[str, TeacherSpec]) -> None:
-    """Download what can be, then raise one ContractError that lists all that is missing and where it goes."""
+    """Download what can be, then raise one UserError that lists all that is missing and where it goes."""
     needed = [(head, file) for head, spec in heads.items() for file in (weights_file(spec), classes_file(spec)) if file]
     reasons: dict[str, str] = {}
     if all(file.present or file.download for _, file in needed):
@@ -107,7 +106,7 @@ def require_files(heads: Mapping[str, TeacherSpec]) -> None:
         if len(heads) > 1:
             droppable = ", ".join(f"`teachers.heads.{head}=null`" for head in dict(missing))
             lines.append(f"or do without a head: {droppable}")
-        raise ContractError("\n".join(["files of the teachers are missing. Put each where this says:", *lines]))
+        raise UserError("\n".join(["files of the teachers are missing. Put each where this says:", *lines]))
 
 
 def promised_hash(path: Path) -> str:
@@ -120,20 +119,20 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors of a PyTorch checkpoint (zip or 2017's layout) or .safetensors by key, the keys as torchvision's.
 
     No code in the file is executed. `module.` (from DataParallel) is removed wherever it stands in a key. Raises
-    ContractError for a file that is damaged, that is not a checkpoint, or that asks for code to be run.
+    UserError for a file that is damaged, that is not a checkpoint, or that asks for code to be run.
     """
     try:
         payload = load_file(path) if path.suffix == ".safetensors" else _load_checkpoint(path)
     except UNREADABLE as error:
-        raise ContractError(f"{path} is not read as a checkpoint: {_fault(error)}") from None
+        raise UserError(f"{path} is not read as a checkpoint: {_fault(error)}") from None
     for name in ("state_dict", "model"):
         if isinstance(payload, Mapping) and isinstance(payload.get(name), Mapping):
             payload = payload[name]
     if not isinstance(payload, Mapping) or not payload or not all(map(_is_entry, payload.items())):
-        raise ContractError(f"{path} holds no state dict: a mapping from names to tensors, or one under `state_dict`")
+        raise UserError(f"{path} holds no state dict: a mapping from names to tensors, or one under `state_dict`")
     state = {_current_key(key): tensor for key, tensor in payload.items()}
     if len(state) != len(payload):
-        raise ContractError(f"{path} holds keys that differ only in `module.`: give the network's own state dict")
+        raise UserError(f"{path} holds keys that differ only in `module.`: give the network's own state dict")
     return state
 
 
@@ -143,7 +142,7 @@ def _packaged(module: str) -> NeededFile:
         return NeededFile(None, f"python package {module!r}: `{DEMO_EXTRA}`")
     files = sorted(file for folder in found.submodule_search_locations for file in Path(folder).rglob("*.pth"))
     if len(files) != 1:
-        raise ContractError(f"package {module} must hold one .pth file and holds {[file.name for file in files]}")
+        raise UserError(f"package {module} must hold one .pth file and holds {[file.name for file in files]}")
     return NeededFile(files[0], f"`{DEMO_EXTRA}`")
 
 

@@ -10,8 +10,8 @@ from typing import IO
 
 import numpy as np
 
-from pipeline.videos.listing import Video, address, open_place
-from shards.storage import network_errors
+from pipeline.videos.listing import Video
+from shards.storage import address, network_errors, open_place
 
 HEAD_BYTES = 64 * 1024
 BLOCK_BYTES = 1024 * 1024

@@ -16,10 +16,9 @@ from pathlib import Path
 
 from fsspec.implementations.memory import MemoryFileSystem
 
-from pipeline.videos.listing import MEDIA_SUFFIXES, open_place
-from shards.format.manifest import ContractError
-from shards.media.file import UnreadableMedia
-from shards.storage import file_system, is_remote, network_errors
+from shards.errors import UserError
+from shards.media.file import MEDIA_SUFFIXES, UnreadableMedia
+from shards.storage import file_system, is_remote, network_errors, open_place
 
 ATTEMPTS = 3
 BLOCK_BYTES = 1024 * 1024
@@ -106,7 +105,7 @@ def _blocks(place: str) -> Iterator[bytes]:
         raise UnreadableMedia("no_permission", f"{error}") from None
     except network_errors() as error:
         raise _Interrupted(f"{type(error).__name__}: {error}") from None
-    except ContractError as error:  # a protocol that is not known, in a row of a list
+    except UserError as error:  # a protocol that is not known, in a row of a list
         raise UnreadableMedia("unreachable", f"{error}") from None
 
 

@@ -20,16 +20,6 @@ def key_of(relative_path: str) -> str:
     return f"{key[: MAX_KEY - len(digest) - 1]}={digest}"
 
 
-def clip_key(video_key: str, clip: int) -> str:
-    """`<video key>-00007`; the last dash always parts the two."""
-    return f"{video_key}-{clip:05d}"
-
-
-def video_of(key: str) -> str:
-    """The key of the video that a clip's key belongs to: the way back from `clip_key`."""
-    return key.rpartition("-")[0]
-
-
 def split_of(key: str, validation_share: float, seed: int) -> str:
     """`train` or `validation`, by a hash, so that it stays what it is when videos are added."""
     draw = int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode()).digest()[:8], "big") / 2**64

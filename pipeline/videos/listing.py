@@ -9,20 +9,16 @@ import os
 import posixpath
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import NoReturn
 
 from pipeline.videos.keys import key_of
-from shards.format.manifest import ContractError
-from shards.storage import file_system, is_remote, reaching
+from shards.errors import UserError
+from shards.media.file import MEDIA_SUFFIXES
+from shards.storage import address, file_system, is_remote, open_place, reaching
 
-MEDIA_SUFFIXES = (
-    *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4"),
-    *(".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"),
-)
 LIST_SUFFIXES = frozenset({".csv", ".txt", ".lst"})
 PATH_COLUMNS = ("path", "url", "video", "file", "filename")
 
@@ -60,33 +56,8 @@ class Listing:
         return digest.hexdigest()
 
 
-def address(root: str, path: str) -> str:
-    """Where a video of a listing is: a local path, or a URL."""
-    if is_remote(path):
-        return path
-    return under(root, path) if is_remote(root) else os.path.join(root, path)
-
-
-@contextmanager
-def open_place(place: str) -> Iterator[IO[bytes]]:
-    """A local path or a URL, for reading. Raises `network_errors`."""
-    if not is_remote(place):
-        with open(place, "rb") as stream:
-            yield stream
-        return
-    system, name = file_system(place)  # kept while its file is open: a zip closes with its last reference
-    with system.open(name, "rb") as stream:
-        yield stream
-
-
-def under(root: str, path: str) -> str:
-    """The URL of a path in a folder behind a URL, of which the first part of a chain (zip://a::s3://b) is meant."""
-    first, chain, rest = root.partition("::")
-    return f"{first}{'' if first.endswith('/') else '/'}{path}{chain}{rest}"
-
-
 def root_of(videos: str) -> str:
-    """The folder that relative paths start from: the folder itself, or that of the list. Raises ContractError."""
+    """The folder that relative paths start from: the folder itself, or that of the list. Raises UserError."""
     if is_remote(videos):
         return _remote_root(videos)
     place = os.path.expanduser(videos)
@@ -98,7 +69,7 @@ def root_of(videos: str) -> str:
 
 
 def find_videos(videos: str) -> Listing:
-    """Every input: each line of a list, each file with a media suffix of a folder. Raises ContractError."""
+    """Every input: each line of a list, each file with a media suffix of a folder. Raises UserError."""
     videos = videos if is_remote(videos) else os.path.expanduser(videos)
     root, sizes = root_of(videos), dict[str, int]()
     if root != videos:
@@ -110,12 +81,12 @@ def find_videos(videos: str) -> Listing:
     else:
         paths = list(_walk(Path(root)))
     if not paths:
-        raise ContractError(f"videos={videos} holds no video (looked for {' '.join(MEDIA_SUFFIXES)})")
+        raise UserError(f"videos={videos} holds no video (looked for {' '.join(MEDIA_SUFFIXES)})")
     return Listing(root, [path for path, _ in groupby(sorted(paths))], sizes)
 
 
 def require_protocols(listing: Listing) -> None:
-    """Raise ContractError where rows have URLs that nothing here can open, before each of them becomes a reject."""
+    """Raise UserError where rows have URLs that nothing here can open, before each of them becomes a reject."""
     examples = {path.partition("://")[0]: path for path in listing.paths if is_remote(path)}
     for example in examples.values():
         file_system(example)
@@ -135,7 +106,7 @@ def _remote_root(videos: str) -> str:
 
 def _refuse(videos: str, *, there: bool) -> NoReturn:
     what = "is neither a folder nor a .csv or .txt list of videos" if there else "does not exist"
-    raise ContractError(f"videos={videos} {what}")
+    raise UserError(f"videos={videos} {what}")
 
 
 def _is_media(name: str) -> bool:
@@ -180,7 +151,7 @@ def _listed(videos: str) -> list[str]:
             rows = csv.DictReader(stream)
             column = next((name for name in PATH_COLUMNS if name in (rows.fieldnames or ())), None)
             if column is None:
-                raise ContractError(f"{videos} has no column {' or '.join(PATH_COLUMNS)}, only {rows.fieldnames}")
+                raise UserError(f"{videos} has no column {' or '.join(PATH_COLUMNS)}, only {rows.fieldnames}")
             lines = [row[column] or "" for row in rows]
     relative = posixpath.normpath if is_remote(videos) else _relative_to(os.path.dirname(videos))
     return [line if is_remote(line) else relative(line) for line in lines if line.strip()]

@@ -41,7 +41,7 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Dealing:
+class ShardPolicy:
     """How videos are dealt out to shards: which split, and how many to one."""
 
     size: Size
@@ -117,21 +117,21 @@ class Plan:
     def videos(self) -> Iterator[Video]:
         return (video for shard in self.shards if not shard.retry for video in shard.videos)
 
-    def extend(self, listing: Listing, hashes: Hashes, dealing: Dealing) -> bool:
+    def extend(self, listing: Listing, hashes: Hashes, policy: ShardPolicy) -> bool:
         """Write rows for the inputs that the plan does not hold yet; whether there are any."""
         new = self._new(listing)
         if not new.paths:
             return False
         repeats = self._repeats(new, listing.root, hashes)
-        self._write(self._deal((video for video in new if video.path not in repeats), dealing))
+        self._write(self._deal((video for video in new if video.path not in repeats), policy))
         if repeats:
             found = (Duplicate(video.key, video.path, repeats[video.path]) for video in new if video.path in repeats)
             self._write([{"duplicates": [asdict(duplicate) for duplicate in found]}])
         return True
 
-    def retry(self, rejected: Iterable[Video], dealing: Dealing) -> bool:
+    def retry(self, rejected: Iterable[Video], policy: ShardPolicy) -> bool:
         """Write rows that take up rejected videos once more; whether there are any."""
-        return self._write(row | {"retry": True} for row in self._deal(rejected, dealing))
+        return self._write(row | {"retry": True} for row in self._deal(rejected, policy))
 
     def _new(self, listing: Listing) -> NewVideos:
         paths = listing.paths
@@ -153,7 +153,7 @@ class Plan:
         digests = hashes({video.key for video in known}) if known else {}
         return find_duplicates([video for video in new if video.bytes in sizes], known, root, digests)
 
-    def _deal(self, videos: Iterable[Video], dealing: Dealing) -> Iterator[dict[str, Any]]:
+    def _deal(self, videos: Iterable[Video], policy: ShardPolicy) -> Iterator[dict[str, Any]]:
         """Fill shards in path order, one split each; the row of a full shard comes before what follows it."""
         numbers = Counter(shard.split for shard in self.shards)
         filling: defaultdict[str, list[Video]] = defaultdict(list)
@@ -166,10 +166,10 @@ class Plan:
             return {"shard": f"{split}-{numbers[split] - 1:06d}", "videos": entries}
 
         for video in videos:
-            split = split_of(video.key, dealing.validation_share, dealing.seed)
+            split = split_of(video.key, policy.validation_share, policy.seed)
             filling[split].append(video)
             input_bytes[split] += max(video.bytes, 0)
-            if dealing.size.full(len(filling[split]), input_bytes[split]):
+            if policy.size.full(len(filling[split]), input_bytes[split]):
                 yield closed(split)
         for split in sorted(filling):
             yield closed(split)

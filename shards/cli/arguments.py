@@ -19,14 +19,14 @@ def is_override(word: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Plain:
+class PositionalArguments:
     """The words without a key, which belong to the setting `key`, a list of paths. None of it passes through Hydra."""
 
     key: str
     words: list[str]
 
     @classmethod
-    def taken(cls, key: str, settings: type) -> Plain:
+    def taken(cls, key: str, settings: type) -> PositionalArguments:
         """Take them out of sys.argv: words without a key, and files that are there, unless theirs is a known key.
 
         So `a=b.wav` is a file where there is one, `top=5` is a setting, `./top=5` a file. Behind `--` all are.

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from shards.cli.arguments import OVERRIDE, Plain, is_override
+from shards.cli.arguments import OVERRIDE, PositionalArguments, is_override
 from shards.cli.help import usage
 from shards.cli.preemption import PREEMPTED, Preempted, preemptible
 from shards.cli.settings import SettingsError, build, is_named, is_paths, is_text, kind_of, unknown
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 # Hydra keeps to itself: no log, no folder but a sweep's own under outputs/, and no change of the working directory.
@@ -62,7 +62,7 @@ def command(
 
 
 def _run(settings: type[Settings], config: str, run: Callable[[Settings], None], conf: Path, words: str | None) -> None:
-    plain = Plain.taken(words, settings) if words else None
+    plain = PositionalArguments.taken(words, settings) if words else None
     if {"--help", "-h"} & set(sys.argv[1:]):
         values, choices = _compose(config, (), conf)
         print(usage(settings, values, choices, conf / f"{config}.yaml"))
@@ -130,7 +130,7 @@ def _run_hydra(
     config: str,
     run: Callable[[Settings], None],
     conf: Path,
-    plain: Plain | None,
+    plain: PositionalArguments | None,
 ) -> None:
     import hydra
     from hydra.core.hydra_config import HydraConfig
@@ -158,7 +158,7 @@ def _run_hydra(
             raise stop(_say(str(error), 1)) from None
         try:
             run(values)
-        except (ContractError, UnreadableMedia) as error:
+        except (UserError, UnreadableMedia) as error:
             raise stop(_say(str(error), 1)) from None
         except OSError as error:  # a full disk, a folder that may not be written: the machine's fault, or the path's
             where = f"{error.filename}: " if error.filename else ""

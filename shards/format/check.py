@@ -10,17 +10,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.format.checksum import checksum
-from shards.format.codec import DamagedExample
+from shards.errors import UserError
+from shards.files import sha256_of
+from shards.format.codec import DamagedExample, checksum
 from shards.format.example import Example
-from shards.format.manifest import ContractError, Manifest
+from shards.format.manifest import Manifest
 from shards.format.shard import examples
-from shards.format.sidefile import SideFile, finished, index_members, sha256_of
+from shards.format.sidefile import SideFile, finished, index_members
 
 ROW_SUM_TOLERANCE = 2e-3  # a renormalised float16 row of a thousand classes stays within this of 1
 
 
-class Fault(ContractError):
+class Fault(UserError):
     """What is wrong, and where."""
 
 
@@ -32,7 +33,7 @@ class Checked:
 
 
 def check(folder: Path) -> Checked:
-    """Read every byte of every shard once. Raises Fault (or ContractError) naming the first thing that is wrong."""
+    """Read every byte of every shard once. Raises Fault (or UserError) naming the first thing that is wrong."""
     manifest = Manifest.load(folder)
     require_pairs(folder)
     shards = samples = 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import wave
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from tokenize import TokenError
@@ -18,6 +19,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from shards.format.example import ClipMeta, Example
+
+BLOCK_BYTES = 16_384
 
 WAV_HEADER_BYTES = 44  # the canonical RIFF header that `wave` writes; the samples follow as they lie in memory
 
@@ -119,3 +122,17 @@ def _decode_waveform(data: bytes, sample_rate: int, audio: str) -> NDArray[np.in
     if channels != 1 or rate != sample_rate:
         raise ValueError(f"{channels} channels at {rate} Hz instead of 1 at {sample_rate}")
     return waveform
+
+
+def checksum(array: NDArray[np.generic]) -> int:
+    """CRC-32 of: for each whole block, the sum of its 64-bit little-endian words modulo 2^64; then the bytes left over.
+
+    The values are little-endian and in C order.
+    """
+    array = np.ascontiguousarray(array)
+    if array.nbytes < BLOCK_BYTES:
+        return zlib.crc32(array.data)
+    data = array.reshape(-1).view(np.uint8)
+    whole = len(data) // BLOCK_BYTES * BLOCK_BYTES
+    folded = data[:whole].view("<u8").reshape(-1, BLOCK_BYTES // 8).sum(axis=1)
+    return zlib.crc32(data[whole:].data, zlib.crc32(folded))

@@ -62,3 +62,13 @@ class Example:
 
 def _shape(array: NDArray[np.generic]) -> str:
     return f"{array.dtype} {array.shape}"
+
+
+def clip_key(video_key: str, clip: int) -> str:
+    """`<video key>-00007`; the last dash always parts the two."""
+    return f"{video_key}-{clip:05d}"
+
+
+def video_of(key: str) -> str:
+    """The key of the video that a clip's key belongs to: the way back from `clip_key`."""
+    return key.rpartition("-")[0]

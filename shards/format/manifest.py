@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from shards.errors import UserError, require_format
+from shards.files import write_whole
 from shards.format.clip import ClipSpec
 
 FORMAT = 1
 NAME = "manifest.json"
-
-
-class ContractError(Exception):
-    """Two artifacts disagree. The message holds both sides and what to do; raised before any expensive work."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +50,10 @@ class Manifest:
 
     @classmethod
     def load(cls, folder: Path) -> Manifest:
-        """Raises ContractError where there is no manifest, or one of another format."""
+        """Raises UserError where there is no manifest, or one of another format."""
         path = folder / NAME
         if not path.is_file():
-            raise ContractError(f"{folder} holds no {NAME}: make shards by `make teacher-shards videos=... shards=...`")
+            raise UserError(f"{folder} holds no {NAME}: make shards by `make teacher-shards videos=... shards=...`")
         try:
             fields = json.loads(path.read_bytes())
             require_format(path, fields.get("format"), FORMAT)
@@ -67,39 +63,4 @@ class Manifest:
             }
             return cls(**{**fields, "clip": ClipSpec(**fields["clip"])}, teachers=cards)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise ContractError(f"{path} is not a manifest of format {FORMAT}: {error}") from None
-
-
-def require_format(path: Path, found: object, known: int) -> None:
-    """Raise ContractError for a file of a version that this program does not read."""
-    if found != known:
-        raise ContractError(
-            f"{path} has format {found}, this program reads {known}: "
-            "read it with the version that wrote it, or make the shards again"
-        )
-
-
-def require_same(wanted: Mapping[str, Any], found: Mapping[str, Any], where: str, remedy: str) -> None:
-    """Raise ContractError naming the first few settings in which `found` (in `where`) differs from `wanted`."""
-    differing = [
-        f"{name}: {where} has {_brief(found.get(name))}, this run {_brief(wanted.get(name))}"
-        for name in sorted({**wanted, **found})
-        if found.get(name) != wanted.get(name)
-    ]
-    if differing:
-        raise ContractError(f"{'; '.join(differing[:4])}. {remedy}")
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write under a temporary name, flush to disk, rename: a file that exists is whole."""
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial, path)
-
-
-def _brief(value: object) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 160 else f"{text[:157]}..."
+            raise UserError(f"{path} is not a manifest of format {FORMAT}: {error}") from None

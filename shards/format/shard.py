@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.format.checksum import checksum
-from shards.format.codec import DamagedExample, decode
+from shards.errors import UserError
+from shards.format.codec import DamagedExample, checksum, decode
 from shards.format.example import ClipMeta, Example
 from shards.format.sidefile import SideFile
-from shards.loader.store import REMEDY, DamagedShard
+
+REMEDY = "Delete the shard's .tar and .json and make it again with the same `make` command."
+REMEDY_OR_SKIP = f"{REMEDY[:-1]}, or train without what is damaged: streaming.on_bad_shard=skip."
 
 
 def examples(folder: Path, side: SideFile, sample_rate: int) -> Iterator[Example]:
@@ -55,3 +57,7 @@ def _read(descriptor: int, key: str, name: str, place: tuple[int, int]) -> bytes
     if len(data) != size:
         raise DamagedExample(f"{key}.{name}: {len(data)} of {size} bytes could be read")
     return data
+
+
+class DamagedShard(UserError):
+    """A tar is not what its side file says; the message names the shard and, where it is one clip's fault, the key."""

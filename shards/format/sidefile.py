@@ -5,7 +5,6 @@ The index is kept in columns, so that the order of two million clips is planned 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tarfile
 from collections.abc import Iterator
@@ -13,7 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from shards.format.manifest import ContractError, require_format, write_whole
+from shards.errors import UserError, require_format
+from shards.files import write_whole
+
+SIDE_FILES = "*-[0-9]*.json"
 
 FORMAT = 2
 
@@ -56,7 +58,7 @@ class SideFile:
 
     @classmethod
     def load(cls, path: Path) -> SideFile:
-        """Raises ContractError where the file is not a side file of this format."""
+        """Raises UserError where the file is not a side file of this format."""
         try:
             fields = json.loads(path.read_bytes())
             require_format(path, fields.get("format"), FORMAT)
@@ -78,11 +80,11 @@ class SideFile:
             ]
             lengths = set(map(len, columns))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise ContractError(
+            raise UserError(
                 f"{path} is not a shard's side file: {error}. Delete it to have the shard made again."
             ) from None
         if len(lengths) > 1:
-            raise ContractError(f"{path}: its columns have different lengths {sorted(lengths)}. Delete it.")
+            raise UserError(f"{path}: its columns have different lengths {sorted(lengths)}. Delete it.")
         return side
 
 
@@ -114,6 +116,6 @@ def index_members(tar: Path) -> dict[str, dict[str, tuple[int, int]]]:
     return index
 
 
-def sha256_of(path: Path) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def side_files(folder: Path) -> Iterator[SideFile]:
+    """Of all finished shards in order of name, one in memory at a time."""
+    return (SideFile.load(path) for path in sorted(folder.glob(SIDE_FILES)))

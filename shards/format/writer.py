@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from webdataset.writer import TarWriter
 
-from shards.format.checksum import checksum
-from shards.format.codec import encode, encode_labels
+from shards.errors import UserError
+from shards.files import sha256_of
+from shards.format.codec import checksum, encode, encode_labels
 from shards.format.example import Example
-from shards.format.manifest import ContractError
-from shards.format.sidefile import Reject, SideFile, index_members, sha256_of
+from shards.format.sidefile import Reject, SideFile, index_members
 
 # The libraries whose versions decide the bytes of a shard.
 LIBRARIES = ("av", "numpy", "pillow", "soundfile", "torch", "torchvision", "webdataset")
@@ -61,7 +61,7 @@ class ShardWriter:
         try:
             yield
         except OSError as error:
-            raise ContractError(
+            raise UserError(
                 f"{self.folder / self.shard}.tar cannot be written: {error.strerror}. Finished shards stay; make room "
                 "and run the same command again"
             ) from None

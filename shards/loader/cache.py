@@ -16,8 +16,9 @@ from pathlib import Path
 
 import fsspec
 
-from shards.format.manifest import ContractError
-from shards.loader.store import DamagedShard, OpenTar, Tar
+from shards.errors import UserError
+from shards.format.shard import DamagedShard
+from shards.loader.store import OpenTar, Tar
 
 FETCH_ATTEMPTS = 3
 CHUNK_BYTES = 8 * 1024 * 1024
@@ -32,10 +33,10 @@ class Cache:
         self._lock = folder / ".lock"
 
     def require_room(self, tars: Iterable[Tar], at_once: int) -> None:
-        """Raise ContractError where the tars needed at one time may not fit: each would push out the next."""
+        """Raise UserError where the tars needed at one time may not fit: each would push out the next."""
         needed = sum(sorted((tar.bytes for tar in tars), reverse=True)[:at_once])
         if needed > self.limit_bytes:
-            raise ContractError(
+            raise UserError(
                 f"the cache may hold {self.limit_bytes / 1e9:.3g} GB, but the shards of two blocks take up to "
                 f"{needed / 1e9:.3g} GB: raise cache_gigabytes or lower block_shards"
             )

@@ -14,11 +14,11 @@ from itertools import zip_longest
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.errors import UserError, require_same
 from shards.format.clip import ClipSpec
-from shards.format.manifest import ContractError, Manifest, TeacherCard, require_same
-from shards.loader.index import Checksums, Columns, Counts, Keys, Places, load_columns
+from shards.format.manifest import Manifest, TeacherCard
+from shards.loader.index import Checksums, Counts, Keys, Places, ShardIndex, load_index, metadata
 from shards.loader.store import Tar
-from shards.storage import metadata
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def load_catalog(
     """The catalog of `split` (train, validation) in a shard folder: a path or any fsspec URL.
 
     `learn_from` names heads, None means all; `teacher_set` is a relabelled set under `teachers/`, None the shards' own.
-    Raises ContractError; a split without clips is no error here.
+    Raises UserError; a split without clips is no error here.
     """
     location = location.rstrip("/")
     own, shards = _load(location, split, sound=True)
@@ -82,50 +82,50 @@ def load_catalog(
         remedy = f"Run `make relabel videos=... shards={location} teachers={teacher_set}` to its end."
         try:
             labelled, labels = _load(f"{location}/teachers/{teacher_set}", split, sound=False)
-        except ContractError as error:
-            raise ContractError(f"{error} {remedy}") from None
+        except UserError as error:
+            raise UserError(f"{error} {remedy}") from None
         require_same(asdict(own.clip), asdict(labelled.clip), f"teachers/{teacher_set}", remedy)
         _require_joined(shards, labels, f"teachers/{teacher_set}", remedy)
     return _assemble(location, split, own, labelled, _chosen(labelled, learn_from), shards, labels)
 
 
-def _load(location: str, split: str, *, sound: bool) -> tuple[Manifest, list[Columns]]:
+def _load(location: str, split: str, *, sound: bool) -> tuple[Manifest, list[ShardIndex]]:
     """The manifest of a folder, and its shards that hold clips."""
     with metadata(location, split) as (folder, names):
         manifest = Manifest.load(folder)
-        shards = [load_columns(folder / f"{name}.json", location, manifest, sound=sound) for name in names]
+        shards = [load_index(folder / f"{name}.json", location, manifest, sound=sound) for name in names]
     return manifest, [columns for columns in shards if len(columns.keys)]
 
 
 def _chosen(manifest: Manifest, learn_from: Sequence[str] | None) -> list[str]:
     heads = sorted(manifest.teachers if learn_from is None else learn_from)
     if not heads or len(set(heads)) < len(heads) or not set(heads) <= manifest.teachers.keys():
-        raise ContractError(
+        raise UserError(
             f"learn_from={heads} must name heads of teacher set {manifest.teacher_set}, each once: "
             f"it has {sorted(manifest.teachers)}"
         )
     return heads
 
 
-def _require_joined(shards: Sequence[Columns], labels: Sequence[Columns], where: str, remedy: str) -> None:
+def _require_joined(shards: Sequence[ShardIndex], labels: Sequence[ShardIndex], where: str, remedy: str) -> None:
     """Every clip of every shard must be labelled, in the same order, with the same number of windows."""
     wanted, found = [{columns.tar.shard: columns for columns in side} for side in (shards, labels)]
     differing = sorted(wanted.keys() ^ found.keys())
     if differing:
         lacking, holding = (where, "the shards") if differing[0] in wanted else ("the shards", where)
-        raise ContractError(f"{lacking} lack {differing[0]}, which {holding} hold ({len(differing)} such). {remedy}")
+        raise UserError(f"{lacking} lack {differing[0]}, which {holding} hold ({len(differing)} such). {remedy}")
     for shard, columns in wanted.items():
         other = found[shard]
         if not (np.array_equal(columns.keys, other.keys) and np.array_equal(columns.windows, other.windows)):
             pairs = zip_longest(_described(columns), _described(other), fillvalue="nothing")
             clip, sides = next((clip, pair) for clip, pair in enumerate(pairs) if pair[0] != pair[1])
-            raise ContractError(
+            raise UserError(
                 f"{shard}, clip {clip}: the shards have {sides[0]}, {where} has {sides[1]}. "
                 f"Delete {shard}.tar and .json in {where}. {remedy}"
             )
 
 
-def _described(columns: Columns) -> list[str]:
+def _described(columns: ShardIndex) -> list[str]:
     return [f"{key} with {windows} windows" for key, windows in zip(columns.keys, columns.windows, strict=True)]
 
 
@@ -135,8 +135,8 @@ def _assemble(
     own: Manifest,
     labelled: Manifest,
     heads: list[str],
-    shards: list[Columns],
-    labels: list[Columns],
+    shards: list[ShardIndex],
+    labels: list[ShardIndex],
 ) -> Catalog:
     return Catalog(
         location=location,

@@ -6,6 +6,9 @@ A side file is outside data: what it says is proved possible here, before a byte
 from __future__ import annotations
 
 import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.errors import UserError
 from shards.format.codec import WAV_HEADER_BYTES
-from shards.format.manifest import ContractError, Manifest
+from shards.format.manifest import NAME, Manifest
+from shards.format.shard import REMEDY
 from shards.format.sidefile import SideFile
-from shards.loader.store import REMEDY, Tar
+from shards.loader.store import Tar
+from shards.storage import file_system, is_remote, names_in
 
 Keys = NDArray[Any]  # (clips,) of StringDType, whose strings have a width each
 Counts = NDArray[np.int64]  # (clips,)
@@ -27,7 +33,7 @@ SHA256 = re.compile("[0-9a-f]{64}")  # nothing else may become the name of a fil
 
 
 @dataclass(frozen=True)
-class Columns:
+class ShardIndex:
     """The clips of one shard, in the order of its tar."""
 
     tar: Tar
@@ -41,12 +47,12 @@ class Columns:
     posterior_sums: dict[str, NDArray[np.float64]]  # head -> sum over all windows of all clips, (classes,)
 
 
-def load_columns(path: Path, location: str, manifest: Manifest, *, sound: bool) -> Columns:
-    """The side file at `path` of the shard folder at `location`. Raises ContractError, naming the first odd clip."""
+def load_index(path: Path, location: str, manifest: Manifest, *, sound: bool) -> ShardIndex:
+    """The side file at `path` of the shard folder at `location`. Raises UserError, naming the first odd clip."""
     side = SideFile.load(path)
     heads = list(manifest.teachers) if side.keys else []  # a shard of rejects alone has no members
     try:
-        columns = Columns(
+        columns = ShardIndex(
             tar=Tar(f"{location}/{side.shard}.tar", side.tar_bytes, side.tar_sha256),
             keys=np.array(side.keys, np.dtypes.StringDType()),
             samples=np.array(side.samples, np.int64),
@@ -61,7 +67,7 @@ def load_columns(path: Path, location: str, manifest: Manifest, *, sound: bool) 
             raise ValueError(f"it describes a tar with sha256 {side.tar_sha256}")
         _require_possible(columns, manifest)
     except (ValueError, TypeError, OverflowError, KeyError) as error:
-        raise ContractError(f"{location}/{path.name} is no side file of this folder: {error}. {REMEDY}") from None
+        raise UserError(f"{location}/{path.name} is no side file of this folder: {error}. {REMEDY}") from None
     return columns
 
 
@@ -76,7 +82,7 @@ def _checksums(side: SideFile, extension: str) -> Checksums:
     return np.array(side.checksums[extension], np.uint32)
 
 
-def _require_possible(columns: Columns, manifest: Manifest) -> None:
+def _require_possible(columns: ShardIndex, manifest: Manifest) -> None:
     samples, windows = columns.samples, columns.windows
     _refuse(columns, (samples < 1) | (samples > manifest.clip.samples), "number of samples")
     _refuse(columns, (windows < 1) | (windows > manifest.clip.windows), "number of windows")
@@ -98,6 +104,40 @@ def _outside(places: Places, tar: Tar) -> NDArray[np.bool_]:
     return (offsets < 0) | (sizes < 0) | (sizes > tar.bytes) | (offsets > tar.bytes - sizes)
 
 
-def _refuse(columns: Columns, odd: NDArray[np.bool_], what: str) -> None:
+def _refuse(columns: ShardIndex, odd: NDArray[np.bool_], what: str) -> None:
     if odd.any():
         raise ValueError(f"the {what} it gives for {columns.keys[int(np.argmax(odd))]} cannot be")
+
+
+@contextmanager
+def metadata(location: str, split: str) -> Iterator[tuple[Path, list[str]]]:
+    """The folder to load the manifest and a split's side files from, and the names of the split's shards, sorted.
+
+    For a URL the folder is a temporary copy. Raises UserError where a URL holds no manifest.
+    """
+    names = names_in(location)
+    shards = sorted(name[:-5] for name in names if name.startswith(f"{split}-") and name.endswith(".json"))
+    if not is_remote(location):
+        yield Path(location), shards
+        return
+    if NAME not in names:
+        raise UserError(f"{location} holds no {NAME}: copy a whole shard folder there, made by `make teacher-shards`")
+    system, root = file_system(location)
+    wanted = [NAME, *(f"{shard}.json" for shard in shards)]
+    with tempfile.TemporaryDirectory() as folder:
+        system.get([f"{root}/{name}" for name in wanted], [f"{folder}/{name}" for name in wanted])
+        yield Path(folder), shards
+
+
+def require_there(files: Iterable[str]) -> None:
+    """Raise UserError, before anything is read, where files are missing from their folders."""
+    folders: dict[str, set[str]] = {}
+    for file in files:
+        folder, name = file.rsplit("/", 1)
+        if folder not in folders:
+            folders[folder] = names_in(folder)
+        if name not in folders[folder]:
+            raise UserError(
+                f"{folder} holds {Path(name).with_suffix('.json')} but not {name}: put it back, or delete the .json "
+                "and make the shard again with the same `make` command"
+            )

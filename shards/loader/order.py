@@ -14,13 +14,13 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 
 BLOCK_SHARDS = 16  # of 512 clips each: 8,192 clips are shuffled among each other, two blocks of 20 s clips take 14 GB
 
 
 @dataclass(frozen=True)
-class Draw:
+class BatchIndices:
     """What one batch is made of: clips int64 (rows,) are indices into the catalog, row by row."""
 
     clips: NDArray[np.int64]
@@ -96,27 +96,29 @@ class Order:
         return clips[_permutation(len(clips), self.seed, epoch, block)]
 
 
-def training_draws(order: Order, *, batch: int, rank: int = 0, world: int = 1, position: int = 0) -> Iterator[Draw]:
+def training_indices(
+    order: Order, *, batch: int, rank: int = 0, world: int = 1, position: int = 0
+) -> Iterator[BatchIndices]:
     """The endless batches of one rank: of each global `batch` its contiguous share. Nothing is dropped or padded.
 
-    Raises ContractError where the ranks cannot share a batch evenly.
+    Raises UserError where the ranks cannot share a batch evenly.
     """
     if batch < 1 or batch % world:
-        raise ContractError(
+        raise UserError(
             f"a batch of {batch} clips cannot be shared by {world} ranks: set batch to a multiple of {world}"
         )
     share = batch // world
 
-    def draw(start: int) -> Draw:
+    def draw(start: int) -> BatchIndices:
         first = start + rank * share
-        return Draw(order.take(first, share), first, start + batch, order.shards_ahead(first))
+        return BatchIndices(order.take(first, share), first, start + batch, order.shards_ahead(first))
 
     return map(draw, itertools.count(position, batch))
 
 
-def sequential_draws(
+def sequential_indices(
     shard_clips: Sequence[int], *, batch: int, rank: int = 0, world: int = 1, block_shards: int = BLOCK_SHARDS
-) -> Iterator[Draw]:
+) -> Iterator[BatchIndices]:
     """Every clip once, in order, as for validation. Ranks differ by one clip at most; the last batch may be short."""
     ends = np.cumsum(np.asarray(shard_clips, np.int64))
     clips = int(ends[-1]) if len(ends) else 0
@@ -124,7 +126,7 @@ def sequential_draws(
     for start in range(clips * rank // world, stop, batch):
         rows = np.arange(start, min(start + batch, stop))
         shard = int(np.searchsorted(ends, start, side="right"))
-        yield Draw(rows, start, int(rows[-1]) + 1, tuple(range(shard, min(shard + block_shards, len(ends)))))
+        yield BatchIndices(rows, start, int(rows[-1]) + 1, tuple(range(shard, min(shard + block_shards, len(ends)))))
 
 
 def _permutation(count: int, seed: int, *place: int) -> NDArray[np.int64]:

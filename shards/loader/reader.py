@@ -15,14 +15,13 @@ from contextlib import contextmanager, suppress
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.format.checksum import checksum
-from shards.format.codec import DamagedExample
+from shards.format.codec import DamagedExample, checksum
 from shards.format.payload import READ_SOUND, read_posterior
-from shards.loader.batch import Batch, Skip
+from shards.format.shard import REMEDY_OR_SKIP, DamagedShard
+from shards.loader.batch import Batch, BatchStream, Skip
 from shards.loader.catalog import Catalog
-from shards.loader.order import Draw
-from shards.loader.ring import BatchStream
-from shards.loader.store import REMEDY_OR_SKIP, DamagedShard, OpenTar, Store, Tar
+from shards.loader.order import BatchIndices
+from shards.loader.store import OpenTar, Tar, TarPool
 
 Instead = Callable[[int], Iterator[int]]  # position in the stream -> the clips to read instead of a bad one, in turn
 OpenTars = Mapping[Tar, Future[OpenTar]]  # open, or about to be
@@ -39,9 +38,9 @@ class BatchReader(BatchStream):
     def __init__(
         self,
         catalog: Catalog,
-        draws: Iterable[Draw],
+        draws: Iterable[BatchIndices],
         ring: Sequence[Batch],
-        store: Store,
+        store: TarPool,
         *,
         threads: int = 4,
         instead: Instead | None = None,
@@ -70,7 +69,7 @@ class BatchReader(BatchStream):
         self._store.close()  # first: threads of ours may be waiting for what it has not fetched yet
         self._pool.shutdown(cancel_futures=True)
 
-    def _look_ahead(self, draw: Draw) -> None:
+    def _look_ahead(self, draw: BatchIndices) -> None:
         if draw.shards_ahead != self._shards_ahead:
             self._shards_ahead = draw.shards_ahead
             self._store.want([tar for shard in draw.shards_ahead for tar in self._tars_of(shard)])

@@ -14,15 +14,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from shards.format.manifest import ContractError
+from shards.format.shard import REMEDY_OR_SKIP, DamagedShard
 from shards.storage import is_remote
-
-REMEDY = "Delete the shard's .tar and .json and make it again with the same `make` command."
-REMEDY_OR_SKIP = f"{REMEDY[:-1]}, or train without what is damaged: streaming.on_bad_shard=skip."
-
-
-class DamagedShard(ContractError):
-    """A tar is not what its side file says; the message names the shard and, where it is one clip's fault, the key."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +48,7 @@ class OpenTar:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-class Store:
+class TarPool:
     """Opens tars, each once, in threads of its own; the first touch compares the length and, if asked, the hash.
 
     `open_remote` opens the tars whose location is a URL: `Cache.open`.

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from shards.format.manifest import ContractError
-from shards.loader.batch import Batch
+from shards.errors import UserError
+from shards.format.shard import REMEDY, DamagedShard
+from shards.loader.batch import Batch, BatchStream
 from shards.loader.cache import Cache
 from shards.loader.catalog import Catalog
-from shards.loader.order import BLOCK_SHARDS, Draw, Order, sequential_draws, training_draws
+from shards.loader.index import require_there
+from shards.loader.order import BLOCK_SHARDS, BatchIndices, Order, sequential_indices, training_indices
 from shards.loader.reader import BatchReader, Instead
-from shards.loader.ring import BatchStream
-from shards.loader.store import REMEDY, DamagedShard, Store
-from shards.loader.webdataset_reader import StockReader
-from shards.storage import is_remote, require_there
+from shards.loader.store import TarPool
+from shards.loader.webdataset_reader import WebDatasetReader
+from shards.storage import is_remote
 
 
 @dataclass(frozen=True)
@@ -56,35 +57,35 @@ def training_reader(
     world: int = 1,
     position: int = 0,
 ) -> BatchStream:
-    """An endless stream of one rank's share of each global `batch`, from `position` on. Raises ContractError."""
+    """An endless stream of one rank's share of each global `batch`, from `position` on. Raises UserError."""
     if not catalog.clips:
-        raise ContractError(f"{catalog.location} holds no clip of split {catalog.split}: nothing to train on")
+        raise UserError(f"{catalog.location} holds no clip of split {catalog.split}: nothing to train on")
     place = {"batch": batch, "rank": rank, "world": world, "position": position}
     if settings.reader == "webdataset":
-        return StockReader(catalog, ring, seed=seed, urls=settings.urls, **place)
+        return WebDatasetReader(catalog, ring, seed=seed, urls=settings.urls, **place)
     order = Order(catalog.shard_clips, seed=seed, block_shards=settings.block_shards)
 
     def instead(position: int) -> Iterator[int]:
         yield from order.after(position)
         raise DamagedShard(f"no clip of {catalog.location} can be read, though there are {catalog.clips}. {REMEDY}")
 
-    return _direct(catalog, training_draws(order, **place), ring, settings, instead)
+    return _direct(catalog, training_indices(order, **place), ring, settings, instead)
 
 
 def sequential_reader(
     catalog: Catalog, ring: Sequence[Batch], settings: Streaming, *, rank: int = 0, world: int = 1
 ) -> BatchStream:
-    """A stream of every clip once, in order, as for validation. Raises ContractError.
+    """A stream of every clip once, in order, as for validation. Raises UserError.
 
     The rows of clips left out stay empty.
     """
     rows, shards = ring[0].rows, settings.block_shards
-    draws = sequential_draws(catalog.shard_clips, batch=rows, rank=rank, world=world, block_shards=shards)
+    draws = sequential_indices(catalog.shard_clips, batch=rows, rank=rank, world=world, block_shards=shards)
     return _direct(catalog, draws, ring, settings, lambda position: iter(()))
 
 
 def _direct(
-    catalog: Catalog, draws: Iterable[Draw], ring: Sequence[Batch], settings: Streaming, instead: Instead
+    catalog: Catalog, draws: Iterable[BatchIndices], ring: Sequence[Batch], settings: Streaming, instead: Instead
 ) -> BatchReader:
     tars = list(dict.fromkeys([*catalog.sounds, *catalog.labels]))
     skipping = settings.on_bad_shard == "skip"
@@ -95,5 +96,5 @@ def _direct(
         cache = Cache(settings.cache, int(settings.cache_gigabytes * 1e9))
         cache.require_room(tars, at_once=2 * settings.block_shards * len(tars) // max(len(catalog.sounds), 1))
         open_remote = cache.open
-    store = Store(verify=settings.verify, open_remote=open_remote)
+    store = TarPool(verify=settings.verify, open_remote=open_remote)
     return BatchReader(catalog, draws, ring, store, threads=settings.threads, instead=instead if skipping else None)

@@ -15,18 +15,17 @@ import numpy as np
 import webdataset
 from webdataset.shardlists import expand_urls
 
+from shards.errors import UserError
 from shards.format.codec import DamagedExample, decode
 from shards.format.example import Example
-from shards.format.manifest import ContractError
-from shards.loader.batch import Batch
+from shards.format.shard import DamagedShard
+from shards.loader.batch import Batch, BatchStream
 from shards.loader.catalog import Catalog
-from shards.loader.ring import BatchStream
-from shards.loader.store import DamagedShard
 
 SHUFFLE_CLIPS = 1000  # of 0.9 MB each
 
 
-class StockReader(BatchStream):
+class WebDatasetReader(BatchStream):
     """One rank's share of each global `batch`, without end. Its batches hold -1 for clips, which the stock way hides.
 
     `urls` is what WebDataset takes: names with braces, `pipe:` commands; the catalog's own tars if None. `next` raises
@@ -48,13 +47,13 @@ class StockReader(BatchStream):
     ) -> None:
         super().__init__(ring)
         if catalog.labels != catalog.sounds:
-            raise ContractError(
+            raise UserError(
                 f"reader=webdataset reads the labels inside the shards, not teacher set {catalog.teacher_set}: "
                 "leave out teacher_set or reader"
             )
         tars = expand_urls(urls) if isinstance(urls, str) else list(urls or [tar.location for tar in catalog.sounds])
         if len(tars) < world or batch % world:
-            raise ContractError(f"{world} ranks cannot share {len(tars)} shards and batches of {batch} clips")
+            raise UserError(f"{world} ranks cannot share {len(tars)} shards and batches of {batch} clips")
         self._catalog, self._batch, self._rows_before = catalog, batch, batch // world * rank
         self._starts = count(position, batch)
         self._samples = _stream(tars[rank::world], seed=seed + position, shuffle_clips=shuffle_clips)

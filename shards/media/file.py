@@ -18,6 +18,11 @@ from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
+MEDIA_SUFFIXES = (
+    *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4"),
+    *(".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"),
+)
+
 Reason = Literal[
     "not_found",  # no such file, or a link that leads nowhere
     "not_a_file",  # a directory, FIFO, socket or device; opening one can hang

@@ -14,9 +14,7 @@ from av.error import ArgumentError
 from av.filter import Graph
 from numpy.typing import NDArray
 
-from shards.media.file import HOLE_SECONDS, MediaFile, Reason, UnreadableMedia
-
-__all__ = ["RESAMPLER", "Reason", "SoundTrack", "UnreadableMedia", "audible_track", "read_waveform", "stream_waveform"]
+from shards.media.file import HOLE_SECONDS, MediaFile, UnreadableMedia
 
 RESAMPLER = "ffmpeg swresample, default filter, s16 mono downmix, placed by time stamps"
 RATES = (1_000, 1_000_000)  # Hz that are believed: a file that claims 1 Hz would be resampled to days of sound
@@ -82,7 +80,7 @@ class Run:
                 return ready
 
 
-class SoundTrack:
+class AudioTrack:
     """Mono int16 samples on the media's timeline: fed decoded frames, it hands out stretches and forgets them.
 
     Sample n stands for the time n / sample_rate. Within an unbroken run of frames samples follow each other exactly;
@@ -184,7 +182,7 @@ def stream_waveform(path: Path, sample_rate: int) -> Iterator[NDArray[np.int16]]
         several = len(media.sounds()) > 1
     track = audible_track(path, sample_rate) if several else None
     decoded = False
-    sound = SoundTrack(sample_rate)
+    sound = AudioTrack(sample_rate)
     with MediaFile(path) as media:
         stream = media.sound(track)
         for packet in media.packets(stream):
@@ -211,7 +209,7 @@ def audible_track(path: Path, sample_rate: int, progress: Callable[[], None] = l
 
 
 def _is_audible(path: Path, index: int, sample_rate: int, progress: Callable[[], None]) -> bool:
-    sound = SoundTrack(sample_rate)
+    sound = AudioTrack(sample_rate)
     with MediaFile(path) as media:
         stream = media.sound(index)
         for packet in media.packets(stream):

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.decoder.reader import Reading, VideoReader, View
+from pipeline.decoder.crop import ResizeCrop
+from pipeline.decoder.reader import VideoReader
+from pipeline.decoder.settings import DecodeSettings
 from shards.format.clip import ClipSpec
-from shards.media.waveform import UnreadableMedia
+from shards.media.file import UnreadableMedia
 
 MEMORY_BYTES = 2 * 10**9  # what a decode worker may have, by default
 CPU_SECONDS = 300  # for all mutations of a video
@@ -82,7 +84,9 @@ def outcome(path: Path) -> str:
     """What reading gives; any other error is raised."""
     spec = ClipSpec(seconds=2.0, windows=2)
     try:
-        clips = list(islice(VideoReader(path, spec, [View(48, 48)], Reading(), lambda: None).clips(), CLIPS))
+        clips = list(
+            islice(VideoReader(path, spec, [ResizeCrop(48, 48)], DecodeSettings(), lambda: None).clips(), CLIPS)
+        )
     except UnreadableMedia as error:
         return error.reason
     for clip in clips:

@@ -8,18 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.decoder.reader import RawClip, Reading, View
-from pipeline.executor.decode_task import Decoding, Summary, Task, decode
+from pipeline.decoder.clips import DecodedClip
+from pipeline.decoder.crop import ResizeCrop
+from pipeline.decoder.settings import DecodeSettings
+from pipeline.executor.decode_task import DecodeConfig, decode
+from pipeline.executor.job import DecodeResult, DecodeTask
 from pipeline.videos.keys import key_of
 from shards.format.clip import ClipSpec
 from tests.media import film
 
 
-def read(folder: Path, hand_over: Callable[[RawClip], None]) -> Summary:
+def read(folder: Path, hand_over: Callable[[DecodedClip], None]) -> DecodeResult:
     """The video as a decode worker reads it, once it is planned."""
     spec = ClipSpec(seconds=2.0, windows=2)
-    decoding = Decoding(str(folder), folder, spec, [View(48, 48)], Reading(), keep_frames=False, memory_gigabytes=4.0)
-    return decode(Task("train-000000", "a.mp4", key_of("a.mp4"), 0), decoding, hand_over, lambda: None)
+    decoding = DecodeConfig(
+        str(folder), folder, spec, [ResizeCrop(48, 48)], DecodeSettings(), keep_frames=False, memory_gigabytes=4.0
+    )
+    return decode(DecodeTask("train-000000", "a.mp4", key_of("a.mp4"), 0), decoding, hand_over, lambda: None)
 
 
 def test_what_changed_since_the_plan_is_recorded_as_it_was_read(tmp_path: Path) -> None:
@@ -27,7 +32,7 @@ def test_what_changed_since_the_plan_is_recorded_as_it_was_read(tmp_path: Path) 
     film(tmp_path / "a.mp4", 2.0)
     planned = (tmp_path / "a.mp4").read_bytes()
     film(tmp_path / "a.mp4", 6.0)
-    clips: list[RawClip] = []
+    clips: list[DecodedClip] = []
     summary = read(tmp_path, clips.append)
     data = (tmp_path / "a.mp4").read_bytes()
     assert data != planned and (summary.bytes, summary.sha256) == (len(data), hashlib.sha256(data).hexdigest())
@@ -45,7 +50,7 @@ def test_what_changes_while_it_is_read_is_rejected_whole(tmp_path: Path, fate: s
     path = film(tmp_path / "a.mp4", 6.0)
     other = film(tmp_path / "b.mp4", 6.0, fps=20).read_bytes()
 
-    def disturb(clip: RawClip) -> None:
+    def disturb(clip: DecodedClip) -> None:
         if clip.index != 1:
             return
         if fate == "gone":

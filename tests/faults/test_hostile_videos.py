@@ -18,9 +18,12 @@ from tests.pipeline.conftest import render
 CHILD = """
 import resource, sys
 from pathlib import Path
-from pipeline.decoder.reader import Reading, VideoReader, View
+from pipeline.decoder.crop import ResizeCrop
+from pipeline.decoder.reader import VideoReader
+from pipeline.decoder.settings import DecodeSettings
 from shards.format.clip import ClipSpec
-from shards.media.waveform import UnreadableMedia, read_waveform
+from shards.media.file import UnreadableMedia
+from shards.media.waveform import read_waveform
 used = int(Path('/proc/self/statm').read_text().split()[5]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_DATA, (used + 10**9, used + 10**9))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -30,7 +33,7 @@ for name in sys.argv[1:]:
             print(name, len(read_waveform(Path(name), 22_050)) / 22_050, 's')
         else:
             spec = ClipSpec(seconds=2.0, windows=2)
-            reader = VideoReader(Path(name), spec, [View(48, 48)], Reading(), lambda: None)
+            reader = VideoReader(Path(name), spec, [ResizeCrop(48, 48)], DecodeSettings(), lambda: None)
             print(name, sum(1 for _ in reader.clips()), 'clips')
     except UnreadableMedia as error:
         print(name, error.reason)
@@ -114,7 +117,7 @@ def test_more_pixels_than_allowed_are_refused_whatever_the_container_says(tmp_pa
         picture=lambda time: np.zeros((4096, 4096, 3), np.uint8),
         tracks=[Track(tone(1), codec="libmp3lame")],
     )
-    program = CHILD.replace("Reading()", "Reading(max_pixels=4096 * 4095)")
+    program = CHILD.replace("DecodeSettings()", "DecodeSettings(max_pixels=4096 * 4095)")
     done = subprocess.run(
         [sys.executable, "-c", program, path], cwd=ROOT, capture_output=True, text=True, timeout=100, check=True
     )

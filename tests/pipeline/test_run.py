@@ -15,16 +15,17 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.output.ranks import Rank, Seat
+from pipeline.output.ranks import FolderLease, Rank
 from pipeline.relabel import RelabelSettings
 from pipeline.relabel import run as relabel
 from pipeline.run import run
 from pipeline.settings import PipelineSettings
-from pipeline.teachers.teacher import Teacher, TeacherSet, cards
+from pipeline.teachers.cards import cards
+from pipeline.teachers.teacher import Teacher, TeacherSet
 from pipeline.videos.plan import Size
+from shards.errors import UserError
 from shards.format.check import check
 from shards.format.clip import ClipSpec
-from shards.format.manifest import ContractError
 from shards.format.shard import examples
 from shards.format.sidefile import finished
 
@@ -206,17 +207,17 @@ def test_new_videos_become_new_shards_and_a_retry_recovers(settings, undisturbed
     ],
 )
 def test_changed_settings_are_refused_with_both_sides(settings, undisturbed, fields, message):
-    with pytest.raises(ContractError, match=message):
+    with pytest.raises(UserError, match=message):
         run(settings(undisturbed, **fields))
 
 
 def test_another_teacher_set_is_sent_to_relabel(settings, undisturbed, small_spec):
-    with pytest.raises(ContractError, match=r"teachers=small, this run has teachers=other.*make relabel"):
+    with pytest.raises(UserError, match=r"teachers=small, this run has teachers=other.*make relabel"):
         run(settings(undisturbed, teachers=TeacherSet("other", {"objects": small_spec})))
 
 
 def test_a_second_run_on_one_folder_is_refused(settings, undisturbed):
-    with Seat(undisturbed, Rank()), pytest.raises(ContractError, match="another run is writing"):
+    with FolderLease(undisturbed, Rank()), pytest.raises(UserError, match="another run is writing"):
         run(settings(undisturbed))
 
 
@@ -226,7 +227,7 @@ def test_too_many_rejects_stop_the_run_and_keep_the_work(settings, tmp_path, vid
     render_video(mine / "good.mp4", 2.0)
     for number in range(3):
         (mine / f"bad{number}.mp4").write_text(f"no video {number}")
-    with pytest.raises(ContractError, match=r"3 of 4 inputs are rejected, max_reject_share=0\.5"):
+    with pytest.raises(UserError, match=r"3 of 4 inputs are rejected, max_reject_share=0\.5"):
         run(settings(tmp_path / "shards", videos=str(mine)))
     assert len(all_examples(tmp_path / "shards")) == 1
 
@@ -263,13 +264,13 @@ def test_relabel_refuses_a_video_that_has_changed(settings, tmp_path, videos, sm
     run(settings(shards, videos=str(mine)))
     render_video(mine / "a.mp4", 2.0, seed=2)
     teachers = TeacherSet("again", {"objects": small_spec})
-    with pytest.raises(ContractError, match=r"a\.mp4 cannot be labelled again: changed: sha256"):
+    with pytest.raises(UserError, match=r"a\.mp4 cannot be labelled again: changed: sha256"):
         relabel(RelabelSettings(videos=str(mine), shards=str(shards), teachers=teachers, device="cpu"))
 
 
 def test_a_decoder_that_stalls_costs_its_video_alone(settings, tmp_path, videos):
     """With no patience at all, whatever takes longer than an instant is killed, and the run goes on to its end."""
-    with pytest.raises(ContractError, match="inputs are rejected"):
+    with pytest.raises(UserError, match="inputs are rejected"):
         run(settings(tmp_path, stall_seconds=0.0, max_reject_share=0.01))
     reasons = {json.loads(line)["reason"] for line in (tmp_path / "rejects.jsonl").read_text().splitlines()}
     assert "stalled" in reasons
@@ -278,6 +279,6 @@ def test_a_decoder_that_stalls_costs_its_video_alone(settings, tmp_path, videos)
 
 def test_missing_weights_stop_before_anything_is_written(settings, tmp_path, small_spec):
     missing = dataclasses.replace(small_spec, weights=str(tmp_path / "nowhere.pth"))
-    with pytest.raises(ContractError, match=r"nowhere\.pth"):
+    with pytest.raises(UserError, match=r"nowhere\.pth"):
         run(settings(tmp_path / "shards", teachers=TeacherSet("small", {"objects": missing})))
     assert not (tmp_path / "shards").exists()

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import fsspec
 import pytest
 
-from shards.format.manifest import ContractError
-from shards.storage import metadata, names_in, reaching, require_there
+from shards.errors import UserError
+from shards.loader.index import metadata, require_there
+from shards.storage import names_in, reaching
 
 MakeShards = Callable[..., Path]
 SHARDS = {"train-000001": 1, "train-000000": 2, "validation-000000": 1}
@@ -36,7 +37,7 @@ def test_metadata_is_what_is_needed_of_one_split(place: str) -> None:
 
 def test_missing_files_are_named(place: str) -> None:
     require_there([f"{place}/{shard}.tar" for shard in SHARDS])
-    with pytest.raises(ContractError, match=r"holds train-000002\.json but not train-000002\.tar"):
+    with pytest.raises(UserError, match=r"holds train-000002\.json but not train-000002\.tar"):
         require_there([f"{place}/train-000000.tar", f"{place}/train-000002.tar"])
 
 
@@ -52,7 +53,7 @@ def test_the_other_sides_failure_is_one_line_whatever_package_raises_it(monkeypa
     monkeypatch.setitem(sys.modules, "botocore.exceptions", SimpleNamespace(BotoCoreError=LetThrough))
     for error in (ConnectionResetError("reset by peer"), LetThrough("Could not connect")):
         message = f"^s3://x cannot be reached: {type(error).__name__}: {error}$"
-        with pytest.raises(ContractError, match=message), reaching("s3://x"):
+        with pytest.raises(UserError, match=message), reaching("s3://x"):
             raise error
     with pytest.raises(KeyError), reaching("s3://x"):
         raise KeyError("ours")

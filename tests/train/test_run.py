@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from shards.cli.preemption import PREEMPTED
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 from shards.loader.catalog import load_catalog
 from shards.loader.streaming import Streaming
 from train.checkpoint.checkpoint import load, load_network, load_student
@@ -183,10 +183,10 @@ def test_another_spec_is_refused_with_both_sides_and_more_steps_are_not(
         "student": ({"student": narrow}, r"student\.conv1: .*kernel=16.*kernel=12"),
         "shards": ({"shards": str(other)}, r"shards \(hash of their contents\)"),
     }.values():
-        with pytest.raises(ContractError, match=message) as refused:
+        with pytest.raises(UserError, match=message) as refused:
             run(replace(settings, **change))
         assert "run=another/folder" in str(refused.value)
-    with pytest.raises(ContractError, match="holds a run already: resume=auto"):
+    with pytest.raises(UserError, match="holds a run already: resume=auto"):
         run(replace(settings, resume="never"))
     run(settings)
     assert (settings.run / "last.pt").read_bytes() == before, "all steps are done"
@@ -196,7 +196,7 @@ def test_another_spec_is_refused_with_both_sides_and_more_steps_are_not(
 
 def test_a_try_that_saved_nothing_binds_no_one(settings: TrainSettings) -> None:
     assert settings.run is not None
-    with pytest.raises(ContractError, match="precision=bf16 is for device=cuda"):
+    with pytest.raises(UserError, match="precision=bf16 is for device=cuda"):
         run(replace(settings, precision="bf16"))
     assert (settings.run / "run.json").exists()
     run(replace(settings, resume="never"))
@@ -205,7 +205,7 @@ def test_a_try_that_saved_nothing_binds_no_one(settings: TrainSettings) -> None:
 
 def test_a_folder_has_one_run_at_a_time(settings: TrainSettings) -> None:
     assert settings.run is not None
-    with RunFolder(settings.run).exclusive(), pytest.raises(ContractError, match="another run is writing into"):
+    with RunFolder(settings.run).exclusive(), pytest.raises(UserError, match="another run is writing into"):
         run(settings)
 
 
@@ -230,7 +230,7 @@ def test_the_stock_reader_fills_the_same_batches(settings: TrainSettings) -> Non
     run(replace(settings, streaming=Streaming(reader="webdataset"), steps=60, validate_every=60))
     last = rows(settings)[-1]["validation"]
     assert last["objects/kl"] < last["objects/kl_mean"]
-    with pytest.raises(ContractError, match=r'reader: .*run has "webdataset", this run "direct"'):
+    with pytest.raises(UserError, match=r'reader: .*run has "webdataset", this run "direct"'):
         run(settings)
 
 
@@ -254,7 +254,7 @@ def test_a_loss_without_bounds_stops_the_run_before_anything_is_saved(settings: 
     checkpoint["network"]["heads.objects.bias"][0] = float("nan")
     torch.save(checkpoint, settings.run / "last.pt")
     before = (settings.run / "last.pt").read_bytes(), (settings.run / "best.pt").read_bytes()
-    with pytest.raises(ContractError, match="step 21: the loss or its gradient is not finite"):
+    with pytest.raises(UserError, match="step 21: the loss or its gradient is not finite"):
         run(replace(settings, steps=100))
     assert ((settings.run / "last.pt").read_bytes(), (settings.run / "best.pt").read_bytes()) == before
 
@@ -287,7 +287,7 @@ def test_one_line_says_what_to_do_without_a_gpu(settings: TrainSettings, root: P
 
 def test_clips_that_do_not_fit_the_student_are_refused_before_training(settings: TrainSettings) -> None:
     wide = replace(settings.student, output=Layer("conv3", 6, 4))
-    with pytest.raises(ContractError, match=r"4 label windows in 2 s, but 3 output steps of tiny"):
+    with pytest.raises(UserError, match=r"4 label windows in 2 s, but 3 output steps of tiny"):
         run(replace(settings, student=wide))
     assert settings.run is not None and not settings.run.exists()
 
@@ -304,7 +304,7 @@ def test_a_compiler_that_does_not_work_costs_one_line(
     monkeypatch.setattr(torch, "compile", broken)
     run(replace(settings, compile="auto", steps=3))
     assert capsys.readouterr().err.count("without torch.compile, it does not work here: no C++ compiler\n") == 1
-    with pytest.raises(ContractError, match="compile=true, but the compiler does not work: no C"):
+    with pytest.raises(UserError, match="compile=true, but the compiler does not work: no C"):
         run(replace(settings, compile=True, steps=5))
 
 

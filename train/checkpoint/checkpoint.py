@@ -14,12 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from shards.errors import UserError
+from shards.files import write_whole
 from shards.format.clip import ClipSpec
-from shards.format.manifest import ContractError, TeacherCard, write_whole
+from shards.format.manifest import TeacherCard
 from train.checkpoint.safetensors_file import SUFFIX, pack, unpack
 from train.model.autoencoder import Autoencoder
 from train.model.layers import StudentSpec
 from train.model.student import Student, Trunk
+
+TOP = 5
 
 FORMAT = 1
 
@@ -48,7 +52,7 @@ class Checkpoint:
 def save(path: Path, checkpoint: Checkpoint) -> None:
     """Under a temporary name, flushed to disk, renamed: a checkpoint that exists is whole.
 
-    Raises ContractError where it cannot be written, as on a full disk.
+    Raises UserError where it cannot be written, as on a full disk.
     """
     fields = {name: getattr(checkpoint, name) for name in Checkpoint.__dataclass_fields__}
     fields |= {"spec": asdict(checkpoint.spec), "clip": asdict(checkpoint.clip)}
@@ -57,23 +61,23 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         write_whole(path, pack(fields) if path.suffix == SUFFIX else _pickled(fields))
     except OSError as error:
         path.with_name(path.name + ".partial").unlink(missing_ok=True)
-        raise ContractError(
+        raise UserError(
             f"{path} cannot be written: {error.strerror}. What was there before is whole; make room and run the same "
             "command again"
         ) from None
 
 
 def load(path: Path, device: str = "cpu") -> Checkpoint:
-    """Raises ContractError where the file is missing, is no checkpoint, or is one of another format."""
+    """Raises UserError where the file is missing, is no checkpoint, or is one of another format."""
     if not path.is_file():
-        raise ContractError(f"there is no checkpoint {path}: `make train` trains one, `make published` fetches one")
+        raise UserError(f"there is no checkpoint {path}: `make train` trains one, `make published` fetches one")
     try:
         if path.suffix == SUFFIX:
             fields = unpack(path, device)
         else:
             fields = torch.load(path, map_location=device, weights_only=True)
         if fields["format"] != FORMAT:
-            raise ContractError(
+            raise UserError(
                 f"{path} has format {fields['format']}, this program reads {FORMAT}: use the version that wrote it"
             )
         fields["spec"] = StudentSpec.from_fields(fields["spec"])
@@ -85,7 +89,7 @@ def load(path: Path, device: str = "cpu") -> Checkpoint:
         return Checkpoint(**fields)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ContractError(f"{path} is not a checkpoint of this program: {reason}") from None
+        raise UserError(f"{path} is not a checkpoint of this program: {reason}") from None
 
 
 def _pickled(fields: dict[str, Any]) -> bytes:
@@ -95,12 +99,12 @@ def _pickled(fields: dict[str, Any]) -> bytes:
 
 
 def build(spec: StudentSpec, heads: dict[str, int], *, sample_rate: int, seed: int = 0) -> Student | Autoencoder:
-    """The network of a spec, initialised. An autoencoder has no heads. Raises ContractError for an unknown kind."""
+    """The network of a spec, initialised. An autoencoder has no heads. Raises UserError for an unknown kind."""
     if spec.kind == "student":
         return Student(spec, heads, sample_rate=sample_rate, seed=seed)
     if spec.kind == "autoencoder":
         return Autoencoder(spec, sample_rate=sample_rate, seed=seed)
-    raise ContractError(f"student.kind={spec.kind} is unknown: choose student or autoencoder")
+    raise UserError(f"student.kind={spec.kind} is unknown: choose student or autoencoder")
 
 
 def load_network(path: Path, device: str = "cpu") -> tuple[Trunk, Checkpoint]:
@@ -112,8 +116,8 @@ def load_network(path: Path, device: str = "cpu") -> tuple[Trunk, Checkpoint]:
 
 
 def load_student(path: Path, device: str = "cpu") -> tuple[Student, Checkpoint]:
-    """As `load_network`, where only a student with heads will do. Raises ContractError for another kind."""
+    """As `load_network`, where only a student with heads will do. Raises UserError for another kind."""
     network, checkpoint = load_network(path, device)
     if not isinstance(network, Student):
-        raise ContractError(f"{path} holds an {checkpoint.spec.kind}, which has no heads: give a student's checkpoint")
+        raise UserError(f"{path} holds an {checkpoint.spec.kind}, which has no heads: give a student's checkpoint")
     return network, checkpoint

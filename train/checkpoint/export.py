@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 
 from shards.cli.command import command
-from shards.format.manifest import ContractError
-from shards.format.sidefile import sha256_of
+from shards.errors import UserError
+from shards.files import sha256_of
 from train.checkpoint import onnx_file as onnxfile
 from train.checkpoint.checkpoint import Checkpoint, load, load_network, save
 from train.checkpoint.modelcard import write_card
@@ -35,12 +35,12 @@ class ExportSettings:
 
 
 def run(settings: ExportSettings) -> None:
-    """Write the file and its card; a file that says other than the checkpoint is not kept. Raises ContractError."""
+    """Write the file and its card; a file that says other than the checkpoint is not kept. Raises UserError."""
     path = settings.path
     if path.suffix != SUFFIXES[settings.format]:
-        raise ContractError(f"out={path}: a file of format={settings.format} is called ...{SUFFIXES[settings.format]}")
+        raise UserError(f"out={path}: a file of format={settings.format} is called ...{SUFFIXES[settings.format]}")
     if path == settings.checkpoint:
-        raise ContractError(f"out={path} is the checkpoint itself: say another out=...")
+        raise UserError(f"out={path} is the checkpoint itself: say another out=...")
     network, checkpoint = load_network(settings.checkpoint)
     path.parent.mkdir(parents=True, exist_ok=True)
     origin = sha256_of(settings.checkpoint)
@@ -57,7 +57,7 @@ def run(settings: ExportSettings) -> None:
 def export_onnx(
     path: Path, network: Trunk, checkpoint: Checkpoint, wanted: list[str] | None, origin: str
 ) -> list[tuple[str, str]]:
-    """Rows for the card. Raises ContractError, and leaves no file, where onnxruntime says other than the network."""
+    """Rows for the card. Raises UserError, and leaves no file, where onnxruntime says other than the network."""
     outputs = onnxfile.choose_outputs(network, wanted)
     partial = path.with_name(path.name + ".partial")
     try:
@@ -65,7 +65,7 @@ def export_onnx(
         found = onnxfile.largest_difference(partial, network, outputs, checkpoint.clip.samples)
         told = ", ".join(f"{name} {difference:.1e}" for name, difference in found.items())
         if max(found.values()) > onnxfile.TOLERANCE:
-            raise ContractError(
+            raise UserError(
                 f"{path} is not kept: through onnxruntime it differs from the network by more than "
                 f"{onnxfile.TOLERANCE:g} of the largest value ({told}). Another version of onnx or onnxruntime may do "
                 "better; format=safetensors needs neither"
@@ -86,7 +86,7 @@ def export_tensors(path: Path, checkpoint: Checkpoint) -> list[tuple[str, str]]:
         torch.equal(tensor, checkpoint.network[name]) for name, tensor in again.items()
     ):
         path.unlink()
-        raise ContractError(f"{path} is not kept: its tensors are not those of the checkpoint. Try another disk")
+        raise UserError(f"{path} is not kept: its tensors are not those of the checkpoint. Try another disk")
     print(f"{len(again)} tensors come back as they were")
     return []
 

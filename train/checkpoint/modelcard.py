@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from shards.format.manifest import TeacherCard, write_whole
-from train.checkpoint.checkpoint import Checkpoint
+from shards.files import write_whole
+from shards.format.manifest import TeacherCard
+from train.checkpoint.checkpoint import TOP, Checkpoint
 from train.model.autoencoder import DEEPEST
 from train.model.student import SCALE
-from train.trainer.validation import TOP
 
 LABELS = "labels"  # the architecture of a card whose classes people gave, not a network
 RECORDED = ("source", "loss", "start", "batch", "lr", "seed")  # of a checkpoint's config; the rest may name folders

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 from train.checkpoint.checkpoint import Checkpoint
 from train.model.student import SCALE, Student, Trunk, scaled
 
@@ -65,17 +65,17 @@ def traceable(block: nn.Module) -> nn.Module:
 def choose_outputs(network: Trunk, wanted: Sequence[str] | None) -> list[str]:
     """The layers and heads to give: without a wish the deepest pool, the deepest hidden layer and all heads.
 
-    Raises ContractError for a name that is neither, and for one that is both.
+    Raises UserError for a name that is neither, and for one that is both.
     """
     layers = list(network.blocks)
     heads = list(network.heads) if isinstance(network, Student) else []
     if set(layers) & set(heads):
-        raise ContractError(f"a head is named like a layer, {', '.join(set(layers) & set(heads))}: an output is either")
+        raise UserError(f"a head is named like a layer, {', '.join(set(layers) & set(heads))}: an output is either")
     pools = [layer.name for layer in network.spec.layers if layer.is_pool and layer.name in layers]
     outputs = list(wanted) if wanted else list(dict.fromkeys([*pools[-1:], layers[-1], *heads]))
     unknown = [name for name in outputs if name not in (*layers, *heads)]
     if unknown:
-        raise ContractError(f"outputs={','.join(unknown)}: choose among {', '.join([*layers, *heads])}")
+        raise UserError(f"outputs={','.join(unknown)}: choose among {', '.join([*layers, *heads])}")
     return outputs
 
 
@@ -85,11 +85,11 @@ def shortest(network: Trunk, outputs: Sequence[str]) -> int:
 
 
 def write(path: Path, network: Trunk, outputs: Sequence[str], metadata: Mapping[str, str]) -> None:
-    """Trace the network, in eval mode, and write it as one file. Raises ContractError without the extra `export`."""
+    """Trace the network, in eval mode, and write it as one file. Raises UserError without the extra `export`."""
     try:
         import onnxscript  # noqa: F401 - torch's exporter imports it late, with a message of its own
     except ImportError:
-        raise ContractError(f"format=onnx needs the extra `export`: {EXTRA}") from None
+        raise UserError(f"format=onnx needs the extra `export`: {EXTRA}") from None
     example = torch.zeros(EXAMPLE, shortest(network, outputs) + network.spec.stride())
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of torch's exporter about its own parts
@@ -111,13 +111,13 @@ def write(path: Path, network: Trunk, outputs: Sequence[str], metadata: Mapping[
 def largest_difference(path: Path, network: Trunk, outputs: Sequence[str], longest: int) -> dict[str, float]:
     """{output: largest difference from the eager network, as a share of its largest value} at three lengths.
 
-    The lengths are the shortest possible, `longest` samples, and one between. Raises ContractError where onnxruntime
+    The lengths are the shortest possible, `longest` samples, and one between. Raises UserError where onnxruntime
     does not run the file.
     """
     try:
         import onnxruntime
     except ImportError:
-        raise ContractError(f"format=onnx needs the extra `export`: {EXTRA}") from None
+        raise UserError(f"format=onnx needs the extra `export`: {EXTRA}") from None
     from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -131,11 +131,11 @@ def largest_difference(path: Path, network: Trunk, outputs: Sequence[str], longe
         try:
             given = session.run(list(outputs), {"waveform": (waveform.float() / 32768).numpy()})
         except RuntimeException as error:
-            raise ContractError(f"onnxruntime does not run {path} on {samples} samples: {error}") from None
+            raise UserError(f"onnxruntime does not run {path} on {samples} samples: {error}") from None
         for name, expected in zip(outputs, eager(network, waveform, outputs), strict=True):
             other = torch.from_numpy(given[outputs.index(name)])
             if other.shape != expected.shape:
-                raise ContractError(f"{path} gives {name} {tuple(other.shape)}, the network {tuple(expected.shape)}")
+                raise UserError(f"{path} gives {name} {tuple(other.shape)}, the network {tuple(expected.shape)}")
             difference = (other - expected).abs().max() / expected.abs().max().clamp(min=1e-6)
             found[name] = max(found[name], float(difference.nan_to_num(torch.inf)))
     return found

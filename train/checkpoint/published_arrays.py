@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 
 Arrays = dict[str, dict[str, NDArray[np.float32]]]  # layer -> name -> array, as in the file
 
 
 def read_arrays(array_file: bytes) -> Arrays:
-    """The arrays of sound8.npy, nothing executed. Raises ContractError for anything that is not laid out like it."""
+    """The arrays of sound8.npy, nothing executed. Raises UserError for anything that is not laid out like it."""
     stream = io.BytesIO(array_file)
     try:
         if np.lib.format.read_magic(stream) != (1, 0):
@@ -42,7 +42,7 @@ def read_arrays(array_file: bytes) -> Arrays:
         ValueError,
     ) as error:
         reason = " ".join(str(error).split())  # some of the pickle module's own messages run over two lines
-        raise ContractError(f"this is not the published array file: {reason}") from None
+        raise UserError(f"this is not the published array file: {reason}") from None
 
 
 class _StoredType:

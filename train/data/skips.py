@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from shards.format.manifest import write_whole
+from shards.files import write_whole
 from shards.loader.batch import Skip
 from shards.loader.catalog import Catalog
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 
 Precision = Literal["auto", "bf16", "float32"]
 Compile = bool | Literal["auto"]
@@ -19,15 +19,15 @@ Compiler = Callable[[Any], Any]  # a module or function -> the same, only faster
 
 
 def require_device(name: str, local_rank: int = 0) -> torch.device:
-    """The device of that name (cuda, cpu). Under torchrun each rank takes its own GPU. Raises ContractError."""
+    """The device of that name (cuda, cpu). Under torchrun each rank takes its own GPU. Raises UserError."""
     if name not in ("cuda", "cpu"):
-        raise ContractError(f"device={name} is unknown: device=cuda or device=cpu")
+        raise UserError(f"device={name} is unknown: device=cuda or device=cpu")
     if name == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise ContractError("device=cuda, but there is no GPU that PyTorch can use here: say device=cpu")
+        raise UserError("device=cuda, but there is no GPU that PyTorch can use here: say device=cpu")
     if local_rank >= torch.cuda.device_count():
-        raise ContractError(
+        raise UserError(
             f"rank {local_rank} of this machine has no GPU, there are {torch.cuda.device_count()}: "
             f"torchrun --nproc-per-node {torch.cuda.device_count()}"
         )
@@ -42,7 +42,7 @@ def arithmetic(device: torch.device, precision: Precision) -> Callable[[], Abstr
     """
     if device.type == "cpu":
         if precision == "bf16":
-            raise ContractError("precision=bf16 is for device=cuda: leave precision=auto, a CPU computes in float32")
+            raise UserError("precision=bf16 is for device=cuda: leave precision=auto, a CPU computes in float32")
         return nullcontext
     rest = "ieee" if precision == "float32" else "tf32"
     torch.backends.cuda.matmul.fp32_precision = rest
@@ -54,7 +54,7 @@ def arithmetic(device: torch.device, precision: Precision) -> Callable[[], Abstr
 def compiler(choice: Compile, device: torch.device) -> Compiler:
     """What to compile networks and losses with: torch.compile for one fixed shape, or nothing.
 
-    `auto` tries a small function first and says in one line why it stays eager. Raises ContractError where the
+    `auto` tries a small function first and says in one line why it stays eager. Raises UserError where the
     compiler was asked for and does not work.
     """
     if choice is False:
@@ -67,7 +67,7 @@ def compiler(choice: Compile, device: torch.device) -> Compiler:
     except RuntimeError as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         if choice is True:
-            raise ContractError(f"compile=true, but the compiler does not work: {reason}") from None
+            raise UserError(f"compile=true, but the compiler does not work: {reason}") from None
         print(f"training without torch.compile, it does not work here: {reason}", file=sys.stderr)
         return lambda function: function
     return partial(torch.compile, dynamic=False)

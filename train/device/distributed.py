@@ -11,8 +11,10 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from shards.format.manifest import ContractError
+from shards.errors import UserError
+from train.model.frontend import Frontend
 
 # Gloo's errors for a process that is gone have no class of their own.
 LOST = re.compile(r"gloo|connection (closed|reset)|broken pipe|timed out", re.IGNORECASE)
@@ -57,7 +59,7 @@ class Ranks:
 def ranks_of(device: str) -> Iterator[Ranks]:
     """The processes that torchrun started, connected; without torchrun, this one alone.
 
-    Raises ContractError where another of them ends: what they do next needs all.
+    Raises UserError where another of them ends: what they do next needs all.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
@@ -74,9 +76,25 @@ def ranks_of(device: str) -> Iterator[Ranks]:
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and not LOST.search(str(error)):
             raise
-        raise ContractError(
+        raise UserError(
             f"rank {os.environ.get('RANK')} has lost another of the {world} ranks, which was killed or says itself why "
             "it ended: run the same command again to go on from the last checkpoint"
         ) from None
     finally:
         dist.destroy_process_group()
+
+
+def shared(ear: Frontend, device: torch.device, ranks: Ranks) -> nn.Module:
+    """The ear with its gradients averaged over all ranks; alone, the ear itself.
+
+    On GPUs batch norm takes its statistics over all ranks' clips (never run on more than one GPU by its authors).
+    SyncBatchNorm refuses CPU tensors, so there each rank normalises its own share.
+    """
+    if ranks.world == 1:
+        return ear
+    if device.type == "cuda":
+        ear.network = nn.SyncBatchNorm.convert_sync_batchnorm(ear.network)  # type: ignore[no-untyped-call]
+        # The statistics are the same on all ranks already, so they are not sent around at each step.
+        device_ids = [device.index]
+        return DistributedDataParallel(ear, device_ids, broadcast_buffers=False, gradient_as_bucket_view=True)
+    return DistributedDataParallel(ear, gradient_as_bucket_view=True)

@@ -8,18 +8,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 from train.model.layers import Layer
 
 
 def block_of(layer: Layer, channels: int) -> nn.Module:
     """The module of a layer that hears `channels`: (batch, channels, steps) -> (batch, filters or channels, steps).
 
-    Raises ContractError for a kind that is not there.
+    Raises UserError for a kind that is not there.
     """
     kind = layer.kind or ("max" if layer.filters is None else "convolution")
     if kind not in BLOCKS:
-        raise ContractError(f"layer {layer.name} is of kind {kind}, which is unknown: choose among {', '.join(BLOCKS)}")
+        raise UserError(f"layer {layer.name} is of kind {kind}, which is unknown: choose among {', '.join(BLOCKS)}")
     return BLOCKS[kind](layer, channels)
 
 
@@ -70,9 +70,9 @@ BLOCKS: dict[str, Callable[[Layer, int], nn.Module]] = {
 
 
 def filters_of(layer: Layer) -> int:
-    """Raises ContractError for a layer that has none where it needs some."""
+    """Raises UserError for a layer that has none where it needs some."""
     if layer.filters is None:
-        raise ContractError(f"layer {layer.name} is of kind {layer.kind}, which needs filters: filters=...")
+        raise UserError(f"layer {layer.name} is of kind {layer.kind}, which needs filters: filters=...")
     return layer.filters
 
 

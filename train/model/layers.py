@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,13 @@ class StudentSpec:
         return cls(**{**fields, "layers": layers, "output": Layer(**fields["output"])})
 
     def through(self, layer: str | None = None) -> list[Layer]:
-        """The layers up to and with `layer`. Raises ContractError where there is none of that name."""
+        """The layers up to and with `layer`. Raises UserError where there is none of that name."""
         layers = [*self.layers, self.output]
         names = [each.name for each in layers]
         if layer is None:
             return layers
         if layer not in names:
-            raise ContractError(f"{self.name} has no layer {layer}: choose among {', '.join(names)}")
+            raise UserError(f"{self.name} has no layer {layer}: choose among {', '.join(names)}")
         return layers[: names.index(layer) + 1]
 
     def steps(self, samples: int, layer: str | None = None) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 from train.model.blocks import block_of
 from train.model.layers import Layer, StudentSpec
 
@@ -53,7 +53,7 @@ class Trunk(nn.Module):
     def features(self, waveform: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """{layer: (batch, channels, steps)} of a scaled waveform (batch, samples), in the order asked for.
 
-        One pass, which ends at the deepest layer asked for. Raises ContractError for an unknown layer and for a
+        One pass, which ends at the deepest layer asked for. Raises UserError for an unknown layer and for a
         sound too short for one of them. Put the network in eval mode first: in train mode statistics are the batch's.
         """
         deepest = self._deepest(layers)
@@ -69,10 +69,10 @@ class Trunk(nn.Module):
         return {layer: found[layer] for layer in layers}
 
     def require_length(self, samples: int, layer: str) -> None:
-        """Raises ContractError where a sound of that many samples does not reach `layer`."""
+        """Raises UserError where a sound of that many samples does not reach `layer`."""
         shortest = self.min_samples(layer)
         if samples < shortest:
-            raise ContractError(
+            raise UserError(
                 f"{layer} of {self.spec.name} needs at least {shortest} samples ({shortest / self.sample_rate:.3f} s), "
                 f"the sound has {samples} ({samples / self.sample_rate:.3f} s): repeat it, or take a shallower layer"
             )
@@ -81,7 +81,7 @@ class Trunk(nn.Module):
         unknown = [layer for layer in layers if layer not in self.layers]
         if unknown or not layers:
             wanted = ", ".join(unknown) or "without a name"
-            raise ContractError(f"{self.spec.name} has no layer {wanted}: choose among {', '.join(self.layers)}")
+            raise UserError(f"{self.spec.name} has no layer {wanted}: choose among {', '.join(self.layers)}")
         return max(layers, key=self.layers.index)
 
 
@@ -93,7 +93,7 @@ class Student(Trunk):
 
     def __init__(self, spec: StudentSpec, heads: Mapping[str, int], *, sample_rate: int, seed: int = 0) -> None:
         if not heads:
-            raise ContractError(f"{spec.name} needs at least one head to learn from: learn_from=[...]")
+            raise UserError(f"{spec.name} needs at least one head to learn from: learn_from=[...]")
         super().__init__(spec, spec.layers, sample_rate=sample_rate)
         output = spec.output
         self.heads = nn.ModuleDict()

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from shards.format.manifest import write_whole
+from shards.files import write_whole
 from train.runfolder import RunFolder
-from train.trainer.curves import draw_curves
 from train.trainer.meter import Reading
 from train.trainer.validation import Validation
+
+LABELS = {"kl": "student", "kl_mean": "training set's mean posterior", "kl_uniform": "uniform"}
 
 
 class Journal:
@@ -110,3 +114,32 @@ def history(metrics: Path, until: int | None = None) -> list[dict[str, Any]]:
         if until is None or row["step"] <= until:
             rows.append(row)
     return rows
+
+
+def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """`rows` are those of metrics.jsonl."""
+    training = [row for row in rows if "loss" in row]
+    validation = [row for row in rows if "validation" in row]
+    heads = sorted(
+        {measure.rpartition("/")[0] for row in validation for measure in row["validation"]},
+    )
+    figure = Figure(figsize=(5 * (1 + len(heads)), 4), layout="constrained")
+    panels = figure.subplots(1, 1 + len(heads), squeeze=False)[0]
+    panels[0].plot([row["step"] for row in training], [row["loss"] for row in training])
+    panels[0].set(title="training loss", xlabel="step")
+    for head, panel in zip(heads, panels[1:], strict=True):
+        _draw_head(head, validation, panel)
+    partial = path.with_name(path.name + ".partial")
+    figure.savefig(partial, format="png", dpi=100)
+    os.replace(partial, path)
+
+
+def _draw_head(head: str, validation: Sequence[Mapping[str, Any]], panel: Axes) -> None:
+    steps = [row["step"] for row in validation]
+    measures = {"mse": "student", "mse_silence": "silence"} if not head else LABELS
+    for measure, label in measures.items():
+        name = f"{head}/{measure}" if head else measure
+        style = "-o" if label == "student" else "--"
+        panel.plot(steps, [row["validation"][name] for row in validation], style, label=label, markersize=3)
+    panel.set(title=f"held out: {head + ' KL' if head else 'mse'}", xlabel="step", ylim=(0, None))
+    panel.legend()

@@ -18,7 +18,7 @@ P = TypeVar("P")
 
 
 @dataclass(frozen=True)
-class Occasion:
+class Every:
     """Something to do now and then: after every so many steps, and after the last. 0: never, not even then."""
 
     every: int
@@ -28,7 +28,7 @@ class Occasion:
         return self.every > 0 and (last or step % self.every == 0)
 
 
-NEVER = Occasion(0, lambda step: None)
+NEVER = Every(0, lambda step: None)
 
 
 def train(
@@ -43,8 +43,8 @@ def train(
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     report: Callable[[int, Reading], None] = lambda step, reading: None,
     report_every: int = 50,
-    validate: Occasion = NEVER,
-    save: Occasion = NEVER,
+    validate: Every = NEVER,
+    save: Every = NEVER,
     stopping: Callable[[], bool] = lambda: False,
 ) -> int:
     """Train until `steps` steps are taken in all, `first_step` of them before; returns how many were.

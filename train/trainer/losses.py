@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from shards.errors import UserError
 from shards.format.clip import ClipSpec
-from shards.format.manifest import ContractError
 from train.model.layers import StudentSpec
 
 TORCH7_WEIGHT = 250.0  # `lambda` in the authors' main_train.lua
@@ -68,7 +68,7 @@ def _divergence(logits: Tensor, posteriors: Tensor) -> Tensor:
 def windows_per_step(spec: StudentSpec, clip: ClipSpec) -> int:
     """How many label windows one output step answers for. To be asked before training.
 
-    Raises ContractError where the windows are not a multiple of the steps; it names the clips that fit.
+    Raises UserError where the windows are not a multiple of the steps; it names the clips that fit.
     """
     steps = spec.steps(clip.samples)
     if steps and clip.windows % steps == 0:
@@ -76,7 +76,7 @@ def windows_per_step(spec: StudentSpec, clip: ClipSpec) -> int:
     fitting = sorted(fitting_seconds(spec, clip), key=lambda seconds: abs(seconds - clip.seconds))
     remedies = [f"clip.windows={steps}"] if steps and clip.samples % steps == 0 else []
     remedies += [f"clip.seconds={seconds}" for seconds in fitting[:4]]
-    raise ContractError(
+    raise UserError(
         f"{clip.windows} label windows in {clip.seconds:g} s, but {steps} output steps of {spec.name} (the first needs "
         f"{spec.min_samples() / clip.sample_rate:.3f} s); windows must be a multiple of steps. What fits: "
         f"{' or '.join(remedies) or 'nothing up to 120 s'}, in shards made with that"

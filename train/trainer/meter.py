@@ -10,12 +10,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 
 B = TypeVar("B")
 
 
-class Diverged(ContractError):
+class Diverged(UserError):
     """A loss or a gradient is not finite any more; the message names the step."""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 from shards.loader.catalog import Catalog
 from train.checkpoint.checkpoint import Checkpoint, build, load, save
 from train.checkpoint.modelcard import write_card
@@ -18,7 +18,7 @@ from train.settings import TrainSettings, plain
 
 
 @dataclass
-class Pupil:
+class TrainState:
     """What changes as a run goes on."""
 
     network: nn.Module
@@ -29,21 +29,21 @@ class Pupil:
     held_out: dict[str, Any] | None = None  # the latest validation, as a checkpoint keeps it
 
 
-def begin(settings: TrainSettings, catalog: Catalog, device: torch.device) -> Pupil:
+def begin(settings: TrainSettings, catalog: Catalog, device: torch.device) -> TrainState:
     """A new network as the paper initialises it, under Adam (section 3.4)."""
     heads = catalog.classes if settings.student.kind == "student" else {}
     network = build(settings.student, heads, sample_rate=catalog.clip.sample_rate, seed=settings.seed).to(device)
     betas = (settings.beta1, 0.999)
-    return Pupil(network, torch.optim.Adam(network.parameters(), lr=settings.lr, betas=betas, fused=True))
+    return TrainState(network, torch.optim.Adam(network.parameters(), lr=settings.lr, betas=betas, fused=True))
 
 
-def go_on(pupil: Pupil, folder: RunFolder, device: torch.device) -> None:
-    """Take up the run's last checkpoint, where there is one. Raises ContractError where it holds no optimizer."""
+def go_on(pupil: TrainState, folder: RunFolder, device: torch.device) -> None:
+    """Take up the run's last checkpoint, where there is one. Raises UserError where it holds no optimizer."""
     if not folder.last.exists():
         return
     checkpoint = load(folder.last, str(device))
     if checkpoint.optimizer is None or checkpoint.position is None:
-        raise ContractError(f"{folder.last} is not a checkpoint to go on from: delete it, or say run=another/folder")
+        raise UserError(f"{folder.last} is not a checkpoint to go on from: delete it, or say run=another/folder")
     pupil.network.load_state_dict(checkpoint.network)
     pupil.optimizer.load_state_dict(checkpoint.optimizer)
     pupil.step, pupil.consumed = checkpoint.position["step"], checkpoint.position["consumed"]
@@ -51,7 +51,9 @@ def go_on(pupil: Pupil, folder: RunFolder, device: torch.device) -> None:
     pupil.held_out = checkpoint.held_out
 
 
-def keep(pupil: Pupil, settings: TrainSettings, catalog: Catalog, folder: RunFolder, *, as_best: bool = False) -> None:
+def keep(
+    pupil: TrainState, settings: TrainSettings, catalog: Catalog, folder: RunFolder, *, as_best: bool = False
+) -> None:
     """Save as the run's last checkpoint, or as its best, which is there to be used and holds no optimizer.
 
     The model card beside them is of the best one; where nothing is held out, of the last.

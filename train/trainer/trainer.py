@@ -9,24 +9,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from shards.loader.catalog import Catalog
 from shards.loader.streaming import sequential_reader, training_reader
 from train.data.batches import DeviceBatch, DeviceBatches, pinned_ring
 from train.data.skips import Skips
-from train.device.device import arithmetic, compiler
-from train.device.distributed import Ranks
+from train.device.device import Compiler, arithmetic, compiler
+from train.device.distributed import Ranks, shared
 from train.device.preemption import Stop
 from train.model.autoencoder import reconstruction
-from train.model.frontend import Ear, heard, hearing, shared
+from train.model.frontend import Frontend, heard
 from train.runfolder import RunFolder
 from train.settings import TrainSettings
 from train.trainer.journal import Journal
-from train.trainer.loop import NEVER, Occasion, train
+from train.trainer.loop import NEVER, Every, train
 from train.trainer.losses import LOSSES
 from train.trainer.meter import Meter, Reading
-from train.trainer.state import Pupil, baseline, keep
+from train.trainer.state import TrainState, baseline, keep
 from train.trainer.validation import autoencoder_score, student_score, validate
 
 
@@ -38,7 +38,7 @@ class Corpus:
     held_out: Catalog
 
 
-class Lesson:
+class Trainer:
     """One pupil, one corpus, one folder. `journal` is rank 0's alone, as is all writing."""
 
     def __init__(
@@ -46,7 +46,7 @@ class Lesson:
         settings: TrainSettings,
         corpus: Corpus,
         folder: RunFolder,
-        pupil: Pupil,
+        pupil: TrainState,
         journal: Journal | None,
         ranks: Ranks,
         device: torch.device,
@@ -55,7 +55,7 @@ class Lesson:
         self.journal, self.ranks, self.device = journal, ranks, device
         self.autocast = arithmetic(device, settings.precision)
         self.compiled = compiler(settings.compile, device)
-        self.ear = Ear(pupil.network)
+        self.ear = Frontend(pupil.network)
         say = journal.say if journal is not None else lambda line: print(line, file=sys.stderr)
         self.skips = Skips(folder.skipped(ranks.rank), say)
         self.is_student = settings.student.kind == "student"
@@ -76,8 +76,8 @@ class Lesson:
                 autocast=self.autocast,
                 report=self.report,
                 report_every=settings.log_every,
-                validate=Occasion(settings.validate_every, self.examine) if self.corpus.held_out.clips else NEVER,
-                save=Occasion(settings.save_every, self.save),
+                validate=Every(settings.validate_every, self.examine) if self.corpus.held_out.clips else NEVER,
+                save=Every(settings.save_every, self.save),
                 stopping=stop,
             )
 
@@ -155,3 +155,9 @@ class Lesson:
     def _ring(self, catalog: Catalog) -> Any:
         rows = max(self.settings.batch // self.ranks.world, 1)
         return pinned_ring(self.settings.streaming.prefetch, rows, catalog.clip, catalog.classes, self.device)
+
+
+def hearing(ear: nn.Module, compiled: Compiler) -> Callable[[DeviceBatch], Any]:
+    """The compiled ear as a function of a batch."""
+    fast = compiled(ear)
+    return lambda batch: fast(batch.waveform, batch.gain)

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from shards.format.manifest import ContractError
+from shards.errors import UserError
+from train.checkpoint.checkpoint import TOP
 from train.data.batches import DeviceBatch
 from train.model.frontend import heard
 from train.trainer.losses import per_step
 
-TOP = 5
 Score = Callable[[Any, DeviceBatch], dict[str, Tensor]]  # measure -> (rows,)
 
 
@@ -65,7 +65,7 @@ def validate(
 ) -> Validation:
     """Measure all clips; `ear` is put into eval mode meanwhile. `total` adds up what several ranks have measured.
 
-    Skipped clips are left out. Raises ContractError where no other is left.
+    Skipped clips are left out. Raises UserError where no other is left.
     """
     measured: dict[str, Tensor] = {}  # measure -> (clips,)
     heard_clips = torch.zeros(len(keys), device=device)
@@ -82,7 +82,7 @@ def validate(
     ear.train()
     kept = total(heard_clips).bool().cpu().numpy()
     if not kept.any():
-        raise ContractError(f"none of the {len(keys)} held-out clips can be read: see the run's list of skipped clips")
+        raise UserError(f"none of the {len(keys)} held-out clips can be read: see the run's list of skipped clips")
     tables = {name: total(values).double().cpu().numpy()[kept] for name, values in measured.items()}
     return Validation([key for key, keep in zip(keys, kept, strict=True) if keep], tables)
 

@@ -12,7 +12,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 
 # By name: package and file. Read as files: their packages' own loaders would download what they do not find.
 PHOTOGRAPHS = {
@@ -32,10 +32,10 @@ Picture = NDArray[np.uint8]
 
 
 def load_photograph(name: str) -> Picture:
-    """A photograph, uint8 RGB (height, width, 3). Raises ContractError where its package or file is not installed."""
+    """A photograph, uint8 RGB (height, width, 3). Raises UserError where its package or file is not installed."""
     package, path = PHOTOGRAPHS[name]
     if find_spec(package.partition(".")[0]) is None or not (place := files(package).joinpath(path)).is_file():
-        raise ContractError(
+        raise UserError(
             f"the photograph {name} is not in this Python: {package.partition('.')[0]} has no {path}. "
             'Install what the demo needs: pip install -e ".[demo]"'
         )

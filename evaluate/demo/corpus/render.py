@@ -21,7 +21,8 @@ from evaluate.demo.corpus.camera import PHOTOGRAPHS, camera, load_photograph
 from evaluate.demo.corpus.catalogue import CorpusClip, CorpusSettings, catalogue
 from evaluate.demo.corpus.sounds import soundtrack
 from evaluate.demo.corpus.synthesis import SAMPLE_RATE
-from shards.format.manifest import require_same, write_whole
+from shards.errors import require_same
+from shards.files import write_whole
 
 SETTINGS = "corpus.json"  # there once every clip is
 UNFINISHED = "corpus.json.unfinished"
@@ -51,7 +52,7 @@ def render_corpus(
     """Make the folder hold the whole corpus and nothing else; returns its clips.
 
     A finished corpus is kept as it is, an unfinished one is completed. `rendered` is called after each new clip.
-    Raises ContractError where the folder holds a corpus of other settings, or a photograph is not installed.
+    Raises UserError where the folder holds a corpus of other settings, or a photograph is not installed.
     """
     settings = settings or CorpusSettings()
     clips = catalogue(settings)

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.inference.embed.arrays import GrowingArray, join
-from shards.format.manifest import ContractError, require_same, write_whole
+from shards.errors import UserError, require_same
+from shards.files import write_whole
 from shards.media.file import UnreadableMedia
 
 FACTS = "embed.json"
@@ -46,13 +47,13 @@ class Store:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Hold the folder. Raises ContractError where it has other facts or another run holds it."""
+        """Hold the folder. Raises UserError where it has other facts or another run holds it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / ".lock", "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise ContractError(f"another run is writing into {self.folder}: wait for it, or say out=...") from None
+                raise UserError(f"another run is writing into {self.folder}: wait for it, or say out=...") from None
             self._agree()
             yield
 
@@ -103,7 +104,7 @@ class Store:
     def _rows(self, path: Path) -> int:
         record = self.record(path)
         if record is None:
-            raise ContractError(f"{path} has changed while others were heard: run the same command again")
+            raise UserError(f"{path} has changed while others were heard: run the same command again")
         return record.rows
 
     def _agree(self) -> None:

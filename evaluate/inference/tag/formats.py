@@ -11,7 +11,7 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.table import Table
 
-from evaluate.inference.tag.findings import Finding, Findings, Span
+from evaluate.inference.tag.tags import Finding, Findings, Span
 
 TABLE_WIDTH = 120  # of a table in a file
 

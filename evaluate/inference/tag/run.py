@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Literal
 
 from evaluate.benchmarks.recordings import require_whole
-from evaluate.inference.inputs import find_sounds
-from evaluate.inference.posteriors import Heard, hear
-from evaluate.inference.progress import progress, say
-from evaluate.inference.tag.findings import Findings, find
+from evaluate.inference.inputs import find_sounds, progress, say
+from evaluate.inference.posteriors import SoundPosteriors, hear
 from evaluate.inference.tag.formats import FORMATS
-from evaluate.inference.tag.tags import Base
+from evaluate.inference.tag.tags import Baseline, Findings, find
 from evaluate.inference.tag.timeline import timeline
-from evaluate.model import Subject
-from shards.format.manifest import ContractError, write_whole
-from shards.format.sidefile import sha256_of
+from evaluate.model import EvaluatedModel
+from shards.errors import UserError
+from shards.files import sha256_of, write_whole
 from shards.media.file import UnreadableMedia
 from shards.media.waveform import stream_waveform
 from train.checkpoint.checkpoint import Checkpoint, load_student
@@ -49,24 +47,24 @@ class TagSettings:
 
 
 def run(settings: TagSettings) -> None:
-    """Hear every file, tell what stands out in each. Raises ContractError where some could not be read."""
+    """Hear every file, tell what stands out in each. Raises UserError where some could not be read."""
     paths = find_sounds(settings.files)
     if settings.timeline is not None and len(paths) > 1:
-        raise ContractError(f"timeline={settings.timeline} shows one sound, {len(paths)} are given: give one")
+        raise UserError(f"timeline={settings.timeline} shows one sound, {len(paths)} are given: give one")
     require_device(settings.device)
     listener = Listener(*load_student(settings.checkpoint, settings.device), settings.device)
     heard = dict(listener.hear_all(paths))
     if heard:
         tell(settings, listener, heard)
     if failed := len(paths) - len(heard):
-        raise ContractError(f"{failed} of {len(paths)} files could not be read, as said above")
+        raise UserError(f"{failed} of {len(paths)} files could not be read, as said above")
 
 
-def tell(settings: TagSettings, listener: Listener, heard: dict[Path, Heard]) -> None:
+def tell(settings: TagSettings, listener: Listener, heard: dict[Path, SoundPosteriors]) -> None:
     """Write or print what was found, and draw it."""
     base = base_for(settings, listener, heard)
     classes = {head: card.classes for head, card in listener.checkpoint.teachers.items()}
-    subject = Subject(settings.checkpoint, listener.student, listener.checkpoint, sha256_of(settings.checkpoint))
+    subject = EvaluatedModel(settings.checkpoint, listener.student, listener.checkpoint, sha256_of(settings.checkpoint))
     record = {"file": str(subject.path), "sha256": subject.sha256, "student": subject.network.spec.name}
     record["story"] = subject.story
     found = [
@@ -87,16 +85,16 @@ def tell(settings: TagSettings, listener: Listener, heard: dict[Path, Heard]) ->
         write_whole(settings.timeline, timeline(path, sound, base, classes))
 
 
-def base_for(settings: TagSettings, listener: Listener, heard: dict[Path, Heard]) -> Base:
+def base_for(settings: TagSettings, listener: Listener, heard: dict[Path, SoundPosteriors]) -> Baseline:
     """base= where it is given, else the checkpoint's training mean, else the sounds themselves."""
     if settings.base is not None:
         others = [sound for _, sound in listener.hear_all(find_sounds(settings.base))]
         where = ", ".join(map(str, settings.base))
         if not others:
-            raise ContractError(f"no sound of base={where} could be read, as said above")
-        return Base.of(others, f"the mean over base={where} ({_count(others)})")
-    trained = Base.trained(listener.checkpoint)
-    return trained or Base.of(list(heard.values()), f"the mean over what was given ({_count(list(heard))})")
+            raise UserError(f"no sound of base={where} could be read, as said above")
+        return Baseline.of(others, f"the mean over base={where} ({_count(others)})")
+    trained = Baseline.trained(listener.checkpoint)
+    return trained or Baseline.of(list(heard.values()), f"the mean over what was given ({_count(list(heard))})")
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ class Listener:
     checkpoint: Checkpoint
     device: str
 
-    def hear_all(self, paths: Sequence[Path]) -> Iterator[tuple[Path, Heard]]:
+    def hear_all(self, paths: Sequence[Path]) -> Iterator[tuple[Path, SoundPosteriors]]:
         """Every file that can be read; of the others a line on stderr each."""
         for path in progress(paths, "hearing"):
             try:
@@ -115,7 +113,7 @@ class Listener:
             except UnreadableMedia as error:
                 say(f"{path} cannot be read ({error})")
 
-    def hear(self, path: Path) -> Heard:
+    def hear(self, path: Path) -> SoundPosteriors:
         """Raises UnreadableMedia."""
         clip = self.checkpoint.clip
         require_whole(path)

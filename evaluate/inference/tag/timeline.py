@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from evaluate.figures.canvas import ACCENT, canvas, png
-from evaluate.inference.posteriors import PEAK_SECONDS, Heard
-from evaluate.inference.tag.tags import Base, Tag
+from evaluate.inference.posteriors import PEAK_SECONDS, SoundPosteriors
+from evaluate.inference.tag.tags import Baseline, Tag
 
 CLASSES = 12  # of a head
 LEAST_RANGE = 10.0  # of lifts, that the colours span
@@ -19,7 +19,7 @@ TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 WIDTH, ROW_HEIGHT, ENVELOPE_HEIGHT = 11.0, 0.24, 1.1  # inches
 
 
-def timeline(path: Path, heard: Heard, base: Base, classes: Mapping[str, Sequence[str]]) -> bytes:
+def timeline(path: Path, heard: SoundPosteriors, base: Baseline, classes: Mapping[str, Sequence[str]]) -> bytes:
     """PNG of one sound."""
     heads = list(heard.posteriors)
     lifts = {head: base.lift(head, heard.posteriors[head]) for head in heads}  # (rows, classes)
@@ -60,7 +60,7 @@ def strongest(posteriors: NDArray[np.float32], lifts: NDArray[np.float64], count
     return sorted(found, key=lambda index: int(heard[:, index].argmax()))
 
 
-def _draw_envelope(axis: Axes, heard: Heard) -> None:
+def _draw_envelope(axis: Axes, heard: SoundPosteriors) -> None:
     times = np.arange(len(heard.peaks) + 1) * PEAK_SECONDS
     heights = heard.peaks / max(1, heard.peaks.max(initial=0))
     axis.stairs(heights, times, baseline=-heights, fill=True, color=ACCENT)

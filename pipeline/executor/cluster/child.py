@@ -20,8 +20,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.decoder.reader import RawClip
-from pipeline.executor.decode_task import ClipHead, Decoding, Summary, Task, crashed, decode, head_of, shield, stalled
+from pipeline.decoder.clips import DecodedClip
+from pipeline.executor.decode_task import DecodeConfig, decode, head_of, shield
+from pipeline.executor.job import ClipRecord, DecodeResult, DecodeTask, crashed, stalled
 
 SPAWN = multiprocessing.get_context("spawn")
 POLL_SECONDS = 0.5
@@ -31,7 +32,7 @@ POLL_SECONDS = 0.5
 class Decoded:
     """A clip on its way out of the process: pictures of every view, (frames, crop, crop, 3) uint8, and its sound."""
 
-    head: ClipHead
+    head: ClipRecord
     pictures: list[NDArray[np.uint8]]
     waveform: NDArray[np.int16]
 
@@ -47,7 +48,7 @@ def run_child(pipe: Connection, memory_gigabytes: float, clock: c_double) -> Non
         while True:
             task, decoding = pipe.recv()
 
-            def hand_over(clip: RawClip, decoding: Decoding = decoding) -> None:
+            def hand_over(clip: DecodedClip, decoding: DecodeConfig = decoding) -> None:
                 pipe.send(Decoded(head_of(clip, decoding), clip.pictures, clip.waveform))
                 touch()  # the pipe may have been full for long
 
@@ -66,7 +67,9 @@ class Child:
         self._pipe: Connection
         self._clock = RawValue(c_double, 0.0)
 
-    def decode(self, task: Task, decoding: Decoding, stall_seconds: float) -> Iterator[Decoded | Summary]:
+    def decode(
+        self, task: DecodeTask, decoding: DecodeConfig, stall_seconds: float
+    ) -> Iterator[Decoded | DecodeResult]:
         """The clips of one video in order, and its Summary last, whatever happens to the process."""
         if self._process is None or not self._process.is_alive():
             self._start()
@@ -77,20 +80,20 @@ class Child:
             try:
                 while not ended:
                     message = self._receive(stall_seconds)
-                    ended = isinstance(message, Summary)
+                    ended = isinstance(message, DecodeResult)
                     yield message
             finally:
                 if not ended:
                     self._end()  # nobody listens any more, and the next video must not hear of this one
 
-    def _receive(self, stall_seconds: float) -> Decoded | Summary:
+    def _receive(self, stall_seconds: float) -> Decoded | DecodeResult:
         began = time.monotonic()  # while Ray kept us waiting, a full pipe may have kept the process waiting
         while not self._pipe.poll(POLL_SECONDS):
             if time.monotonic() - max(began, self._clock.value) > stall_seconds:
                 self._end()
                 return stalled(stall_seconds)
         try:
-            message: Decoded | Summary = self._pipe.recv()
+            message: Decoded | DecodeResult = self._pipe.recv()
         except (EOFError, ConnectionResetError):
             return crashed(self._end())
         return message

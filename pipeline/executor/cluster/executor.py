@@ -10,21 +10,20 @@ from itertools import groupby
 from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.executor.cluster.session import connected, imported
-from pipeline.executor.cluster.workers import TeacherActor, Work
-from pipeline.executor.decode_task import Task
-from pipeline.executor.job import Outcome, Tell, Write
-from pipeline.executor.teacher_worker import Labelling
-from shards.format.manifest import ContractError
+from pipeline.executor.cluster.workers import ClusterConfig, TeacherActor
+from pipeline.executor.job import DecodeTask, Outcome, Tell, Write
+from pipeline.executor.teacher_worker import TeacherConfig
+from shards.errors import UserError
 from shards.format.sidefile import SideFile
 
 if TYPE_CHECKING:
-    from pipeline.executor.cluster.settings import RaySettings
+    from pipeline.executor.cluster.session import RaySettings
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Deal:
+class ClusterAllocation:
     """How the cluster's CPUs and GPUs are dealt out."""
 
     device: str
@@ -32,22 +31,22 @@ class Deal:
     shards: int  # under way at once
 
     @classmethod
-    def of(cls, ray: RaySettings, *, device: str, teachers: int, cpus: float, gpus: float) -> Deal:
-        """`teachers` is 0 for as many as the GPUs hold, or one for each two CPUs. Raises ContractError."""
+    def of(cls, ray: RaySettings, *, device: str, teachers: int, cpus: float, gpus: float) -> ClusterAllocation:
+        """`teachers` is 0 for as many as the GPUs hold, or one for each two CPUs. Raises UserError."""
         if device == "auto":
             device = "cuda" if gpus else "cpu"
         room = int(gpus) * int(1 / ray.gpus_per_teacher) if device == "cuda" else int(cpus)
         if device == "cuda" and not room:
-            raise ContractError(f"device={device}, but the Ray cluster has no CUDA device: use device=cpu")
+            raise UserError(f"device={device}, but the Ray cluster has no CUDA device: use device=cpu")
         teachers = teachers or (room if device == "cuda" else max(1, int(cpus) // 2))
         if teachers > room:
-            raise ContractError(
+            raise UserError(
                 f"teacher_processes={teachers}, but the Ray cluster has room for {room} on its "
                 f"{gpus:g} GPUs and {cpus:g} CPUs: give teacher_processes a smaller value"
             )
         decoders = int((cpus - teachers * ray.cpus_per_teacher) / ray.cpus_per_decoder)
         if decoders < 1:
-            raise ContractError(
+            raise UserError(
                 f"the Ray cluster has {cpus:g} CPUs: {teachers} teachers with ray.cpus_per_teacher="
                 f"{ray.cpus_per_teacher:g} leave no room for a decoder with ray.cpus_per_decoder="
                 f"{ray.cpus_per_decoder:g}; give teacher_processes or either share a smaller value"
@@ -59,7 +58,14 @@ class ClusterExecutor:
     """Labels shards on a cluster. Use as a context."""
 
     def __init__(
-        self, work: Work, labelling: Labelling, settings: RaySettings, *, device: str, teachers: int, cpus: int
+        self,
+        work: ClusterConfig,
+        labelling: TeacherConfig,
+        settings: RaySettings,
+        *,
+        device: str,
+        teachers: int,
+        cpus: int,
     ) -> None:
         self._work, self._labelling, self._settings = work, labelling, settings
         self._device, self._wanted, self._cpus = device, teachers, cpus
@@ -79,7 +85,7 @@ class ClusterExecutor:
         ray, settings = imported(), self._settings
         there = ray.cluster_resources()
         cpus, gpus = there.get("CPU", 0.0), there.get("GPU", 0.0)
-        self._deal = Deal.of(settings, device=self._device, teachers=self._wanted, cpus=cpus, gpus=gpus)
+        self._deal = ClusterAllocation.of(settings, device=self._device, teachers=self._wanted, cpus=cpus, gpus=gpus)
         from pipeline.executor.cluster.shard import RETRIES
 
         # A teacher that dies is always started again; a batch that keeps killing it ends the run.
@@ -94,7 +100,7 @@ class ClusterExecutor:
         for loaded in [teacher.ready.remote().future() for teacher in self._teachers]:
             result_of(loaded)
 
-    def shards(self, tasks: Iterable[Task], write: Write, tell: Tell) -> Iterator[SideFile]:
+    def shards(self, tasks: Iterable[DecodeTask], write: Write, tell: Tell) -> Iterator[SideFile]:
         """Have each shard written on the cluster; `tell` hears of its videos when it stands."""
         from pipeline.executor.cluster.shard import RETRIES, make_shard
 
@@ -116,7 +122,7 @@ class ClusterExecutor:
 
 
 def result_of(future: Future[Result]) -> Result:
-    """What a task returned. Raises what it raised, or ContractError for what befell the cluster.
+    """What a task returned. Raises what it raised, or UserError for what befell the cluster.
 
     Futures are waited for, and not Ray's own references: a signal's exception passes through them.
     """
@@ -128,10 +134,10 @@ def result_of(future: Future[Result]) -> Result:
         while isinstance(cause, ray.exceptions.RayTaskError):  # a task that another task waited for
             cause = cause.cause
         if isinstance(cause, ray.exceptions.RayError):
-            raise ContractError(failure(cause)) from None
+            raise UserError(failure(cause)) from None
         raise cause from None
     except ray.exceptions.RayError as error:
-        raise ContractError(failure(error)) from None
+        raise UserError(failure(error)) from None
 
 
 def failure(error: Exception) -> str:

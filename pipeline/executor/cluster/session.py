@@ -8,9 +8,10 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 
 ANSWER_SECONDS = 10.0
 
@@ -24,7 +25,7 @@ QUIET = {
 
 @contextmanager
 def connected(address: str, cpus: int) -> Iterator[None]:
-    """`address` is `local` for a cluster with so many CPUs, or that of a running one. Raises ContractError."""
+    """`address` is `local` for a cluster with so many CPUs, or that of a running one. Raises UserError."""
     ray = imported()
     require_answer(address)
     handler = signal.getsignal(signal.SIGTERM)  # Ray puts its own in its place
@@ -43,7 +44,7 @@ def connected(address: str, cpus: int) -> Iterator[None]:
 
 
 def require_answer(address: str) -> None:
-    """Ray itself tries a dead address for minutes. Raises ContractError."""
+    """Ray itself tries a dead address for minutes. Raises UserError."""
     host, _, port = address.rpartition(":")
     if port.isdecimal():
         try:
@@ -52,20 +53,47 @@ def require_answer(address: str) -> None:
             raise no_cluster(address, error) from None
 
 
-def no_cluster(address: str, error: Exception) -> ContractError:
+def no_cluster(address: str, error: Exception) -> UserError:
     said = " ".join(str(error).split())
-    return ContractError(
+    return UserError(
         f"ray.address={address}: no Ray cluster answers ({said}). Start one with `ray start --head`, or leave "
         "ray.address out for a cluster on this machine alone"
     )
 
 
 def imported() -> Any:
-    """Raises ContractError where Ray is not installed."""
+    """Raises UserError where Ray is not installed."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError:
-        raise ContractError("executor=ray needs Ray, which is not installed: pip install -e '.[ray]'") from None
+        raise UserError("executor=ray needs Ray, which is not installed: pip install -e '.[ray]'") from None
     return ray
+
+
+@dataclass(frozen=True)
+class RaySettings:
+    """The conf block `ray`. None of it changes a result, but for the kind of device."""
+
+    address: str = (
+        "local"  # local: a cluster on this machine, for this run; auto: the one this machine is in; host:port
+    )
+    cpus_per_decoder: float = 1.0
+    cpus_per_teacher: float = 1.0
+    gpus_per_teacher: float = 1.0  # 0.25: four teachers share a GPU
+    shards: int = 0  # under way at once; 0: one for each 4 decoders, and at least 2
+    videos: int = 8  # of each shard, under way at once
+    clips: int = 64  # of each shard, decoded and not labelled yet; from there on no further video is begun
+
+    def __post_init__(self) -> None:
+        if min(self.cpus_per_decoder, self.gpus_per_teacher) <= 0 or self.cpus_per_teacher < 0 or self.shards < 0:
+            raise ValueError(
+                "ray.cpus_per_decoder and ray.gpus_per_teacher are above 0, the other numbers not below it"
+            )
+        if self.gpus_per_teacher > 1:
+            raise ValueError(
+                f"ray.gpus_per_teacher is at most 1, not {self.gpus_per_teacher:g}: a teacher has one device"
+            )
+        if self.videos < 1 or self.clips < 1:
+            raise ValueError("ray.videos and ray.clips are at least 1")

@@ -18,9 +18,8 @@ import ray
 from numpy.typing import NDArray
 
 from pipeline.executor.batches import Batches
-from pipeline.executor.cluster.workers import Work, decode_video
-from pipeline.executor.decode_task import ClipHead, Summary, Task
-from pipeline.executor.job import Clip, Job, Outcome, Write
+from pipeline.executor.cluster.workers import ClusterConfig, decode_video
+from pipeline.executor.job import Clip, ClipRecord, DecodeResult, DecodeTask, Outcome, VideoJob, Write
 from shards.format.sidefile import SideFile
 
 Ref: TypeAlias = "ray.ObjectRef[Any]"
@@ -40,16 +39,18 @@ class Objects:
 class Stream:
     """A video that a decode task is at."""
 
-    job: Job[Objects]
+    job: VideoJob[Objects]
     refs: list[Ref] = field(default_factory=list)  # of pictures, sound and head, as far as they are there
 
 
-def make_shard(tasks: list[Task], work: Work, teachers: list[Any], write: Write) -> tuple[SideFile, list[Outcome]]:
+def make_shard(
+    tasks: list[DecodeTask], work: ClusterConfig, teachers: list[Any], write: Write
+) -> tuple[SideFile, list[Outcome]]:
     """The Ray task. Raises what `write` raises, and RayError where the cluster fails more often than is retried."""
     os.chdir(work.home)
     outcomes: list[Outcome] = []
 
-    def told(jobs: Iterable[Job[Objects]]) -> Iterator[Job[Objects]]:
+    def told(jobs: Iterable[VideoJob[Objects]]) -> Iterator[VideoJob[Objects]]:
         for job in jobs:
             outcomes.append(job.outcome)
             yield job
@@ -58,7 +59,7 @@ def make_shard(tasks: list[Task], work: Work, teachers: list[Any], write: Write)
     return side, outcomes
 
 
-def waveforms(job: Job[Objects]) -> Iterator[NDArray[np.int16]]:
+def waveforms(job: VideoJob[Objects]) -> Iterator[NDArray[np.int16]]:
     for clip in job.clips:
         yield ray.get(clip.place.waveform)
 
@@ -66,10 +67,10 @@ def waveforms(job: Job[Objects]) -> Iterator[NDArray[np.int16]]:
 class Shard:
     """Labels the videos of one shard; what decides a byte follows the plan's order, as in the local executor."""
 
-    def __init__(self, tasks: list[Task], work: Work, teachers: list[Any]) -> None:
+    def __init__(self, tasks: list[DecodeTask], work: ClusterConfig, teachers: list[Any]) -> None:
         self._work = work
         self._upcoming = deque(tasks)
-        self._order: deque[Job[Objects]] = deque()  # under way, in the plan's order
+        self._order: deque[VideoJob[Objects]] = deque()  # under way, in the plan's order
         self._batches: Batches[Objects] = Batches(work.batch_clips)
         self._streams: dict[Any, Stream] = {}  # by their generators
         self._labelling: dict[Ref, list[Clip[Objects]]] = {}  # batches at a teacher
@@ -79,7 +80,7 @@ class Shard:
         remote: Any = ray.remote(num_cpus=work.cpus_per_decoder, num_returns="streaming", max_retries=RETRIES)
         self._decode = remote(decode_video)
 
-    def label(self) -> Iterator[Job[Objects]]:
+    def label(self) -> Iterator[VideoJob[Objects]]:
         """Yield every video in the order given, labelled or with the reason it is rejected for."""
         while self._upcoming or self._order:
             self._begin()
@@ -96,7 +97,7 @@ class Shard:
             and len(self._streams) < self._work.videos
             and (self._waiting < self._work.clips or not self._streams)
         ):
-            job: Job[Objects] = Job(self._upcoming.popleft())
+            job: VideoJob[Objects] = VideoJob(self._upcoming.popleft())
             self._order.append(job)
             self._batches.add(job)
             self._streams[self._decode.remote(job.task, self._work)] = Stream(job)
@@ -126,10 +127,10 @@ class Shard:
                 stream.refs.append(ref)
             if ref is not None and len(stream.refs) < 3:
                 return
-            message: ClipHead | Summary = ray.get(stream.refs[-1])  # raises, where the task has failed
+            message: ClipRecord | DecodeResult = ray.get(stream.refs[-1])  # raises, where the task has failed
         except ray.exceptions.WorkerCrashedError:
-            message = Summary("crashed", f"the Ray worker at it ended {RETRIES + 1} times")
-        if isinstance(message, Summary):
+            message = DecodeResult("crashed", f"the Ray worker at it ended {RETRIES + 1} times")
+        if isinstance(message, DecodeResult):
             stream.job.summary = message
             del self._streams[generator]
         else:

@@ -12,18 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.executor.cluster.child import resident
-from pipeline.executor.decode_task import ClipHead, Decoding, Summary, Task
+from pipeline.executor.decode_task import DecodeConfig
+from pipeline.executor.job import ClipRecord, DecodeResult, DecodeTask
 
 if TYPE_CHECKING:  # torch stays out of the processes that decode
-    from pipeline.executor.teacher_worker import Labelling, Posteriors, Teachers
+    from pipeline.executor.job import Posteriors
+    from pipeline.executor.teacher_worker import TeacherConfig, Teachers
 
 
 @dataclass(frozen=True)
-class Work:
+class ClusterConfig:
     """What a shard's task needs to know, whichever shard it is."""
 
     home: Path  # the driver's working directory, from which relative paths start
-    decoding: Decoding
+    decoding: DecodeConfig
     stall_seconds: float
     cpus_per_decoder: float
     batch_clips: int
@@ -31,14 +33,16 @@ class Work:
     clips: int
 
 
-def decode_video(task: Task, work: Work) -> Iterator[list[NDArray[np.uint8]] | NDArray[np.int16] | ClipHead | Summary]:
+def decode_video(
+    task: DecodeTask, work: ClusterConfig
+) -> Iterator[list[NDArray[np.uint8]] | NDArray[np.int16] | ClipRecord | DecodeResult]:
     """A streaming task: for each clip its pictures, its sound and its head; at the end two empty ones and the Summary.
 
     The head comes last, so that who has it knows that its pictures and sound are there.
     """
     os.chdir(work.home)
     for message in resident(work.decoding.memory_gigabytes).decode(task, work.decoding, work.stall_seconds):
-        if isinstance(message, Summary):
+        if isinstance(message, DecodeResult):
             yield []
             yield np.zeros(0, np.int16)
             yield message
@@ -51,7 +55,7 @@ def decode_video(task: Task, work: Work) -> Iterator[list[NDArray[np.uint8]] | N
 class TeacherActor:
     """Holds the teachers on one device. Loaded on first use, so that what is wrong with them reaches the caller."""
 
-    def __init__(self, labelling: Labelling, device: str, home: Path) -> None:
+    def __init__(self, labelling: TeacherConfig, device: str, home: Path) -> None:
         self._labelling, self._device, self._home = labelling, device, home
         self._teachers: Teachers | None = None
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from evaluate.bench.features import RECORDINGS, compare
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 from train.checkpoint.checkpoint import load_network
 from train.model.layers import Layer, StudentSpec
 from train.model.student import Student
@@ -24,5 +24,5 @@ def test_whole_recordings_are_faster_than_their_windows(checkpoint: Path) -> Non
 
 def test_a_layer_that_needs_more_than_a_window_is_refused() -> None:
     deep = StudentSpec("deep", [Layer("conv1", 9000, 100, 0, 2)], Layer("conv2", 1, 1))
-    with pytest.raises(ContractError, match="conv1 of deep needs at least 9000 samples"):
+    with pytest.raises(UserError, match="conv1 of deep needs at least 9000 samples"):
         compare(Student(deep, {"objects": 2}, sample_rate=8000), "conv1")

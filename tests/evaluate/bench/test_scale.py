@@ -8,24 +8,24 @@ import pytest
 from rich.console import Console
 
 from evaluate.bench import scale
-from evaluate.bench.cost import burden_of
-from evaluate.bench.estimate import Lake, Prices, Rates, estimate
+from evaluate.bench.cost import cost_of
+from evaluate.bench.scale import Corpus, Prices, Rates, estimate
 
 
 def test_the_estimate() -> None:
     rates = Rates(0.01, 0.02, frames_per_second=0.2, bytes_per_second=50_000.0, on_gpu=False)
-    found = estimate(Lake(1000, 3.6e6), rates, Prices(0.1, 2.0, 10.0))
+    found = estimate(Corpus(1000, 3.6e6), rates, Prices(0.1, 2.0, 10.0))
     # 36,000 CPU seconds of decoding; 720,000 frames of 20 ms; 180 GB
     assert found.decode_core_hours == pytest.approx(10) and found.teacher_core_hours == pytest.approx(4)
     assert found.teacher_gpu_hours == 0 and found.terabytes == pytest.approx(0.18)
     assert found.dollars == pytest.approx(14 * 0.1 + 1.8)
-    on_gpu = estimate(Lake(1000, 3.6e6), Rates(0.01, 0.02, 0.2, 50_000.0, True), Prices(0.1, 2.0, 10.0))
+    on_gpu = estimate(Corpus(1000, 3.6e6), Rates(0.01, 0.02, 0.2, 50_000.0, True), Prices(0.1, 2.0, 10.0))
     assert (on_gpu.core_hours, on_gpu.teacher_gpu_hours) == (pytest.approx(10), pytest.approx(4))
     assert on_gpu.dollars == pytest.approx(1 + 8 + 1.8)
 
 
 def test_a_burden_is_what_was_allocated() -> None:
-    nothing, much = burden_of(_filled, 1), burden_of(_filled, 300_000_000)
+    nothing, much = cost_of(_filled, 1), cost_of(_filled, 300_000_000)
     assert much.result == 300_000_000
     assert 250e6 < much.own_bytes - nothing.own_bytes < 400e6
 

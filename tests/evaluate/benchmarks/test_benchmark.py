@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from evaluate.benchmarks.benchmark import Benchmark, BenchmarkSpec, Recording, stratified
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 
 
 def benchmark(folds: list[str], tested: tuple[str, ...]) -> Benchmark:
@@ -48,7 +48,7 @@ def test_dealing_out_keeps_classes_even() -> None:
 def test_only_tested_folds_can_be_asked_for() -> None:
     subject = benchmark(["1", "2", "3"] * 2, ("1", "2", "3"))
     assert [split.tested for split in subject.restricted(["2"]).splits()] == ["2"]
-    with pytest.raises(ContractError, match=r"folds=4: b tests the folds 1, 2, 3"):
+    with pytest.raises(UserError, match=r"folds=4: b tests the folds 1, 2, 3"):
         subject.restricted(["4"])
 
 

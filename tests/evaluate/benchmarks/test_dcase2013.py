@@ -14,7 +14,7 @@ import soundfile
 from evaluate.benchmarks.benchmark import BenchmarkSpec
 from evaluate.probe.run import EvaluateSettings, evaluate
 from shards.cli.command import compose
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 from shards.media.waveform import read_waveform
 from train.model.layers import StudentSpec
 
@@ -61,7 +61,7 @@ def test_a_scene_is_recognised(settings: EvaluateSettings) -> None:
 
 
 def line_of(settings: EvaluateSettings) -> str:
-    with pytest.raises(ContractError) as caught:
+    with pytest.raises(UserError) as caught:
         evaluate(settings)
     (line,) = str(caught.value).splitlines()
     return line

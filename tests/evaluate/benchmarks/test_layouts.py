@@ -11,7 +11,7 @@ import pytest
 from evaluate.benchmarks.benchmark import BenchmarkSpec
 from evaluate.benchmarks.layouts import load_benchmark
 from shards.cli.command import compose
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 
 DCASE = compose(BenchmarkSpec, "benchmark/dcase2013")
 Rewrite = Callable[[Callable[[list[str]], list[str]]], None]
@@ -30,7 +30,7 @@ def dcase_root(tmp_path: Path) -> Path:
 
 
 def line_of(spec: BenchmarkSpec, root: Path) -> str:
-    with pytest.raises(ContractError) as caught:
+    with pytest.raises(UserError) as caught:
         load_benchmark(spec, root)
     (line,) = str(caught.value).splitlines()
     return line

@@ -12,12 +12,12 @@ import soundfile
 
 from evaluate.benchmarks.benchmark import BenchmarkSpec
 from evaluate.benchmarks.layouts import load_benchmark
-from evaluate.benchmarks.recordings import Sounds
-from shards.format.manifest import ContractError
+from evaluate.benchmarks.recordings import Recordings
+from shards.errors import UserError
 
 
 def test_a_short_recording_goes_round_in_a_circle(esc_spec: BenchmarkSpec, esc_root: Path) -> None:
-    sounds = Sounds(load_benchmark(esc_spec, esc_root), 8000)
+    sounds = Recordings(load_benchmark(esc_spec, esc_root), 8000)
     own, heard = sounds.waveforms[0], sounds.repeated(0)
     assert (len(own), len(heard)) == (5600, 8000)
     assert heard.tolist() == (own.tolist() * 2)[:8000]
@@ -26,7 +26,7 @@ def test_a_short_recording_goes_round_in_a_circle(esc_spec: BenchmarkSpec, esc_r
 
 
 def test_a_long_recording_is_kept_whole(esc_spec: BenchmarkSpec, esc_root: Path) -> None:
-    sounds = Sounds(load_benchmark(replace(esc_spec, seconds=0.5), esc_root), 8000)
+    sounds = Recordings(load_benchmark(replace(esc_spec, seconds=0.5), esc_root), 8000)
     assert len(sounds.repeated(0)) == 5600
 
 
@@ -34,7 +34,7 @@ def test_the_hash_follows_files_folds_and_rate_but_not_the_place(
     esc_spec: BenchmarkSpec, esc_root: Path, tmp_path: Path
 ) -> None:
     def sha256(root: Path, rate: int = 8000) -> str:
-        return Sounds(load_benchmark(esc_spec, root), rate).sha256
+        return Recordings(load_benchmark(esc_spec, root), rate).sha256
 
     first = sha256(esc_root)
     moved = shutil.copytree(esc_root, tmp_path / "elsewhere")
@@ -63,12 +63,12 @@ def test_the_hash_follows_files_folds_and_rate_but_not_the_place(
 def test_a_damaged_file_is_named(esc_spec: BenchmarkSpec, esc_root: Path, content: object, words: str) -> None:
     path = esc_root / "audio" / "3-2-B.wav"
     path.write_bytes(content(path.read_bytes()))  # type: ignore[operator]
-    with pytest.raises(ContractError) as caught:
-        _ = Sounds(load_benchmark(esc_spec, esc_root), 8000).waveforms
+    with pytest.raises(UserError) as caught:
+        _ = Recordings(load_benchmark(esc_spec, esc_root), 8000).waveforms
     (line,) = str(caught.value).splitlines()
     assert str(path) in line and words in line and "get this file of esc-tiny again" in line
 
 
 def test_a_recording_that_is_too_short_is_a_damaged_one(esc_spec: BenchmarkSpec, esc_root: Path) -> None:
-    with pytest.raises(ContractError, match=r"1-0-A\.wav has 0\.70 s of sound, the recordings of esc-tiny have 1 s"):
-        _ = Sounds(load_benchmark(replace(esc_spec, min_seconds=0.9), esc_root), 8000).waveforms
+    with pytest.raises(UserError, match=r"1-0-A\.wav has 0\.70 s of sound, the recordings of esc-tiny have 1 s"):
+        _ = Recordings(load_benchmark(replace(esc_spec, min_seconds=0.9), esc_root), 8000).waveforms

@@ -15,10 +15,11 @@ from PIL import Image
 
 from evaluate.demo.page import write_story
 from evaluate.probe.scores import Score, Scores, wilson
-from pipeline.videos.keys import clip_key, key_of
+from pipeline.videos.keys import key_of
+from shards.errors import UserError
 from shards.format.clip import ClipSpec
-from shards.format.example import ClipMeta, Example
-from shards.format.manifest import ContractError, Manifest, TeacherCard
+from shards.format.example import ClipMeta, Example, clip_key
+from shards.format.manifest import Manifest, TeacherCard
 from shards.format.writer import ShardWriter
 from train.checkpoint.checkpoint import load, save
 from train.runfolder import RunFolder
@@ -125,5 +126,5 @@ def test_names_cannot_break_it_and_it_needs_nothing_else(tell: Callable[[], str]
 
 def test_a_missing_artifact_is_named(tell: Callable[[], str], tmp_path: Path) -> None:
     (tmp_path / "scores" / "scores.json").unlink()
-    with pytest.raises(ContractError, match=r"scores\.json"):
+    with pytest.raises(UserError, match=r"scores\.json"):
         tell()

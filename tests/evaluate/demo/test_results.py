@@ -9,7 +9,7 @@ import pytest
 
 from evaluate.demo.results import HeldOut, Probe
 from evaluate.probe.scores import Score, Scores, wilson
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 
 
 def validation(path: Path, student: float = 0.5) -> Path:
@@ -66,9 +66,9 @@ def test_a_student_that_learned_nothing_is_called_so(tmp_path: Path) -> None:
 
 
 def test_a_missing_or_foreign_validation_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match="there is no"):
+    with pytest.raises(UserError, match="there is no"):
         HeldOut.load(tmp_path / "validation.json", "objects")
-    with pytest.raises(ContractError, match="no validation of scenes"):
+    with pytest.raises(UserError, match="no validation of scenes"):
         HeldOut.load(validation(tmp_path / "validation.json"), "scenes")
 
 
@@ -88,6 +88,6 @@ def test_the_probe_says_whether_training_shows(student: int, random: int, total:
 
 
 def test_a_probe_has_a_student_and_a_random_network() -> None:
-    with pytest.raises(ContractError, match="not 1 and 0"):
+    with pytest.raises(UserError, match="not 1 and 0"):
         Probe.of(Scores("folder", "", ["a", "b"], None, [score("checkpoint", 3)]))
     assert probe(3, 2).chance == 0.5

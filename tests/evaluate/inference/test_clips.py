@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluate.inference.clips import clips_of
+from evaluate.inference.posteriors import clips_of
 
 
 @pytest.mark.parametrize("length", [1, 7, 10, 11, 20, 25, 39])

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from evaluate.inference.hear2021 import Model, get_scene_embeddings, get_timestamp_embeddings, load_model
 from shards.cli.command import compose
+from shards.errors import UserError
 from shards.format.clip import ClipSpec
-from shards.format.manifest import ContractError, TeacherCard
+from shards.format.manifest import TeacherCard
 from train.checkpoint.checkpoint import Checkpoint, build, save
 from train.model.layers import StudentSpec
 
@@ -109,5 +110,5 @@ def test_a_long_sound_is_that_of_one_pass(model: Model) -> None:
 
 
 def test_a_missing_checkpoint_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match="there is no checkpoint"):
+    with pytest.raises(UserError, match="there is no checkpoint"):
         load_model(str(tmp_path / "absent.pt"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evaluate.inference.inputs import find_sounds
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 
 
 @pytest.fixture
@@ -39,9 +39,9 @@ def test_a_list_has_paths_from_its_own_folder(folder: Path) -> None:
 
 
 def test_what_is_not_there_is_named(folder: Path) -> None:
-    with pytest.raises(ContractError, match=r"there is no file or folder .*absent\.wav"):
+    with pytest.raises(UserError, match=r"there is no file or folder .*absent\.wav"):
         find_sounds([folder / "absent.wav"])
-    with pytest.raises(ContractError, match=r"no sound or video in .*empty: give"):
+    with pytest.raises(UserError, match=r"no sound or video in .*empty: give"):
         (folder / "empty").mkdir()
         find_sounds([folder / "empty"])
 

@@ -11,10 +11,10 @@ import torch
 
 from evaluate.benchmarks.benchmark import BenchmarkSpec
 from evaluate.benchmarks.layouts import load_benchmark
-from evaluate.benchmarks.recordings import Sounds
+from evaluate.benchmarks.recordings import Recordings
 from evaluate.probe.features import Extractor, batches, excerpts
 from evaluate.probe.windows import cut_for
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 from train.checkpoint.checkpoint import load_network
 from train.model.student import Trunk, scaled
 
@@ -26,8 +26,8 @@ def network(checkpoint: Path) -> Trunk:
 
 
 @pytest.fixture
-def sounds(esc_spec: BenchmarkSpec, esc_root: Path) -> Sounds:
-    return Sounds(load_benchmark(esc_spec, esc_root), 8000)
+def sounds(esc_spec: BenchmarkSpec, esc_root: Path) -> Recordings:
+    return Recordings(load_benchmark(esc_spec, esc_root), 8000)
 
 
 class Counting(torch.nn.Module):
@@ -45,7 +45,7 @@ class Counting(torch.nn.Module):
         return self.network.features(waveform, layers)
 
 
-def one_by_one(network: Trunk, sounds: Sounds, layer: str) -> np.ndarray:
+def one_by_one(network: Trunk, sounds: Recordings, layer: str) -> np.ndarray:
     cut = cut_for(network, layer, seconds=1.0, window_seconds=0.4)
     parts = []
     for index in range(len(sounds.waveforms)):
@@ -55,7 +55,7 @@ def one_by_one(network: Trunk, sounds: Sounds, layer: str) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def test_batched_as_one_by_one_in_one_pass(network: Trunk, sounds: Sounds, tmp_path: Path) -> None:
+def test_batched_as_one_by_one_in_one_pass(network: Trunk, sounds: Recordings, tmp_path: Path) -> None:
     counting = Counting(network)
     found = Extractor(counting, None, tmp_path).extract(sounds, ["conv2", "pool1", "conv3"])  # type: ignore[arg-type]
     assert list(found) == ["conv2", "pool1", "conv3"] and counting.asked == 1  # 18 s of sound are one batch
@@ -65,11 +65,11 @@ def test_batched_as_one_by_one_in_one_pass(network: Trunk, sounds: Sounds, tmp_p
     assert not list(tmp_path.rglob("*.npz"))  # it has no identity
 
 
-def test_what_is_kept_is_not_heard_again(network: Trunk, sounds: Sounds, tmp_path: Path) -> None:
+def test_what_is_kept_is_not_heard_again(network: Trunk, sounds: Recordings, tmp_path: Path) -> None:
     counting = Counting(network)
     extractor = Extractor(counting, "weights", tmp_path)  # type: ignore[arg-type]
     first = extractor.extract(sounds, ["conv2"])["conv2"]
-    again = extractor.extract(Sounds(sounds.benchmark, 8000), ["conv2"])["conv2"]
+    again = extractor.extract(Recordings(sounds.benchmark, 8000), ["conv2"])["conv2"]
     assert counting.asked == 1 and np.array_equal(first.values, again.values)
     extractor.extract(sounds, ["conv2", "pool1"])
     assert counting.asked == 2
@@ -80,16 +80,18 @@ def test_what_is_kept_is_not_heard_again(network: Trunk, sounds: Sounds, tmp_pat
     assert np.array_equal(extractor.extract(sounds, ["conv2"])["conv2"].values, first.values)
 
 
-def test_windows_of_another_length_come_from_the_same_features(network: Trunk, sounds: Sounds, tmp_path: Path) -> None:
+def test_windows_of_another_length_come_from_the_same_features(
+    network: Trunk, sounds: Recordings, tmp_path: Path
+) -> None:
     counting = Counting(network)
     extractor = Extractor(counting, "weights", tmp_path)  # type: ignore[arg-type]
     extractor.extract(sounds, ["conv2"])
     shorter = replace(sounds.benchmark, spec=replace(sounds.benchmark.spec, window_seconds=0.2))
-    found = extractor.extract(Sounds(shorter, 8000), ["conv2"])["conv2"]
+    found = extractor.extract(Recordings(shorter, 8000), ["conv2"])["conv2"]
     assert counting.asked == 1 and found.values.shape[1] == 8 * 13  # ceil(0.2 * 63) steps of 8 channels
 
 
-def test_excerpts_are_heard_by_themselves(network: Trunk, sounds: Sounds, tmp_path: Path) -> None:
+def test_excerpts_are_heard_by_themselves(network: Trunk, sounds: Recordings, tmp_path: Path) -> None:
     found = Extractor(network, None, tmp_path, windows="waveform").extract(sounds, ["conv2"])["conv2"]
     waveform = sounds.repeated(4)
     pieces = [waveform[start : start + 3200] for start in range(0, 8000 - 3200 + 1, 2972)]  # 0.37 s apart
@@ -101,13 +103,13 @@ def test_excerpts_are_heard_by_themselves(network: Trunk, sounds: Sounds, tmp_pa
     np.testing.assert_allclose(found.of(np.array([4])).values, np.stack(expected).reshape(2, -1), atol=1e-5)
 
 
-def test_too_short_excerpts_are_refused_before_any_work(network: Trunk, sounds: Sounds, tmp_path: Path) -> None:
+def test_too_short_excerpts_are_refused_before_any_work(network: Trunk, sounds: Recordings, tmp_path: Path) -> None:
     short = replace(sounds.benchmark, spec=replace(sounds.benchmark.spec, window_seconds=0.02))
-    with pytest.raises(ContractError, match="conv3 of tiny needs at least"):
-        Extractor(network, None, tmp_path, windows="waveform").extract(Sounds(short, 8000), ["conv3"])
+    with pytest.raises(UserError, match="conv3 of tiny needs at least"):
+        Extractor(network, None, tmp_path, windows="waveform").extract(Recordings(short, 8000), ["conv3"])
 
 
-def test_batches_hold_one_length_each(sounds: Sounds) -> None:
+def test_batches_hold_one_length_each(sounds: Recordings) -> None:
     sounds.__dict__["waveforms"] = [np.zeros(length, np.int16) for length in (9000, 5000, 8500, 9000, 7000)]
     found = list(batches(sounds))
     assert found == [[1, 4], [2], [0, 3]]  # what is shorter is repeated to 8,000 samples

@@ -13,11 +13,11 @@ import torch
 
 from evaluate.benchmarks.benchmark import BenchmarkSpec
 from evaluate.benchmarks.layouts import load_benchmark
-from evaluate.model import SUPERVISED, Subject
+from evaluate.model import SUPERVISED, EvaluatedModel
 from evaluate.probe.run import EvaluateSettings, evaluate
 from evaluate.probe.scores import Scores
 from shards.cli.command import compose
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 from train.checkpoint.checkpoint import load, save
 from train.model.layers import StudentSpec
 
@@ -91,14 +91,14 @@ def test_folds_seen_in_training_are_refused(settings: EvaluateSettings, tmp_path
     supervised.config[SUPERVISED] = {"benchmark": "esc-tiny", "recordings": marks}
     path = tmp_path / "supervised.pt"
     save(path, supervised)
-    with pytest.raises(ContractError, match=r"trained on the labels of esc-tiny, and 12 of .*folds=\[2\]"):
+    with pytest.raises(UserError, match=r"trained on the labels of esc-tiny, and 12 of .*folds=\[2\]"):
         evaluate(replace(settings, checkpoint=path))
     (score,) = evaluate(replace(settings, checkpoint=path, layer="conv2", folds=["2"])).scores
     assert score.recordings == 6
 
     supervised.config[SUPERVISED] = {"benchmark": "esc-tiny", "folds": ["1", "3"]}
     save(path, supervised)
-    with pytest.raises(ContractError, match="does not say which recordings' labels it has learned"):
+    with pytest.raises(UserError, match="does not say which recordings' labels it has learned"):
         evaluate(replace(settings, checkpoint=path))
 
 
@@ -108,15 +108,15 @@ def test_esc10_is_a_part_of_esc50(checkpoint: Path, tmp_path: Path, shared: Path
     marks = [recording.mark for recording in benchmark.recordings if recording.fold != "5"]
     supervised.config[SUPERVISED] = {"benchmark": "esc50", "recordings": marks}
     save(tmp_path / "supervised.pt", supervised)
-    with pytest.raises(ContractError, match=r"folds=\[5\]"):
-        Subject.load(tmp_path / "supervised.pt").require_unseen(benchmark)
-    Subject.load(tmp_path / "supervised.pt").require_unseen(benchmark.restricted(["5"]))
+    with pytest.raises(UserError, match=r"folds=\[5\]"):
+        EvaluatedModel.load(tmp_path / "supervised.pt").require_unseen(benchmark)
+    EvaluatedModel.load(tmp_path / "supervised.pt").require_unseen(benchmark.restricted(["5"]))
 
 
 def test_a_gpu_that_is_not_there(settings: EvaluateSettings) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    with pytest.raises(ContractError, match="say device=cpu"):
+    with pytest.raises(UserError, match="say device=cpu"):
         evaluate(replace(settings, device="cuda"))
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from evaluate.benchmarks.benchmark import Benchmark, BenchmarkSpec, Recording
 from evaluate.probe.scores import Score, Scores, accuracy_by_class, confusion_of, wilson
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 
 
 def test_confusion_counts_recordings() -> None:
@@ -49,9 +49,9 @@ def test_scores_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 def test_another_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "scores.json").write_text('{"format": 99}')
-    with pytest.raises(ContractError, match="has format 99, this program reads 1"):
+    with pytest.raises(UserError, match="has format 99, this program reads 1"):
         Scores.load(tmp_path)
-    with pytest.raises(ContractError, match="holds no scores"):
+    with pytest.raises(UserError, match="holds no scores"):
         Scores.load(tmp_path / "nothing")
 
 

@@ -9,17 +9,17 @@ import torch
 
 from evaluate.benchmarks.benchmark import BenchmarkSpec
 from evaluate.benchmarks.layouts import load_benchmark
-from evaluate.benchmarks.recordings import Sounds
-from evaluate.probe.untrained import Birth, normalised, untrained_source
+from evaluate.benchmarks.recordings import Recordings
+from evaluate.probe.untrained import RandomInit, normalised, untrained_source
 from train.model.layers import StudentSpec
 from train.model.student import scaled
 
 
 def test_statistics_against_a_direct_computation(tiny: StudentSpec, esc_spec: BenchmarkSpec, esc_root: Path) -> None:
     torch.set_num_threads(1)
-    sounds = Sounds(load_benchmark(esc_spec, esc_root), 8000)
+    sounds = Recordings(load_benchmark(esc_spec, esc_root), 8000)
     train = sounds.benchmark.splits()[0].train
-    network = normalised(Birth(tiny, {"objects": 3}, seed=3), sounds, train)
+    network = normalised(RandomInit(tiny, {"objects": 3}, seed=3), sounds, train)
     waveforms = torch.from_numpy(np.stack([sounds.repeated(index) for index in train]))
     first = network.blocks["conv1"]
     with torch.no_grad():
@@ -30,11 +30,11 @@ def test_statistics_against_a_direct_computation(tiny: StudentSpec, esc_spec: Be
 
 
 def test_each_split_has_its_own_network(tiny: StudentSpec, esc_spec: BenchmarkSpec, esc_root: Path) -> None:
-    sounds = Sounds(load_benchmark(esc_spec, esc_root), 8000)
+    sounds = Recordings(load_benchmark(esc_spec, esc_root), 8000)
     splits = sounds.benchmark.splits()
 
     def values(seed: int, split: int) -> np.ndarray:
-        source = untrained_source(Birth(tiny, {"objects": 3}, seed), sounds, ["conv2"])
+        source = untrained_source(RandomInit(tiny, {"objects": 3}, seed), sounds, ["conv2"])
         return source.of(splits[split])["conv2"].values
 
     assert np.array_equal(values(0, 0), values(0, 0))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from evaluate.probe.windows import Cut, Windows, cut_for, join
 from shards.cli.command import compose
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 from train.model.layers import StudentSpec
 from train.model.student import Student
 
@@ -61,7 +61,7 @@ def test_a_whole_number_of_steps_is_not_rounded_up() -> None:
 
 
 def test_sounds_too_short_for_a_layer_are_refused() -> None:
-    with pytest.raises(ContractError, match="conv8 of soundnet8 needs at least 209374 samples"):
+    with pytest.raises(UserError, match="conv8 of soundnet8 needs at least 209374 samples"):
         cut_for(SOUNDNET8, "conv8", seconds=5, window_seconds=1)
 
 
@@ -87,7 +87,7 @@ def test_means_against_a_loop() -> None:
 def test_parts_are_joined_in_order() -> None:
     windows = join([np.full((2, 3), 1, np.float32), np.full((1, 3), 2, np.float32)])
     assert windows.recordings.tolist() == [0, 0, 1] and windows.values[:, 0].tolist() == [1, 1, 2]
-    with pytest.raises(ContractError, match=r"different sizes \[3, 4\]"):
+    with pytest.raises(UserError, match=r"different sizes \[3, 4\]"):
         join([np.zeros((1, 3), np.float32), np.zeros((1, 4), np.float32)])
 
 

@@ -11,11 +11,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from evaluate.model import Subject
+from evaluate.model import EvaluatedModel
 from evaluate.reproduce import multimodal
 from evaluate.reproduce.multimodal import labelled_videos, recognise
 from pipeline.teachers.spec import TeacherSet, TeacherSpec, Transform
-from shards.format.manifest import ContractError, TeacherCard
+from shards.errors import UserError
+from shards.format.manifest import TeacherCard
 
 RATE = 8000
 CLASSES = {"red-low": (200, 300.0), "red-high": (200, 2000.0), "blue-low": (40, 300.0), "blue-high": (40, 2000.0)}
@@ -77,7 +78,7 @@ def colours(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_both_know_what_neither_knows_alone(videos: Path, checkpoint: Path, tmp_path: Path) -> None:
-    found = recognise(videos, Subject.load(checkpoint), TEACHERS, "conv2", tmp_path)
+    found = recognise(videos, EvaluatedModel.load(checkpoint), TEACHERS, "conv2", tmp_path)
     assert found.classes == 4 and found.chance == 0.25 and found.most_frequent == 0.25
     assert found.scores["both"].accuracy > 0.9
     assert found.scores["vision"].accuracy <= 0.75 and found.scores["sound"].accuracy <= 0.75
@@ -105,9 +106,9 @@ def test_a_given_split_is_kept(videos: Path, tmp_path: Path) -> None:
 def test_frames_are_looked_at_once(
     videos: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = recognise(videos, Subject.load(checkpoint), TEACHERS, "conv2", tmp_path)
+    first = recognise(videos, EvaluatedModel.load(checkpoint), TEACHERS, "conv2", tmp_path)
     monkeypatch.setattr(multimodal, "Teacher", None)  # would fail if it were called
-    again = recognise(videos, Subject.load(checkpoint), TEACHERS, "conv2", tmp_path)
+    again = recognise(videos, EvaluatedModel.load(checkpoint), TEACHERS, "conv2", tmp_path)
     assert {name: score.confusion for name, score in first.scores.items()} == {
         name: score.confusion for name, score in again.scores.items()
     }
@@ -116,5 +117,5 @@ def test_frames_are_looked_at_once(
 def test_a_class_of_one_video_is_refused(videos: Path) -> None:
     table = videos.with_name("one.csv")
     table.write_text("path,label\nred-low-0.mkv,x\nred-low-1.mkv,x\nred-low-2.mkv,y\n")
-    with pytest.raises(ContractError, match=r"one\.csv has one video of y"):
+    with pytest.raises(UserError, match=r"one\.csv has one video of y"):
         labelled_videos(table)

@@ -11,23 +11,22 @@ import pytest
 import torch
 
 from evaluate.benchmarks.benchmark import BenchmarkSpec
-from evaluate.model import Subject
-from evaluate.reproduce.experiments import Plans
+from evaluate.model import EvaluatedModel
+from evaluate.reproduce.experiments import Experiments, require_row
 from evaluate.reproduce.paper import TABLES, Column, Row, Table
-from evaluate.reproduce.rows import require_row
 from evaluate.reproduce.run import run
 from evaluate.reproduce.settings import ReproduceSettings
 from pipeline.teachers.spec import TeacherSet
 from shards.cli.command import compose
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 from train.checkpoint.checkpoint import Checkpoint, load, save
 from train.model.layers import StudentSpec
 from train.settings import TrainSettings
 
 
 @pytest.fixture(scope="module")
-def plans() -> Plans:
-    return Plans.compose()
+def plans() -> Experiments:
+    return Experiments.compose()
 
 
 def test_numbers_are_those_that_the_paper_prints(shared: Path) -> None:
@@ -43,7 +42,7 @@ def test_numbers_are_those_that_the_paper_prints(shared: Path) -> None:
             assert any(line[-len(numbers) :] == numbers for line in found) or not numbers, (table.number, row.title)
 
 
-def test_every_experiment_says_what_differs(plans: Plans) -> None:
+def test_every_experiment_says_what_differs(plans: Experiments) -> None:
     vgg = plans.facts("soundnet8_vgg16")
     assert vgg["loss"] == "kl" and vgg["teachers"] == {"objects": "vgg16", "scenes": "vgg16"}
     assert plans.facts("soundnet8_vgg16_l2") == {**vgg, "loss": "l2"}
@@ -57,14 +56,14 @@ def test_every_experiment_says_what_differs(plans: Plans) -> None:
 
 
 @pytest.fixture
-def tiny_plans(tiny: StudentSpec, esc_spec: BenchmarkSpec) -> Plans:
+def tiny_plans(tiny: StudentSpec, esc_spec: BenchmarkSpec) -> Experiments:
     """One experiment: the tiny student with KL loss, taught by a network called none."""
     experiment = replace(compose(TrainSettings, "train", ["shards=any"]), student=tiny, teacher_set="set")
     teachers = compose(TeacherSet, "teachers/alexnet")
     objects = teachers.heads["objects"]
     assert objects is not None
     teachers.heads = {"objects": replace(objects, architecture="none")}
-    return Plans({"esc10": esc_spec}, {"row": experiment}, {"set": teachers})
+    return Experiments({"esc10": esc_spec}, {"row": experiment}, {"set": teachers})
 
 
 def trained(checkpoint: Path, **changes: object) -> Checkpoint:
@@ -112,7 +111,7 @@ def cells(settings: ReproduceSettings) -> dict[str, dict[str, object]]:
 
 
 def test_cells_are_filled_or_say_what_is_missing(
-    settings: ReproduceSettings, tiny_plans: Plans, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+    settings: ReproduceSettings, tiny_plans: Experiments, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("evaluate.reproduce.run.TABLES", (TABLE, SEEN))
     settings.tables = [9, 10]
@@ -148,14 +147,14 @@ def test_cells_are_filled_or_say_what_is_missing(
     ],
 )
 def test_a_run_of_other_settings_does_not_fill_a_row(
-    change: object, words: str, tiny_plans: Plans, checkpoint: Path, tmp_path: Path
+    change: object, words: str, tiny_plans: Experiments, checkpoint: Path, tmp_path: Path
 ) -> None:
-    subject = Subject.load(checkpoint)
+    subject = EvaluatedModel.load(checkpoint)
     subject = replace(subject, checkpoint=trained(checkpoint), path=tmp_path / "best.pt")
     row = Row("ours", (), "experiment", "row")
     require_row(row, subject, tiny_plans)
     change(subject.checkpoint)  # type: ignore[operator]
-    with pytest.raises(ContractError, match=words):
+    with pytest.raises(UserError, match=words):
         require_row(row, subject, tiny_plans)
 
 

@@ -15,7 +15,7 @@ from evaluate.benchmarks.benchmark import BenchmarkSpec
 from evaluate.probe.run import EvaluateSettings, evaluate
 from evaluate.probe.scores import Scores
 from evaluate.supervised.finetune import NAME, FinetuneSettings, run
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 from train.checkpoint.checkpoint import Checkpoint, load, load_student, save
 from train.model.layers import Layer, StudentSpec
 from train.model.student import Student, scaled
@@ -70,7 +70,7 @@ def test_classes_are_learned_and_the_checkpoint_says_what_it_knows(
 
     run(settings)
     assert "step" not in capsys.readouterr().out  # it is there already
-    with pytest.raises(ContractError, match=r"steps: .*finetuned\.pt has 60, this run 70\. Delete"):
+    with pytest.raises(UserError, match=r"steps: .*finetuned\.pt has 60, this run 70\. Delete"):
         run(replace(settings, steps=70))
 
 
@@ -81,7 +81,7 @@ def test_what_it_learned_from_is_no_test_wherever_it_lies(settings: FinetuneSett
     probe = EvaluateSettings(
         settings.benchmark, tmp_path / "moved", SMALL, tmp_path / "run" / NAME, layer="pool1", C=0.01, cache=tmp_path
     )
-    with pytest.raises(ContractError, match=r"labels of sounds, and 16 of the recordings .*take another checkpoint"):
+    with pytest.raises(UserError, match=r"labels of sounds, and 16 of the recordings .*take another checkpoint"):
         evaluate(probe)
     for path in sorted((tmp_path / "moved").rglob("*.wav")):  # the same sounds as other files
         sound, _ = soundfile.read(path)
@@ -92,16 +92,16 @@ def test_what_it_learned_from_is_no_test_wherever_it_lies(settings: FinetuneSett
 def test_data_that_was_changed_is_not_taken_for_the_old(settings: FinetuneSettings, tmp_path: Path) -> None:
     run(replace(settings, steps=2))
     (tmp_path / "sounds" / "low" / "14.wav").unlink()
-    with pytest.raises(ContractError, match=r"data: .*Delete .*finetuned\.pt to train it again"):
+    with pytest.raises(UserError, match=r"data: .*Delete .*finetuned\.pt to train it again"):
         run(replace(settings, steps=2))
 
 
 def test_what_cannot_be_learned_is_refused_in_one_line(settings: FinetuneSettings, tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match=r"folds=9: sounds tests the folds 1, 2, 3, 4, 5"):
+    with pytest.raises(UserError, match=r"folds=9: sounds tests the folds 1, 2, 3, 4, 5"):
         run(replace(settings, hold_out="9"))
     (tmp_path / "sounds" / "lonely").mkdir()
     shutil.copy(tmp_path / "sounds" / "low" / "1.wav", tmp_path / "sounds" / "lonely" / "1.wav")
-    with pytest.raises(ContractError, match=r"lonely: all recordings are in fold 1, which is held out"):
+    with pytest.raises(UserError, match=r"lonely: all recordings are in fold 1, which is held out"):
         run(settings)
     echo = load(settings.checkpoint)
     layers = [Layer(f"conv{index}", 4, 2, 1, 4) for index in (1, 2, 3, 4)]
@@ -110,5 +110,5 @@ def test_what_cannot_be_learned_is_refused_in_one_line(settings: FinetuneSetting
 
     network = build(spec, {}, sample_rate=RATE).state_dict()
     save(tmp_path / "echo.pt", Checkpoint(spec=spec, clip=echo.clip, teachers={}, network=network))
-    with pytest.raises(ContractError, match="holds an autoencoder, which has no heads"):
+    with pytest.raises(UserError, match="holds an autoencoder, which has no heads"):
         run(replace(settings, checkpoint=tmp_path / "echo.pt"))

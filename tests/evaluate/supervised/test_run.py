@@ -11,13 +11,13 @@ import torch
 
 from evaluate.benchmarks.benchmark import BenchmarkSpec
 from evaluate.benchmarks.layouts import load_benchmark
-from evaluate.benchmarks.recordings import Sounds
+from evaluate.benchmarks.recordings import Recordings
 from evaluate.probe.run import EvaluateSettings, evaluate
 from evaluate.probe.scores import Scores
-from evaluate.supervised.run import SupervisedSettings, excerpts, newborn, run
+from evaluate.supervised.run import SupervisedSettings, build_network, excerpts, run
 from shards.cli.command import compose
+from shards.errors import UserError
 from shards.format.clip import ClipSpec
-from shards.format.manifest import ContractError
 from train.checkpoint.checkpoint import load, load_student
 from train.model.layers import Layer, StudentSpec
 
@@ -46,7 +46,7 @@ def test_labels_are_learned_and_remembered(settings: SupervisedSettings, capsys:
     capsys.readouterr()
     run(settings)
     assert "step" not in capsys.readouterr().out  # all three networks are there
-    with pytest.raises(ContractError, match=r"lr: .*1\.pt has 0\.01, this run 0\.1\. Delete"):
+    with pytest.raises(UserError, match=r"lr: .*1\.pt has 0\.01, this run 0\.1\. Delete"):
         run(replace(settings, lr=0.1))
     with pytest.raises(ValueError, match=r"seconds=2 of one excerpt .* at most benchmark\.seconds=1,"):
         replace(settings, seconds=2)
@@ -57,7 +57,7 @@ def test_svm_on_a_supervised_network_may_only_test_its_own_fold(settings: Superv
     probe = EvaluateSettings(
         settings.benchmark, settings.root, SMALL, settings.folder / "3.pt", layer="conv1", C=0.01, cache=tmp_path
     )
-    with pytest.raises(ContractError, match=r"labels of esc-tiny, and 12 of the recordings .*folds=\[3\]"):
+    with pytest.raises(UserError, match=r"labels of esc-tiny, and 12 of the recordings .*folds=\[3\]"):
         evaluate(probe)
     (score,) = evaluate(replace(probe, folds=["3"])).scores
     assert list(score.per_fold) == ["3"]
@@ -65,7 +65,7 @@ def test_svm_on_a_supervised_network_may_only_test_its_own_fold(settings: Superv
 
 def test_excerpts_come_from_training_recordings(settings: SupervisedSettings) -> None:
     benchmark = load_benchmark(settings.benchmark, settings.root)
-    sounds = Sounds(benchmark, 8000)
+    sounds = Recordings(benchmark, 8000)
     split = benchmark.splits()[1]
     batch = next(excerpts(settings, sounds, split, torch.device("cpu")))
     assert batch.waveforms.shape == (12, 4000) and batch.waveforms.dtype == torch.int16
@@ -80,17 +80,17 @@ def test_the_output_layer_hears_one_excerpt_whole(
     settings: SupervisedSettings, esc_root: Path, student: str, kernel: int
 ) -> None:
     """The authors fine-tune SoundNet8 with conv(1024, classes, 4) on 5 s."""
-    sounds = Sounds(load_benchmark(settings.benchmark, esc_root), ClipSpec().sample_rate)
+    sounds = Recordings(load_benchmark(settings.benchmark, esc_root), ClipSpec().sample_rate)
     spec = compose(StudentSpec, f"student/{student}")
     longer = replace(settings.benchmark, seconds=5.0)
-    network = newborn(replace(settings, benchmark=longer, student=spec, seconds=5.0), sounds)
+    network = build_network(replace(settings, benchmark=longer, student=spec, seconds=5.0), sounds)
     assert network.heads["classes"].kernel_size == (kernel,)
     assert network.output_steps(110_250) == 1
 
 
 def test_fine_tuning_begins_with_the_checkpoints_layers(settings: SupervisedSettings, checkpoint: Path) -> None:
-    sounds = Sounds(load_benchmark(settings.benchmark, settings.root), 8000)
-    network = newborn(replace(settings, start=checkpoint), sounds)
+    sounds = Recordings(load_benchmark(settings.benchmark, settings.root), 8000)
+    network = build_network(replace(settings, start=checkpoint), sounds)
     start = load_student(checkpoint)[0]
     for name, value in start.blocks.state_dict().items():
         assert torch.equal(network.blocks.state_dict()[name], value)

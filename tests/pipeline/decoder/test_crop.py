@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from av.video.reformatter import Interpolation
 
-from pipeline.decoder.crop import Lens, View
+from pipeline.decoder.crop import FrameResizer, ResizeCrop
 from shards.media.file import MAX_PIXELS, UnreadableMedia
 
 
@@ -24,7 +24,7 @@ def frame(width: int, height: int, kind: str = "rgb24") -> av.VideoFrame:
 )
 def test_values_are_those_of_packed_rgb(kind):
     given = frame(160, 120, kind)
-    (picture,) = Lens([View(60, 60)], None, MAX_PIXELS).pictures(given)
+    (picture,) = FrameResizer([ResizeCrop(60, 60)], None, MAX_PIXELS).pictures(given)
     full_chroma = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT
     packed = given.reformat(80, 60, "rgb24", interpolation=full_chroma, threads=1).to_ndarray()[:, 10:70]
     assert np.abs(picture.astype(int) - packed.astype(int)).max() <= 1
@@ -34,7 +34,7 @@ def test_values_are_those_of_packed_rgb(kind):
 def test_a_colour_stays_what_it_is():
     red = np.zeros((64, 64, 3), np.uint8) + np.array([200, 40, 30], np.uint8)
     given = av.VideoFrame.from_ndarray(red, format="rgb24").reformat(format="yuv420p")
-    (picture,) = Lens([View(32, 32)], None, MAX_PIXELS).pictures(given)
+    (picture,) = FrameResizer([ResizeCrop(32, 32)], None, MAX_PIXELS).pictures(given)
     assert np.abs(picture.astype(int) - [200, 40, 30]).max() <= 3
 
 
@@ -45,25 +45,25 @@ def test_crops_lie_where_torchvision_puts_them(width, height):
     torch = pytest.importorskip("torch")
     short = min(width, height)
     given = frame(width, height)
-    (picture,) = Lens([View(short, short * 7 // 8)], None, MAX_PIXELS).pictures(given)
+    (picture,) = FrameResizer([ResizeCrop(short, short * 7 // 8)], None, MAX_PIXELS).pictures(given)
     tensor = torch.from_numpy(given.to_ndarray()).permute(2, 0, 1)
     expected = functional.center_crop(functional.resize(tensor, [short]), [short * 7 // 8] * 2).permute(1, 2, 0)
     assert np.array_equal(picture, expected.numpy())
 
 
 def test_frames_of_changing_size_pass_through_one_lens():
-    lens = Lens([View(30, 24)], None, MAX_PIXELS)
+    lens = FrameResizer([ResizeCrop(30, 24)], None, MAX_PIXELS)
     for given in (frame(64, 48), frame(200, 100, "yuv420p"), frame(64, 48)):
         assert lens.pictures(given)[0].shape == (24, 24, 3)
 
 
 def test_what_is_too_large():
     with pytest.raises(UnreadableMedia, match="too_large"):
-        Lens([View(30, 24)], None, 64 * 48 - 1).pictures(frame(64, 48))
+        FrameResizer([ResizeCrop(30, 24)], None, 64 * 48 - 1).pictures(frame(64, 48))
     with pytest.raises(UnreadableMedia, match="too_large"):
-        Lens([View(30, 24)], Fraction(10_000), 10**5).pictures(frame(64, 48))
+        FrameResizer([ResizeCrop(30, 24)], Fraction(10_000), 10**5).pictures(frame(64, 48))
 
 
 def test_a_view_must_fit():
     with pytest.raises(ValueError, match="does not fit"):
-        View(resize=224, crop=256)
+        ResizeCrop(resize=224, crop=256)

@@ -11,17 +11,20 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.decoder.reader import RawClip, Reading, VideoReader, View, frames_at
+from pipeline.decoder.clips import DecodedClip
+from pipeline.decoder.crop import ResizeCrop
+from pipeline.decoder.reader import VideoReader, frames_at
+from pipeline.decoder.settings import DecodeSettings
 from shards.format.clip import ClipSpec
-from shards.media.waveform import UnreadableMedia
+from shards.media.file import UnreadableMedia
 from tests.media import Track, cover_art, damaged, film, moving, sound_file, tone
 
 SPEC = ClipSpec(seconds=2.0, windows=2, frames_per_window=2)
-VIEW = View(48, 48)
+VIEW = ResizeCrop(48, 48)
 
 
-def read(path: Path, spec: ClipSpec = SPEC, **reading: object) -> tuple[list[RawClip], VideoReader]:
-    reader = VideoReader(path, spec, [VIEW], Reading(**reading))
+def read(path: Path, spec: ClipSpec = SPEC, **reading: object) -> tuple[list[DecodedClip], VideoReader]:
+    reader = VideoReader(path, spec, [VIEW], DecodeSettings(**reading))
     return list(reader.clips()), reader
 
 
@@ -175,7 +178,7 @@ def test_a_file_that_calls_every_frame_a_key_frame(tmp_path):
     assert [clip.got for clip in clips] == [clip.got for clip in honest]
     assert all(np.array_equal(ours.pictures[0], theirs.pictures[0]) for ours, theirs in zip(clips, honest, strict=True))
     times = [time for clip in clips for time in clip.got]
-    assert [time for time, _ in frames_at(path, times, [VIEW], Reading())] == times
+    assert [time for time, _ in frames_at(path, times, [VIEW], DecodeSettings())] == times
 
 
 def test_still_pictures_are_fine(tmp_path):
@@ -222,9 +225,9 @@ def hertz(waveform: np.ndarray) -> float:
 
 def test_frames_at_gives_a_reason_too(tmp_path):
     with pytest.raises(UnreadableMedia, match="not_found"):
-        list(frames_at(tmp_path / "none.mp4", [1.0], [VIEW], Reading()))
+        list(frames_at(tmp_path / "none.mp4", [1.0], [VIEW], DecodeSettings()))
     with pytest.raises(UnreadableMedia, match="no_video"):
-        list(frames_at(sound_file(tmp_path / "a.m4a", tone(2), "aac"), [1.0], [VIEW], Reading()))
+        list(frames_at(sound_file(tmp_path / "a.m4a", tone(2), "aac"), [1.0], [VIEW], DecodeSettings()))
 
 
 def test_time_stamps_that_leap_end_the_reading(tmp_path):

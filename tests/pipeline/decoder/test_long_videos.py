@@ -111,8 +111,9 @@ def test_memory_does_not_grow_with_length(joined):
     """Ten minutes are read in the memory that 47 s need, give or take; held whole, their sound alone is 27 MB."""
     script = (
         "import resource, sys; from pathlib import Path; from shards.format.clip import ClipSpec;"
-        "from pipeline.decoder.reader import Reading, VideoReader, View;"
-        "n = sum(1 for _ in VideoReader(Path(sys.argv[1]), ClipSpec(), [View(256, 224)], Reading()).clips());"
+        "from pipeline.decoder.crop import ResizeCrop; from pipeline.decoder.settings import DecodeSettings;"
+        "from pipeline.decoder.reader import VideoReader;"
+        "n = sum(1 for _ in VideoReader(Path(sys.argv[1]), ClipSpec(), [ResizeCrop(256, 224)], DecodeSettings()).clips());"
         "print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     peaks = {}

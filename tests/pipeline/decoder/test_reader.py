@@ -11,18 +11,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.decoder.reader import RawClip, Reading, VideoReader, View, frames_at
+from pipeline.decoder.clips import DecodedClip
+from pipeline.decoder.crop import ResizeCrop
+from pipeline.decoder.reader import VideoReader, frames_at
+from pipeline.decoder.settings import DecodeSettings
 from shards.format.clip import ClipSpec
 from tests.media import Track, clicks, film, flashing, moving, remuxed, tone
 
 SHORT = ClipSpec(sample_rate=22_050, seconds=2.0, windows=2, frames_per_window=4)  # a frame each quarter of a second
-WHOLE = View(48, 48)  # the short side of a film: nothing is scaled
+WHOLE = ResizeCrop(48, 48)  # the short side of a film: nothing is scaled
 
 
 def read(
-    path: Path, spec: ClipSpec = SHORT, view: View = WHOLE, **reading: object
-) -> tuple[list[RawClip], VideoReader]:
-    reader = VideoReader(path, spec, [view], Reading(**reading))
+    path: Path, spec: ClipSpec = SHORT, view: ResizeCrop = WHOLE, **reading: object
+) -> tuple[list[DecodedClip], VideoReader]:
+    reader = VideoReader(path, spec, [view], DecodeSettings(**reading))
     return list(reader.clips()), reader
 
 
@@ -41,7 +44,7 @@ def displayed(frames: Sequence[tuple[float, np.ndarray]], time: float) -> tuple[
     return max((frame for frame in frames if frame[0] <= time + 1e-6), key=lambda frame: frame[0])
 
 
-def assert_as_displayed(path: Path, clips: list[RawClip]) -> None:
+def assert_as_displayed(path: Path, clips: list[DecodedClip]) -> None:
     frames = every_frame(path)
     assert clips
     for clip in clips:
@@ -104,7 +107,7 @@ def test_real_videos(shared):
     paths = sorted((shared / "data" / "videos").rglob("*.mp4"))
     for path in paths[1::7]:
         frames = [(frame.time, frame) for frame in decode_all(path)]
-        clips, _ = read(path, ClipSpec(), View(64, 64))
+        clips, _ = read(path, ClipSpec(), ResizeCrop(64, 64))
         assert clips
         for clip in clips:
             for asked, got in zip(clip.asked, clip.got, strict=True):
@@ -278,7 +281,7 @@ def test_pixels_that_are_not_square_are_stretched(tmp_path):
 
 def test_views_are_scaled_as_pillow_does_and_cut_at_the_centre(tmp_path):
     path = film(tmp_path / "a.mp4", 2.0, size=(160, 120), picture=moving((160, 120)))
-    reader = VideoReader(path, SHORT, [View(60, 48), View(90, 90), View(60, 32)], Reading())
+    reader = VideoReader(path, SHORT, [ResizeCrop(60, 48), ResizeCrop(90, 90), ResizeCrop(60, 32)], DecodeSettings())
     (clip,) = reader.clips()
     assert [pictures.shape for pictures in clip.pictures] == [(8, 48, 48, 3), (8, 90, 90, 3), (8, 32, 32, 3)]
     assert np.array_equal(clip.pictures[0][:, 8:40, 8:40], clip.pictures[2])
@@ -292,17 +295,17 @@ def test_frames_at_finds_the_same_pictures_again(tmp_path):
     path = film(tmp_path / "a.mp4", 6.0, options={"x264-params": "keyint=50:bframes=3"})
     clips, _ = read(path)
     for times in ([time for clip in clips for time in clip.got], [time for clip in clips for time in clip.asked]):
-        again = list(frames_at(path, times, [WHOLE], Reading()))
+        again = list(frames_at(path, times, [WHOLE], DecodeSettings()))
         assert [time for time, _ in again] == [time for clip in clips for time in clip.got]
         assert np.array_equal([pictures[0] for _, pictures in again], np.concatenate([c.pictures[0] for c in clips]))
 
 
 def test_frames_at_gives_the_last_frame_for_later_times(tmp_path):
     path = film(tmp_path / "a.mp4", 2.0)
-    assert [time for time, _ in frames_at(path, [1.0, 1.0, 50.0], [WHOLE], Reading())] == [1.0, 1.0, 1.96]
+    assert [time for time, _ in frames_at(path, [1.0, 1.0, 50.0], [WHOLE], DecodeSettings())] == [1.0, 1.0, 1.96]
 
 
 def test_progress_is_told_of_every_packet(tmp_path):
     path, calls = film(tmp_path / "a.mp4", 2.0), []
-    list(VideoReader(path, SHORT, [WHOLE], Reading(), progress=lambda: calls.append(1)).clips())
+    list(VideoReader(path, SHORT, [WHOLE], DecodeSettings(), progress=lambda: calls.append(1)).clips())
     assert len(calls) >= 50 + 90

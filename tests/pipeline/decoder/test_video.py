@@ -10,15 +10,17 @@ import pytest
 
 from pipeline.decoder import gop as groups
 from pipeline.decoder import reader as frames
-from pipeline.decoder.clips import Cutter
-from pipeline.decoder.gop import Groups
-from pipeline.decoder.reader import Reading, View, frames_at
-from pipeline.decoder.video import PictureTrack
+from pipeline.decoder.clips import ClipAssembler
+from pipeline.decoder.crop import ResizeCrop
+from pipeline.decoder.gop import GopSplitter
+from pipeline.decoder.reader import frames_at
+from pipeline.decoder.settings import DecodeSettings
+from pipeline.decoder.video import VideoTrack
 from shards.format.clip import ClipSpec
 from shards.media.file import MediaFile
 from tests.media import Track, film, tone
 
-VIEW = View(48, 48)
+VIEW = ResizeCrop(48, 48)
 ONE_GROUP = {"x264-params": "keyint=infinite:scenecut=0:bframes=3:b-adapt=0:b-pyramid=normal"}
 
 
@@ -35,12 +37,12 @@ class Counted(MediaFile):
         return super().decoded(decode, packet)
 
 
-def feed(path: Path, times: list[float], **reading: object) -> tuple[PictureTrack, list[float], list[int], list[str]]:
+def feed(path: Path, times: list[float], **reading: object) -> tuple[VideoTrack, list[float], list[int], list[str]]:
     """The track, the times got, the number of packets held after each push, and how each fed packet was decoded."""
     held, got = [], []
     with Counted(path) as media:
         stream = media.picture()
-        track = PictureTrack(media, stream, [VIEW], Reading(**reading), iter(times), 0.5, 0.0)
+        track = VideoTrack(media, stream, [VIEW], DecodeSettings(**reading), iter(times), 0.5, 0.0)
         for packet in media.packets(stream):
             got += [shot.got for shot in track.push(packet)]
             held.append(len(track._groups._packets) + len(track._groups._after))
@@ -97,9 +99,9 @@ def packets(path: Path) -> list[bytes]:
 def test_parts_of_a_group_show_the_same_pixels(tmp_path, monkeypatch):
     path = film(tmp_path / "a.mp4", 12.0, options=ONE_GROUP, tracks=[])
     times = [float(time) for time in np.arange(0.13, 12, 0.3)]
-    whole = list(frames_at(path, times, [VIEW], Reading()))
+    whole = list(frames_at(path, times, [VIEW], DecodeSettings()))
     monkeypatch.setattr(groups, "MAX_HELD_PACKETS", 80)
-    parts = list(frames_at(path, times, [VIEW], Reading()))
+    parts = list(frames_at(path, times, [VIEW], DecodeSettings()))
     assert [time for time, _ in parts] == [time for time, _ in whole]
     assert np.array_equal([pictures for _, pictures in parts], [pictures for _, pictures in whole])
 
@@ -109,12 +111,12 @@ def test_leading_pictures_are_settled_with_the_group_before(tmp_path):
     options = {"x265-params": "keyint=25:min-keyint=25:open-gop=1:bframes=4:b-adapt=0:log-level=none"}
     path = film(tmp_path / "a.mp4", 4.0, codec="libx265", options=options, tracks=[])
     with MediaFile(path) as media:
-        sorter, given = Groups(), []
+        sorter, given = GopSplitter(), []
         stream = media.picture()
         numerator, denominator = media.time_base(stream)
         for packet in media.packets(stream):
             begin = packet.pts * numerator / denominator
-            given += sorter.push(groups.Held(packet, begin, begin + 0.04, packet.is_keyframe, packet.is_discard))
+            given += sorter.push(groups.TimedPacket(packet, begin, begin + 0.04, packet.is_keyframe, packet.is_discard))
         given += sorter.finish()
     assert any(len(group.after) > 1 for group in given)
     shown = [held.begin for group in given for held in group.shown()]
@@ -127,17 +129,17 @@ def test_memory_does_not_grow_with_the_video(tmp_path, monkeypatch):
     """Forty clips pass through; at none of them more than the next one's sound and pictures are waiting."""
     cutters = []
 
-    class Watched(Cutter):
+    class Watched(ClipAssembler):
         def __init__(self, *args: object) -> None:
             super().__init__(*args)
             cutters.append(self)
 
-    monkeypatch.setattr(frames, "Cutter", Watched)
+    monkeypatch.setattr(frames, "ClipAssembler", Watched)
     sound = [Track(tone(80.0), codec="pcm_s16le")]
     path = film(tmp_path / "a.mkv", 80.0, fps=5, options={"preset": "ultrafast", "g": "10"}, tracks=sound)
     spec = ClipSpec(seconds=2.0, windows=2)
     count = 0
-    for _ in frames.VideoReader(path, spec, [VIEW], Reading()).clips():
+    for _ in frames.VideoReader(path, spec, [VIEW], DecodeSettings()).clips():
         count += 1
         waiting = sum(len(piece) for _, piece in cutters[0]._sound._pieces)
         assert len(cutters[0]._shots) <= 2 * spec.frames and waiting <= 3 * spec.samples
@@ -153,7 +155,7 @@ def test_packets_without_a_time_are_decoded_in_turn(missing, sampling, tmp_path)
     whole = feed(path, times)[1]
     with MediaFile(path) as media:
         stream = media.picture()
-        track, got = PictureTrack(media, stream, [VIEW], Reading(sampling=sampling), iter(times), 0.5, 0.0), []
+        track, got = VideoTrack(media, stream, [VIEW], DecodeSettings(sampling=sampling), iter(times), 0.5, 0.0), []
         for index, packet in enumerate(media.packets(stream)):
             if index >= missing:
                 packet.pts = None
@@ -178,5 +180,5 @@ def test_the_tail_that_is_cut_is_not_decoded(tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(frames, "MediaFile", Watched)
-        list(frames.VideoReader(path, ClipSpec(), [VIEW], Reading()).clips())
+        list(frames.VideoReader(path, ClipSpec(), [VIEW], DecodeSettings()).clips())
     assert max(fed) <= 3.0

@@ -5,13 +5,13 @@ import signal
 
 import pytest
 
-from pipeline.decoder.reader import Reading
-from pipeline.executor.decode_task import Task
+from pipeline.decoder.settings import DecodeSettings
+from pipeline.executor.job import DecodeTask
 from pipeline.executor.resources import Resources, heads_of
-from pipeline.teachers.teacher import cards
+from pipeline.teachers.cards import cards
 from pipeline.videos.keys import key_of
+from shards.errors import UserError
 from shards.format.clip import ClipSpec
-from shards.format.manifest import ContractError
 
 CLIP = ClipSpec(seconds=2.0, windows=4)
 
@@ -33,7 +33,7 @@ def executor(videos, small_teachers, tmp_path):
             spool=tmp_path,
             clip=CLIP,
             heads=heads_of(small_teachers, cards(small_teachers)),
-            reading=Reading(),
+            reading=DecodeSettings(),
             keep_frames=False,
         )
 
@@ -41,7 +41,7 @@ def executor(videos, small_teachers, tmp_path):
 
 
 def tasks(*names):
-    return [Task("train-000000", name, key_of(name), number) for number, name in enumerate(names)]
+    return [DecodeTask("train-000000", name, key_of(name), number) for number, name in enumerate(names)]
 
 
 SMALL = [f"{number}.mp4" for number in range(6)]
@@ -81,7 +81,7 @@ def test_a_dead_teacher_stops_the_run_in_one_line(executor):
         jobs = running.label(tasks(*SMALL * 3))
         next(jobs)
         os.kill(running._labellers[0].process.pid, signal.SIGKILL)
-        with pytest.raises(ContractError, match="teacher process ended with exit code -9"):
+        with pytest.raises(UserError, match="teacher process ended with exit code -9"):
             list(jobs)
 
 
@@ -92,5 +92,5 @@ def test_every_slot_is_free_at_the_end(executor):
 
 
 def test_too_little_shared_memory_says_how_much_is_needed(executor):
-    with pytest.raises(ContractError, match="give batch_clips a smaller value"):
+    with pytest.raises(UserError, match="give batch_clips a smaller value"):
         executor(batch_clips=10**9)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.executor.label import window_posteriors
+from pipeline.executor.teacher_worker import window_posteriors
 
 
 def divergence(stored: np.ndarray, exact: np.ndarray) -> np.ndarray:

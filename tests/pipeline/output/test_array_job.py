@@ -14,16 +14,16 @@ import fsspec
 import numpy as np
 import pytest
 
-from pipeline.output.account import side_files
 from pipeline.relabel import RelabelSettings
 from pipeline.relabel import run as relabel
 from pipeline.run import run
 from pipeline.settings import PipelineSettings
 from pipeline.videos.plan import Size
+from shards.errors import UserError
 from shards.format.check import check
 from shards.format.clip import ClipSpec
-from shards.format.manifest import ContractError
 from shards.format.shard import examples
+from shards.format.sidefile import side_files
 
 ROOT = Path(__file__).resolve().parents[3]
 CLIP = ClipSpec(sample_rate=22_050, seconds=2.0, windows=4)
@@ -161,7 +161,7 @@ def test_from_a_url_to_a_url_the_bytes_are_the_same(alone, lake, tmp_path):
     assert check(mine) == check(alone)
     assert "<audio" in (mine / "report.html").read_text()
     assert not list(lake.output.folder.glob("*.tar"))
-    with pytest.raises(ContractError, match=r"validation_share: memory://.* has 0.3, this run 0.1"):
+    with pytest.raises(UserError, match=r"validation_share: memory://.* has 0.3, this run 0.1"):
         run(dataclasses.replace(lake, validation_share=0.1, work=tmp_path / "elsewhere"))
 
 

@@ -6,7 +6,7 @@ import fsspec
 import pytest
 
 from pipeline.output.destination import Output
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 
 
 @pytest.fixture(params=["memory", "file"])
@@ -86,7 +86,7 @@ def test_a_plan_that_has_become_another_is_seen_and_one_that_has_grown_is_ours(o
     output.pull()
     output.require_sealed(seal)
     (output.folder / "plan.jsonl").write_text("their rows\n")
-    with pytest.raises(ContractError, match="another plan now than this run worked by"):
+    with pytest.raises(UserError, match="another plan now than this run worked by"):
         output.require_sealed(seal)
 
 
@@ -113,11 +113,11 @@ def test_a_url_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
     output = Output(f"file://{tmp_path}/far", tmp_path / "work")
     output.folder.mkdir()
     made(output.folder)
-    with pytest.raises(ContractError, match=r"far: train-000000.tar cannot be written \(3 tries\): "):
+    with pytest.raises(UserError, match=r"far: train-000000.tar cannot be written \(3 tries\): "):
         output.deliver(Side)
     assert (output.folder / "train-000000.tar").exists()
 
 
 def test_a_protocol_whose_package_is_missing_says_so(tmp_path):
-    with pytest.raises(ContractError, match=r"oci://bucket/mine cannot be opened: .*ocifs"):
+    with pytest.raises(UserError, match=r"oci://bucket/mine cannot be opened: .*ocifs"):
         Output.at("oci://bucket/mine", tmp_path)

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.output.ranks import Rank, Seat
-from shards.format.manifest import ContractError
+from pipeline.output.ranks import FolderLease, Rank
+from shards.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
 HOLD = """
 import json, sys
 from pathlib import Path
-from pipeline.output.ranks import Rank, Seat
-with Seat(Path(sys.argv[1]), Rank(**json.loads(sys.argv[2]))) as seat:
+from pipeline.output.ranks import Rank, FolderLease
+with FolderLease(Path(sys.argv[1]), Rank(**json.loads(sys.argv[2]))) as seat:
     with seat.turn():
         seat.agree(json.loads(sys.argv[3]))
     print("at work", flush=True)
@@ -27,9 +27,9 @@ with Seat(Path(sys.argv[1]), Rank(**json.loads(sys.argv[2]))) as seat:
 COUNT = """
 import sys
 from pathlib import Path
-from pipeline.output.ranks import Rank, Seat
+from pipeline.output.ranks import Rank, FolderLease
 counter = Path(sys.argv[1]) / "counter"
-with Seat(Path(sys.argv[1]), Rank(int(sys.argv[2]), 4)) as seat:
+with FolderLease(Path(sys.argv[1]), Rank(int(sys.argv[2]), 4)) as seat:
     for _ in range(50):
         with seat.turn():
             counter.write_text(str(int(counter.read_text()) + 1))
@@ -67,7 +67,7 @@ def at_work(tmp_path):
 )
 def test_only_other_ranks_of_the_same_world_and_job_are_let_in(at_work, tmp_path, there, here):
     process = at_work(**there)
-    with pytest.raises(ContractError, match="another run is writing") as refused, Seat(tmp_path, Rank(**here)):
+    with pytest.raises(UserError, match="another run is writing") as refused, FolderLease(tmp_path, Rank(**here)):
         pass
     for side in (Rank(**there), Rank(**here)):
         assert f"{side.job} rank={side.rank} world={side.world}" in str(refused.value)
@@ -76,16 +76,16 @@ def test_only_other_ranks_of_the_same_world_and_job_are_let_in(at_work, tmp_path
 
 def test_another_plan_is_refused_with_both_sides_and_the_same_is_taken(at_work, tmp_path):
     at_work(rank=0, world=2)
-    with Seat(tmp_path, Rank(1, 2)) as seat, seat.turn():
+    with FolderLease(tmp_path, Rank(1, 2)) as seat, seat.turn():
         assert [(other.rank, other.plan) for other in seat.others()] == [(0, PLAN)]
-        with pytest.raises(ContractError, match=r"inputs: .*rank=0 world=2.* has 10, this run 11.*share one plan"):
+        with pytest.raises(UserError, match=r"inputs: .*rank=0 world=2.* has 10, this run 11.*share one plan"):
             seat.agree(PLAN | {"inputs": 11})
         assert seat.agree(PLAN)
 
 
 def test_a_rank_alone_plans_and_one_that_has_not_planned_binds_nobody(at_work, tmp_path):
     at_work(plan={}, rank=0, world=3)
-    with Seat(tmp_path, Rank(1, 3)) as seat, seat.turn():
+    with FolderLease(tmp_path, Rank(1, 3)) as seat, seat.turn():
         assert not seat.agree(PLAN)
 
 
@@ -93,7 +93,7 @@ def test_a_killed_rank_is_gone_at_once_and_its_seat_is_free(at_work, tmp_path):
     process = at_work(rank=0, world=2)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    with Seat(tmp_path, Rank()) as seat, seat.turn():
+    with FolderLease(tmp_path, Rank()) as seat, seat.turn():
         assert seat.others() == []
         assert not seat.agree({"videos": "/others"})
     at_work(rank=0, world=2)
@@ -121,12 +121,12 @@ def test_a_rank_counts_from_nought_to_its_world(rank, world):
 
 @pytest.mark.parametrize(
     ("number", "error", "message"),
-    [(errno.ENOLCK, ContractError, "has no locks"), (errno.EIO, OSError, "no such thing here")],
+    [(errno.ENOLCK, UserError, "has no locks"), (errno.EIO, OSError, "no such thing here")],
 )
 def test_a_file_system_without_locks_is_refused_in_one_line(tmp_path, monkeypatch, number, error, message):
     def flock(stream, how):
         raise OSError(number, "no such thing here")
 
     monkeypatch.setattr("fcntl.flock", flock)
-    with pytest.raises(error, match=message), Seat(tmp_path, Rank()):
+    with pytest.raises(error, match=message), FolderLease(tmp_path, Rank()):
         pass

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.videos.keys import clip_key, key_of
+from pipeline.videos.keys import key_of
 from shards.format.clip import ClipSpec
-from shards.format.example import ClipMeta, Example
+from shards.format.example import ClipMeta, Example, clip_key
 from shards.format.manifest import Manifest, TeacherCard
 from shards.format.sidefile import Reject
 from shards.format.writer import ShardWriter

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.report import write_report
 from pipeline.report.page import in_bytes, in_percent, in_time, readable
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 
 
 class Page(HTMLParser):
@@ -124,7 +124,7 @@ def test_a_folder_without_shards_has_a_page(builder):
 def test_a_damaged_shard_is_named_with_the_command_that_finds_out_more(full):
     tar = full.folder / "validation-000000.tar"
     tar.write_bytes(tar.read_bytes()[:2_000])
-    with pytest.raises(ContractError, match="python -m shards check"):
+    with pytest.raises(UserError, match="python -m shards check"):
         write_report(full.folder)
 
 

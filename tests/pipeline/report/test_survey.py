@@ -7,7 +7,7 @@ import pytest
 from pipeline.output.account import account_for
 from pipeline.report.survey import survey_of
 from pipeline.videos.plan import Plan
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 from shards.format.sidefile import finished
 from shards.format.writer import ShardWriter
 
@@ -51,5 +51,5 @@ def test_a_clip_shorter_than_a_window_is_counted_apart(builder):
 
 
 def test_a_folder_without_a_plan_is_refused(builder):
-    with pytest.raises(ContractError, match=r"plan\.jsonl"):
+    with pytest.raises(UserError, match=r"plan\.jsonl"):
         survey_of(builder.folder, builder.manifest.clip)

@@ -13,7 +13,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from torch import nn
 
 from pipeline.teachers.caffemodel import CaffeLayer, read_caffemodel, state_dict_from_caffe
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 
 # From caffe.proto: message -> (name, number, type, repeated, packed) of the fields that a model file has.
 KINDS = {"string": 9, "int64": 3, "int32": 5, "float": 2, "bool": 8}
@@ -159,9 +159,9 @@ def test_the_layers_of_the_places_release_are_those_of_torchvision() -> None:
 
 def test_another_network_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, caffe_bytes())
-    with pytest.raises(ContractError, match="without batch norm only"):
+    with pytest.raises(UserError, match="without batch norm only"):
         state_dict_from_caffe(read_caffemodel(path), nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), path)
-    with pytest.raises(ContractError, match=r"'fc8a \(2\)'\]; the network has 1 of 2 arrays"):
+    with pytest.raises(UserError, match=r"'fc8a \(2\)'\]; the network has 1 of 2 arrays"):
         state_dict_from_caffe(read_caffemodel(path), nn.Sequential(nn.Linear(36, 6)), path)
 
 
@@ -169,7 +169,7 @@ def test_no_cut_passes_for_a_whole_file(tmp_path: Path) -> None:
     data = caffe_bytes()
     end_of_weights = data.index(b"relu_fc8a") - 4  # what follows is a layer without weights
     for length in range(0, end_of_weights, 7):
-        with pytest.raises(ContractError):
+        with pytest.raises(UserError):
             converted(saved(tmp_path, data[:length]))
 
 
@@ -198,7 +198,7 @@ LIES = {
 
 @pytest.mark.parametrize("lie", LIES)
 def test_lies_are_refused(tmp_path: Path, lie: str) -> None:
-    with pytest.raises(ContractError, match=r"is not a whole \.caffemodel"):
+    with pytest.raises(UserError, match=r"is not a whole \.caffemodel"):
         read_caffemodel(saved(tmp_path, LIES[lie]))
 
 
@@ -217,6 +217,6 @@ def test_changed_bytes_end_in_one_kind_of_error(tmp_path: Path) -> None:
             changed[place] = random.integers(256)
         try:
             converted(saved(tmp_path, bytes(changed)))
-        except ContractError:
+        except UserError:
             refused += 1
     assert refused > 50

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.teachers.cards import imagenet_classes, read_classes
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 
 
 def listed(folder: Path, text: str) -> Path:
@@ -39,15 +39,15 @@ def test_the_places_list_is_read(tmp_path: Path, shared: Path) -> None:
 
 
 def test_indices_in_another_order_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match=r"list\.txt, line 2: 'dog' has index 2 at place 1"):
+    with pytest.raises(UserError, match=r"list\.txt, line 2: 'dog' has index 2 at place 1"):
         read_classes(listed(tmp_path, "cat 0\ndog 2\nhen 1\n"))
 
 
 def test_an_empty_list_and_one_that_is_no_text_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match="is empty"):
+    with pytest.raises(UserError, match="is empty"):
         read_classes(listed(tmp_path, "\n\n"))
     (tmp_path / "binary.txt").write_bytes(b"\x80\x81\xff")
-    with pytest.raises(ContractError, match="is not a list of class names"):
+    with pytest.raises(UserError, match="is not a list of class names"):
         read_classes(tmp_path / "binary.txt")
 
 

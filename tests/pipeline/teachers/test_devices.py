@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.settings import PipelineSettings
+from pipeline.teachers.cards import cards
 from pipeline.teachers.network import load_network
-from pipeline.teachers.teacher import Teacher, TeacherSpec, cards
+from pipeline.teachers.teacher import Teacher, TeacherSpec
 from pipeline.teachers.weights import weights_file
 from shards.cli.command import compose
 from shards.format.manifest import TeacherCard

@@ -11,7 +11,7 @@ import torchvision
 from torch import nn
 
 from pipeline.teachers.network import LITE, build, fill, last_linear, load_network
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 
 
 def test_a_network_has_as_many_outputs_as_classes() -> None:
@@ -29,17 +29,17 @@ def test_lite_networks_come_from_their_package(name: str) -> None:
 
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "efficientnet_lite_pytorch", None)
-    with pytest.raises(ContractError, match=r"efficientnet_lite_pytorch: `pip install -e \.\[demo\]`"):
+    with pytest.raises(UserError, match=r"efficientnet_lite_pytorch: `pip install -e \.\[demo\]`"):
         build(next(iter(LITE)), 5)
 
 
 def test_an_unknown_name_gets_near_ones() -> None:
-    with pytest.raises(ContractError, match=r"no network is called 'resnet51'.*'resnet50'"):
+    with pytest.raises(UserError, match=r"no network is called 'resnet51'.*'resnet50'"):
         build("resnet51", 5)
 
 
 def test_networks_for_other_tasks_are_unknown() -> None:
-    with pytest.raises(ContractError, match="no network is called"):
+    with pytest.raises(UserError, match="no network is called"):
         build("fcn_resnet50", 5)
 
 
@@ -70,21 +70,19 @@ def network() -> nn.Sequential:
 
 def test_the_number_of_classes_must_fit(tmp_path: Path) -> None:
     torch.save(build("shufflenet_v2_x0_5", 365).state_dict(), tmp_path / "net.pth")
-    with pytest.raises(
-        ContractError, match=r"fc\.weight: the file has \(365, 1024\), the network \(364, 1024\); fc\.bias"
-    ):
+    with pytest.raises(UserError, match=r"fc\.weight: the file has \(365, 1024\), the network \(364, 1024\); fc\.bias"):
         load_network("shufflenet_v2_x0_5", tmp_path / "net.pth", 364)
 
 
 def test_keys_that_differ_are_named_on_both_sides() -> None:
     state = network().state_dict()
     state["3.weight"] = state.pop("2.weight")
-    with pytest.raises(ContractError, match=r"2\.weight: only the network has it; 3\.weight: only the file has it"):
+    with pytest.raises(UserError, match=r"2\.weight: only the network has it; 3\.weight: only the file has it"):
         fill(network(), state, Path("net.pth"))
 
 
 def test_many_differences_are_counted() -> None:
-    with pytest.raises(ContractError, match="and 5 more"):
+    with pytest.raises(UserError, match="and 5 more"):
         fill(network(), {"other": torch.zeros(1)}, Path("net.pth"))
 
 
@@ -99,5 +97,5 @@ def test_batch_norm_without_its_counter_is_loaded() -> None:
 def test_weights_that_are_not_numbers_are_refused() -> None:
     state = network().state_dict()
     state["0.weight"][0, 0, 0, 0] = float("nan")
-    with pytest.raises(ContractError, match="not finite"):
+    with pytest.raises(UserError, match="not finite"):
         fill(network(), state, Path("net.pth"))

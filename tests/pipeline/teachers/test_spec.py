@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.decoder.crop import View
+from pipeline.decoder.crop import ResizeCrop
 from pipeline.teachers.spec import TeacherSet, TeacherSpec, Transform
 from shards.cli.command import compose
 
@@ -61,8 +61,8 @@ def test_vgg16_for_places_is_a_caffe_network() -> None:
 
 def test_the_two_lite_networks_look_at_their_own_size() -> None:
     assert [spec.transform.view for spec in composed("efficientnet_lite01").active.values()] == [
-        View(resize=256, crop=224),
-        View(resize=274, crop=240),
+        ResizeCrop(resize=256, crop=224),
+        ResizeCrop(resize=274, crop=240),
     ]
 
 

@@ -15,11 +15,11 @@ import torchvision
 from PIL import Image
 from torchvision.models import ShuffleNet_V2_X0_5_Weights
 
-from pipeline.executor.label import window_posteriors
-from pipeline.teachers.cards import imagenet_classes
-from pipeline.teachers.teacher import Teacher, TeacherSet, TeacherSpec, Transform, cards, dtype_of
+from pipeline.executor.teacher_worker import window_posteriors
+from pipeline.teachers.cards import cards, imagenet_classes
+from pipeline.teachers.teacher import Teacher, TeacherSet, TeacherSpec, Transform, dtype_of
 from shards.cli.command import compose
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 
 SMALL = Transform(72, 64, "rgb", [120.0, 110.0, 100.0], [60.0, 50.0, 40.0])
 CLASSES = 11
@@ -147,7 +147,7 @@ def test_a_network_without_a_linear_layer_has_posteriors_and_no_features(spec: T
     torch.save(torchvision.models.squeezenet1_1(num_classes=CLASSES).state_dict(), tmp_path / "weights.pth")
     squeezed = teacher(replace(spec, architecture="squeezenet1_1"))
     assert np.allclose(squeezed.posteriors(pictures()).sum(axis=1), 1, atol=1e-5)
-    with pytest.raises(ContractError, match="ends in a convolution"):
+    with pytest.raises(UserError, match="ends in a convolution"):
         squeezed.features(pictures())
 
 
@@ -163,19 +163,19 @@ def test_a_card_says_what_the_posteriors_hang_on(spec: TeacherSpec) -> None:
 
 def test_a_class_list_of_another_length_is_refused(spec: TeacherSpec) -> None:
     Path(str(spec.classes)).write_text("one\ntwo\n")
-    with pytest.raises(ContractError, match=r"fc\.weight: the file has \(11, 1024\), the network \(2, 1024\)"):
+    with pytest.raises(UserError, match=r"fc\.weight: the file has \(11, 1024\), the network \(2, 1024\)"):
         cards(TeacherSet("test", {"objects": spec}))
 
 
 def test_a_file_without_class_names_asks_for_them(spec: TeacherSpec) -> None:
-    with pytest.raises(ContractError, match=r"set teachers\.heads\.scenes\.classes to a list file"):
+    with pytest.raises(UserError, match=r"set teachers\.heads\.scenes\.classes to a list file"):
         cards(TeacherSet("test", {"scenes": replace(spec, classes=None)}))
 
 
 def test_weights_that_changed_behind_the_card_are_refused(spec: TeacherSpec, network: torch.nn.Module) -> None:
     card = cards(TeacherSet("test", {"objects": spec}))["objects"]
     torch.save({"state_dict": network.state_dict()}, spec.weights)
-    with pytest.raises(ContractError, match=f"the teacher's card {card.weights_sha256}"):
+    with pytest.raises(UserError, match=f"the teacher's card {card.weights_sha256}"):
         Teacher(spec, card, "cpu", "float32")
 
 
@@ -192,14 +192,14 @@ def test_a_release_of_torchvision_brings_its_names(tmp_path: Path, monkeypatch: 
     assert card.weights == "IMAGENET1K_V1" and card.weights_sha256 == digest
     assert card.classes == imagenet_classes()
     cached.write_bytes(cached.read_bytes()[:-1])
-    with pytest.raises(ContractError, match="is damaged: its sha256 is"):
+    with pytest.raises(UserError, match="is damaged: its sha256 is"):
         cards(released)
 
 
 def test_the_default_teachers_say_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ContractError) as raised:
+    with pytest.raises(UserError) as raised:
         cards(compose(TeacherSet, "teachers/vgg16"))
     assert "vgg16-397923af.pth" in str(raised.value)
     assert "models_places365/vgg16_places365.caffemodel" in str(raised.value)

@@ -18,14 +18,15 @@ from safetensors.torch import save_file
 from torchvision.models import AlexNet_Weights
 from torchvision.transforms import CenterCrop, InterpolationMode, Normalize, Resize
 
-from pipeline.decoder.crop import Lens, View
+from pipeline.decoder.crop import FrameResizer, ResizeCrop
+from pipeline.teachers.cards import cards
 from pipeline.teachers.network import last_linear
-from pipeline.teachers.teacher import Teacher, TeacherSet, TeacherSpec, Transform, cards
-from pipeline.teachers.timm_models import build_timm, classes_of, transform_of
+from pipeline.teachers.teacher import Teacher, TeacherSet, TeacherSpec, Transform
+from pipeline.teachers.timm_models import build_timm, classes_of, input_transform, transform_of
 from pipeline.teachers.weights import weights_file
 from shards.cli.command import compose
-from shards.format.manifest import ContractError
-from shards.format.sidefile import sha256_of
+from shards.errors import UserError
+from shards.files import sha256_of
 from shards.media.file import MAX_PIXELS
 
 SMALL = "test_resnet.r160_in1k"  # half a million parameters, made for tests; these here are random
@@ -54,11 +55,11 @@ def spec(network: torch.nn.Module, tmp_path: Path) -> TeacherSpec:
 
 def test_a_frame_is_seen_as_timm_sees_it(spec: TeacherSpec, network: torch.nn.Module) -> None:
     """A frame of the size that timm resizes to: crop, normalisation and network are compared, scaling is not."""
-    side = spec.input_transform.resize
+    side = input_transform(spec).resize
     coarse = np.random.default_rng(0).integers(0, 256, (7, 12, 3), dtype=np.uint8)
     picture = coarse.repeat(side // 7, axis=0).repeat(side // 7, axis=1)  # (168, 288, 3)
     assert picture.shape == (side, 12 * side // 7, 3)
-    lens = Lens([spec.input_transform.view], None, MAX_PIXELS)
+    lens = FrameResizer([input_transform(spec).view], None, MAX_PIXELS)
     (seen,) = lens.pictures(av.VideoFrame.from_ndarray(picture, format="rgb24"))
     card = cards(TeacherSet("test", {"objects": spec}))["objects"]
     found = Teacher(spec, card, "cpu", "float32").posteriors(seen[None])
@@ -89,7 +90,7 @@ def test_the_transform_is_that_of_timms_data_config(name: str) -> None:
 def test_the_interpolation_asked_for_is_made() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
     frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-    lens = Lens([View(40, 40), View(40, 40, "bilinear")], None, MAX_PIXELS)
+    lens = FrameResizer([ResizeCrop(40, 40), ResizeCrop(40, 40, "bilinear")], None, MAX_PIXELS)
     cubic, linear = lens.pictures(frame)
     for found, scaling in ((cubic, "BICUBIC"), (linear, "BILINEAR")):
         wanted = frame.reformat(40, 40, "gbrp", interpolation=scaling).to_ndarray()
@@ -111,8 +112,10 @@ def test_the_classifier_is_found_where_timm_says() -> None:
 def test_other_teachers_cards_are_as_before() -> None:
     """A new key in a card would be another manifest: finished shards could not be added to."""
     alexnet = compose(TeacherSet, "teachers/alexnet").active["objects"]
-    assert alexnet.input_transform.interpolation is None and alexnet.input_transform.view == View(256, 224, "bicubic")
-    kept = {name for name, value in asdict(alexnet.input_transform).items() if value is not None}
+    assert input_transform(alexnet).interpolation is None and input_transform(alexnet).view == ResizeCrop(
+        256, 224, "bicubic"
+    )
+    kept = {name for name, value in asdict(input_transform(alexnet)).items() if value is not None}
     assert kept == {"resize", "crop", "channels", "mean", "std"}
 
 
@@ -124,26 +127,26 @@ def test_a_release_is_downloaded_or_its_place_is_named(tmp_path: Path, monkeypat
     monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
     (released,) = compose(TeacherSet, "teachers/timm").active.values()
     where = r"convnext_base\.fb_in22k_ft_in1k\.safetensors from https://huggingface\.co/timm/convnext_base\.fb_in22k_ft_in1k"
-    with pytest.raises(ContractError, match=where + r"/resolve/main/model\.safetensors .*no route to host"):
+    with pytest.raises(UserError, match=where + r"/resolve/main/model\.safetensors .*no route to host"):
         cards(TeacherSet("timm", {"objects": released}))
     assert weights_file(released).path == tmp_path / "hub/checkpoints/convnext_base.fb_in22k_ft_in1k.safetensors"
 
 
 def test_what_cannot_be_a_teacher_is_refused(spec: TeacherSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ContractError, match=r"no pretrained network 'resnet17'. Near it: .*'resnet1"):
-        _ = TeacherSpec("timm/resnet17", "timm").input_transform
-    with pytest.raises(ContractError, match=r"Near it: .*'resnet18\.a1_in1k'"):
-        _ = TeacherSpec("timm/resnet18.a9", "timm").input_transform
-    with pytest.raises(ContractError, match=r"448x448, crop mode squash.*say what comes nearest under `transform`"):
-        _ = TeacherSpec("timm/eva02_large_patch14_448.mim_m38m_ft_in22k_in1k", "timm").input_transform
+    with pytest.raises(UserError, match=r"no pretrained network 'resnet17'. Near it: .*'resnet1"):
+        _ = input_transform(TeacherSpec("timm/resnet17", "timm"))
+    with pytest.raises(UserError, match=r"Near it: .*'resnet18\.a1_in1k'"):
+        _ = input_transform(TeacherSpec("timm/resnet18.a9", "timm"))
+    with pytest.raises(UserError, match=r"448x448, crop mode squash.*say what comes nearest under `transform`"):
+        _ = input_transform(TeacherSpec("timm/eva02_large_patch14_448.mim_m38m_ft_in22k_in1k", "timm"))
     with pytest.raises(ValueError, match="alexnet needs a transform: only networks of timm bring their own"):
         TeacherSpec("alexnet", "IMAGENET1K_V1")
     other = Transform(256, 200, "rgb", [127.0] * 3, [64.0] * 3)
     vit = TeacherSpec("timm/vit_base_patch16_224.augreg2_in21k_ft_in1k", spec.weights, other)
-    with pytest.raises(ContractError, match=r"knows pictures of 224 pixels, the transform cuts out 200"):
+    with pytest.raises(UserError, match=r"knows pictures of 224 pixels, the transform cuts out 200"):
         cards(TeacherSet("test", {"objects": vit}))
-    with pytest.raises(ContractError, match=r"own\.safetensors does not fit the network"):
+    with pytest.raises(UserError, match=r"own\.safetensors does not fit the network"):
         cards(TeacherSet("test", {"objects": replace(spec, architecture="timm/test_resnet", classes=__file__)}))
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ContractError, match=r"needs the extra `timm`: pip install -e \.\[timm\]"):
+    with pytest.raises(UserError, match=r"needs the extra `timm`: pip install -e \.\[timm\]"):
         build_timm("timm/resnet18.a1_in1k", 3)

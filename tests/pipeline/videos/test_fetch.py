@@ -10,8 +10,8 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.videos.fetch import at_hand, within_reach
-from pipeline.videos.listing import address
 from shards.media.file import UnreadableMedia
+from shards.storage import address
 
 DATA = bytes(range(256)) * 10_000
 

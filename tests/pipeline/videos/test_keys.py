@@ -5,7 +5,8 @@ from urllib.parse import unquote
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.videos.keys import MAX_KEY, clip_key, key_of, split_of
+from pipeline.videos.keys import MAX_KEY, key_of, split_of
+from shards.format.example import clip_key
 
 paths = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=80)
 

@@ -6,8 +6,9 @@ import zipfile
 import fsspec
 import pytest
 
-from pipeline.videos.listing import address, find_videos, open_place, require_protocols, root_of
-from shards.format.manifest import ContractError
+from pipeline.videos.listing import find_videos, require_protocols, root_of
+from shards.errors import UserError
+from shards.storage import address, open_place
 
 
 def touch(path, text="x"):
@@ -64,12 +65,12 @@ def test_a_csv_and_a_text_list_count_each_line_whatever_its_suffix(tmp_path):
 )
 def test_what_cannot_be_a_source_says_so(tmp_path, name, text, message):
     touch(tmp_path / name, text)
-    with pytest.raises(ContractError, match=message):
+    with pytest.raises(UserError, match=message):
         find_videos(str(tmp_path / name))
 
 
 def test_a_missing_folder_says_so(tmp_path):
-    with pytest.raises(ContractError, match="does not exist"):
+    with pytest.raises(UserError, match="does not exist"):
         find_videos(str(tmp_path / "nowhere"))
 
 
@@ -122,13 +123,13 @@ def test_a_local_list_may_hold_urls(tmp_path):
 
 def test_what_is_no_source_behind_a_url_says_so(behind):
     for name, message in [("nowhere", "does not exist"), ("clips/a.mkv", "neither"), ("clips/none.csv", "no column")]:
-        with pytest.raises(ContractError, match=message):
+        with pytest.raises(UserError, match=message):
             find_videos(behind(name))
 
 
 def test_a_protocol_that_is_not_known_or_not_installed_says_so():
     for videos, message in [("gopher://x/", "Protocol not known: gopher"), ("oci://bucket/x", "ocifs")]:
-        with pytest.raises(ContractError, match=message):
+        with pytest.raises(UserError, match=message):
             find_videos(videos)
 
 
@@ -136,5 +137,5 @@ def test_rows_that_nothing_here_can_open_stop_the_run_before_it_begins(tmp_path)
     touch(tmp_path / "list.txt", "a.mp4\nmemory://x/b.mp4\n")
     require_protocols(find_videos(str(tmp_path / "list.txt")))
     touch(tmp_path / "list.txt", "a.mp4\nmemory://x/b.mp4\noci://x/c.mp4\n")
-    with pytest.raises(ContractError, match=r"oci://x/c\.mp4 cannot be opened: .*ocifs"):
+    with pytest.raises(UserError, match=r"oci://x/c\.mp4 cannot be opened: .*ocifs"):
         require_protocols(find_videos(str(tmp_path / "list.txt")))

@@ -7,9 +7,9 @@ import pytest
 
 from pipeline.videos.duplicates import find_duplicates
 from pipeline.videos.listing import Video, find_videos
-from pipeline.videos.plan import NAME, Dealing, Plan, Size
+from pipeline.videos.plan import NAME, Plan, ShardPolicy, Size
 
-DEALING = Dealing(Size(videos=3), 0.3, 0)
+DEALING = ShardPolicy(Size(videos=3), 0.3, 0)
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_an_unreadable_file_is_nobodys_duplicate(tmp_path):
 def test_a_shard_is_closed_by_input_bytes_too(folder):
     fill(folder, [f"{number}.mp4" for number in range(6)])
     plan = Plan(folder / "shards" / NAME)
-    dealing = Dealing(Size(videos=100, input_gigabytes=40e-9), 0.0, 0)
+    dealing = ShardPolicy(Size(videos=100, input_gigabytes=40e-9), 0.0, 0)
     assert plan.extend(find_videos(str(folder / "videos")), lambda keys: {}, dealing)
     assert [shard.count for shard in plan.shards] == [len(shard.videos) for shard in plan.shards] == [3, 3]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shards.cli.arguments import Plain
+from shards.cli.arguments import PositionalArguments
 from shards.cli.command import command
 
 
@@ -77,6 +77,6 @@ def test_what_is_wrong_is_one_line(
 
 
 def test_words_go_behind_what_the_key_gave() -> None:
-    assert Plain("files", ["c"]).added_to({"files": "a", "top": 1}) == {"files": ["a", "c"], "top": 1}
-    assert Plain("files", ["c"]).added_to({"files": ["a", "b"]}) == {"files": ["a", "b", "c"]}
-    assert Plain("files", []).added_to({"files": "???"}) == {"files": "???"}
+    assert PositionalArguments("files", ["c"]).added_to({"files": "a", "top": 1}) == {"files": ["a", "c"], "top": 1}
+    assert PositionalArguments("files", ["c"]).added_to({"files": ["a", "b"]}) == {"files": ["a", "b", "c"]}
+    assert PositionalArguments("files", []).added_to({"files": "???"}) == {"files": "???"}

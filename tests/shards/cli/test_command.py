@@ -13,8 +13,8 @@ import pytest
 
 from shards.cli.command import command, compose
 from shards.cli.settings import SettingsError
+from shards.errors import UserError
 from shards.format.clip import ClipSpec
-from shards.format.manifest import ContractError
 from shards.media.file import UnreadableMedia
 
 
@@ -209,7 +209,7 @@ def test_settings_that_do_not_go_together_are_one_line(
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
-        (ContractError("a has 3, b has 4: make b again"), 1, "a has 3, b has 4: make b again"),
+        (UserError("a has 3, b has 4: make b again"), 1, "a has 3, b has 4: make b again"),
         (UnreadableMedia("empty", "zero bytes"), 1, "empty: zero bytes"),
         (OSError(28, "No space left on device", "/x/y.tar.partial"), 1, "/x/y.tar.partial: No space left on device"),
         (KeyboardInterrupt(), 130, "interrupted"),

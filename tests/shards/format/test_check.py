@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import webdataset
 
+from shards.errors import UserError
 from shards.format.check import check
 from shards.format.clip import ClipSpec
 from shards.format.example import ClipMeta, Example
-from shards.format.manifest import ContractError, Manifest, TeacherCard
+from shards.format.manifest import Manifest, TeacherCard
 from shards.format.sidefile import Reject, SideFile, finished
 from shards.format.writer import ShardWriter
 
@@ -103,20 +104,20 @@ FAULTS = {
 @pytest.mark.parametrize("message", FAULTS)
 def test_each_fault_is_named(folder, message):
     FAULTS[message](folder)
-    with pytest.raises(ContractError, match=message):
+    with pytest.raises(UserError, match=message):
         check(folder)
 
 
 def test_a_manifest_of_the_future_is_refused(folder):
     path = folder / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
-    with pytest.raises(ContractError, match="format 99, this program reads 1"):
+    with pytest.raises(UserError, match="format 99, this program reads 1"):
         check(folder)
 
 
 def test_a_side_file_of_nonsense_is_refused(folder):
     (folder / "train-000000.json").write_text("[]")
-    with pytest.raises(ContractError, match="not a shard's side file"):
+    with pytest.raises(UserError, match="not a shard's side file"):
         list(finished(folder))
-    with pytest.raises(ContractError, match="side file"):
+    with pytest.raises(UserError, match="side file"):
         SideFile.load(folder / "train-000000.json")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from shards.format.checksum import BLOCK_BYTES, checksum
+from shards.format.codec import BLOCK_BYTES, checksum
 
 
 def defined(data: bytes) -> int:

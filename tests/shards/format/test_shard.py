@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from shards.format.example import ClipMeta
-from shards.format.shard import metas
+from shards.format.shard import DamagedShard, metas
 from shards.format.sidefile import finished
-from shards.loader.store import DamagedShard
 
 
 def test_a_digit_that_flipped_in_a_clips_times_is_found(tmp_path: Path, make_shards: Callable[..., Path]) -> None:

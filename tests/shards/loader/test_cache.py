@@ -12,9 +12,10 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from shards.format.manifest import ContractError
+from shards.errors import UserError
+from shards.format.shard import DamagedShard
 from shards.loader.cache import Cache
-from shards.loader.store import DamagedShard, Tar
+from shards.loader.store import Tar
 
 SIZE = 100_000
 
@@ -143,5 +144,5 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path, far: list[Ta
 def test_a_cache_too_small_for_two_blocks_is_refused_before_training(tmp_path: Path, far: list[Tar]) -> None:
     cache = Cache(tmp_path, 3 * SIZE)
     cache.require_room(far, at_once=3)
-    with pytest.raises(ContractError, match=r"may hold 0.0003 GB, but the shards of two blocks take up to 0.0004 GB"):
+    with pytest.raises(UserError, match=r"may hold 0.0003 GB, but the shards of two blocks take up to 0.0004 GB"):
         cache.require_room(far, at_once=4)

@@ -9,7 +9,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 from shards.loader.catalog import load_catalog
 
 MakeShards = Callable[..., Path]
@@ -59,7 +59,7 @@ def test_learn_from_chooses_heads_and_names_those_there_are(tmp_path: Path, make
     assert list(load_catalog(folder, "train", learn_from=["scenes"]).posterior_places) == ["scenes"]
     assert list(load_catalog(folder, "train", learn_from=["scenes", "objects"]).cards) == ["objects", "scenes"]
     for wrong in (["sounds"], [], ["scenes", "scenes"]):
-        with pytest.raises(ContractError, match=r"small, each once: it has \['objects', 'scenes'\]"):
+        with pytest.raises(UserError, match=r"small, each once: it has \['objects', 'scenes'\]"):
             load_catalog(folder, "train", learn_from=wrong)
 
 
@@ -77,7 +77,7 @@ def test_a_shard_without_clips_is_passed_over(tmp_path: Path, make_shards: MakeS
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match=r"holds no manifest\.json"):
+    with pytest.raises(UserError, match=r"holds no manifest\.json"):
         load_catalog(str(tmp_path / "nowhere"), "train")
 
 
@@ -114,7 +114,7 @@ def test_a_teacher_set_that_does_not_fit_is_refused(tmp_path: Path, make_shards:
     if clips:
         make_shards(tmp_path / "teachers/big", clips, **LABELS)
         change(tmp_path / "teachers/big/train-000000.json", **changes)
-    with pytest.raises(ContractError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         load_catalog(str(folder), "train", teacher_set="big")
     assert f"make relabel videos=... shards={tmp_path} teachers=big" in str(caught.value)
 
@@ -123,7 +123,7 @@ def test_a_teacher_set_of_other_clips_is_refused(tmp_path: Path, make_shards: Ma
     folder = make_shards(tmp_path, TRAIN)
     make_shards(tmp_path / "teachers/big", TRAIN, **LABELS)
     change(tmp_path / "teachers/big/manifest.json", clip=lambda clip: {**clip, "frames_per_window": 3})
-    with pytest.raises(ContractError, match=r"frames_per_window: teachers/big has 3, this run 1\. Run `make relabel"):
+    with pytest.raises(UserError, match=r"frames_per_window: teachers/big has 3, this run 1\. Run `make relabel"):
         load_catalog(str(folder), "train", teacher_set="big")
 
 
@@ -135,5 +135,5 @@ def test_a_folder_behind_a_url_has_the_same_catalog(tmp_path: Path, make_shards:
         there = load_catalog(url, "train")
         assert there.fingerprint == here.fingerprint and (there.sound_places == here.sound_places).all()
         assert there.sounds[0].location == f"{url.rstrip('/')}/train-000000.tar"
-    with pytest.raises(ContractError, match="memory://nowhere holds no manifest"):
+    with pytest.raises(UserError, match="memory://nowhere holds no manifest"):
         load_catalog("memory://nowhere", "train")

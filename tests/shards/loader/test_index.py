@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from shards.format.manifest import ContractError, Manifest
-from shards.loader.index import load_columns
+from shards.errors import UserError
+from shards.format.manifest import Manifest
+from shards.loader.index import load_index
 
 MakeShards = Callable[..., Path]
 
@@ -52,14 +53,14 @@ def test_a_side_file_that_lies_is_refused(tmp_path: Path, make_shards: MakeShard
     facts = json.loads(path.read_bytes())
     changed = {name: value(facts[name]) if callable(value) else value for name, value in changes.items()}
     path.write_text(json.dumps(facts | changed))
-    with pytest.raises(ContractError, match=f"train-000000.json is (no|not a shard's) side file.*: .*{message}"):
-        load_columns(path, "far", manifest, sound=True)
+    with pytest.raises(UserError, match=f"train-000000.json is (no|not a shard's) side file.*: .*{message}"):
+        load_index(path, "far", manifest, sound=True)
 
 
 def test_labels_alone_have_no_sound_and_a_shard_of_rejects_has_nothing(tmp_path: Path, make_shards: MakeShards) -> None:
     folder = make_shards(tmp_path, {"train-000000": 2, "train-000001": 0}, labels_only=True)
     labels, empty = (
-        load_columns(folder / f"train-00000{index}.json", str(folder), Manifest.load(folder), sound=index == 1)
+        load_index(folder / f"train-00000{index}.json", str(folder), Manifest.load(folder), sound=index == 1)
         for index in (0, 1)
     )
     assert len(labels.sounds) == 0 and labels.posteriors["scenes"].shape == (2, 2)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards.format.manifest import ContractError
-from shards.loader.order import Draw, Order, sequential_draws, training_draws
+from shards.errors import UserError
+from shards.loader.order import BatchIndices, Order, sequential_indices, training_indices
 
 SHARD_CLIPS = st.lists(st.integers(0, 9), min_size=1, max_size=12).filter(any)
 SEED = st.integers(0, 2**63)
@@ -45,9 +45,9 @@ def test_ranks_together_draw_the_single_stream(
 ) -> None:
     batch = world * share
 
-    def draws(rank: int, world: int) -> Iterator[Draw]:
+    def draws(rank: int, world: int) -> Iterator[BatchIndices]:
         order = Order(shard_clips, seed=seed, block_shards=block)
-        return islice(training_draws(order, batch=batch, rank=rank, world=world, position=position), 6)
+        return islice(training_indices(order, batch=batch, rank=rank, world=world, position=position), 6)
 
     alone = [draw.clips.tolist() for draw in draws(0, 1)]
     steps = zip(*(draws(rank, world) for rank in range(world)), strict=True)
@@ -96,14 +96,14 @@ def test_memory_is_constant_along_the_stream() -> None:
 
 
 def test_a_batch_that_ranks_cannot_share_is_refused() -> None:
-    with pytest.raises(ContractError, match="batch of 10 clips cannot be shared by 4 ranks"):
-        training_draws(Order([5], seed=0), batch=10, world=4)
+    with pytest.raises(UserError, match="batch of 10 clips cannot be shared by 4 ranks"):
+        training_indices(Order([5], seed=0), batch=10, world=4)
 
 
 @patiently
 @given(SHARD_CLIPS, st.integers(1, 7), st.integers(1, 4))
 def test_sequential_draws_visit_every_clip_once_in_order(shard_clips: list[int], batch: int, world: int) -> None:
-    shares = [list(sequential_draws(shard_clips, batch=batch, rank=rank, world=world)) for rank in range(world)]
+    shares = [list(sequential_indices(shard_clips, batch=batch, rank=rank, world=world)) for rank in range(world)]
     assert [clip for share in shares for draw in share for clip in draw.clips] == list(range(sum(shard_clips)))
     sizes = [sum(len(draw.clips) for draw in share) for share in shares]
     assert max(sizes) - min(sizes) <= 1

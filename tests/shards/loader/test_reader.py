@@ -13,11 +13,12 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
+from shards.format.shard import DamagedShard
 from shards.loader.batch import Batch, allocate
 from shards.loader.catalog import Catalog, load_catalog
-from shards.loader.order import Order, sequential_draws
+from shards.loader.order import Order, sequential_indices
 from shards.loader.reader import BatchReader
-from shards.loader.store import DamagedShard, OpenTar, Store, Tar
+from shards.loader.store import OpenTar, Tar, TarPool
 from shards.loader.streaming import Streaming, sequential_reader, training_reader
 
 MakeShards = Callable[..., Path]
@@ -243,8 +244,8 @@ def test_closing_does_not_wait_for_shards_still_to_be_fetched(tmp_path: Path, ma
         time.sleep(0.1)
         return OpenTar(Path(tar.location.removeprefix("file://")))
 
-    store = Store(open_remote=fetch_slowly, threads=1)
-    reader = BatchReader(catalog, sequential_draws(catalog.shard_clips, batch=8), ring_of(catalog, 8), store)
+    store = TarPool(open_remote=fetch_slowly, threads=1)
+    reader = BatchReader(catalog, sequential_indices(catalog.shard_clips, batch=8), ring_of(catalog, 8), store)
     reader.release(next(reader))
     reader.close()
     assert 8 <= len(fetched) < 20
@@ -256,8 +257,8 @@ def test_a_network_that_fails_is_not_blamed_on_a_clip(tmp_path: Path, make_shard
     def fail(tar: Tar) -> OpenTar:
         raise ConnectionError("reset by peer")
 
-    draws = sequential_draws(catalog.shard_clips, batch=4)
-    reader = BatchReader(catalog, draws, ring_of(catalog, 4), Store(open_remote=fail))
+    draws = sequential_indices(catalog.shard_clips, batch=4)
+    reader = BatchReader(catalog, draws, ring_of(catalog, 4), TarPool(open_remote=fail))
     with reader, pytest.raises(ConnectionError, match="reset by peer"):
         next(reader)
 

@@ -6,8 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from shards.format.clip import ClipSpec
-from shards.loader.batch import Batch, allocate
-from shards.loader.ring import BatchStream
+from shards.loader.batch import Batch, BatchStream, allocate
 
 
 class Counting(BatchStream):

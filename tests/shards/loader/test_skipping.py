@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from shards.loader.batch import allocate
+from shards.format.shard import DamagedShard
+from shards.loader.batch import BatchStream, allocate
 from shards.loader.catalog import Catalog, load_catalog
 from shards.loader.order import Order
 from shards.loader.reader import BatchReader
-from shards.loader.ring import BatchStream
-from shards.loader.store import DamagedShard
 from shards.loader.streaming import Streaming, sequential_reader, training_reader
 
 MakeShards = Callable[..., Path]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from shards.loader.store import DamagedShard, OpenTar, Store, Tar
+from shards.format.shard import DamagedShard
+from shards.loader.store import OpenTar, Tar, TarPool
 
 
 def tar_of(path: Path, data: bytes) -> Tar:
@@ -17,7 +18,7 @@ def tar_of(path: Path, data: bytes) -> Tar:
 
 def test_a_tar_is_opened_once_and_stays_readable_when_let_go(tmp_path: Path) -> None:
     one, two = (tar_of(tmp_path / f"{name}.tar", name.encode() * 10) for name in ("one", "two"))
-    store = Store()
+    store = TarPool()
     opened = store.ask(one).result()
     assert store.ask(one).result() is opened
     store.want([two])
@@ -40,21 +41,21 @@ def test_a_tar_that_is_gone_or_has_another_length_is_named(tmp_path: Path) -> No
     tar = tar_of(tmp_path / "train-000003.tar", b"abc")
     (tmp_path / "train-000003.tar").write_bytes(b"ab")
     with pytest.raises(DamagedShard, match=r"train-000003\.tar has 2 bytes, its side file says 3"):
-        Store().ask(tar).result()
+        TarPool().ask(tar).result()
     (tmp_path / "train-000003.tar").unlink()
     with pytest.raises(DamagedShard, match=r"train-000003\.tar cannot be opened: No such file"):
-        Store().ask(tar).result()
+        TarPool().ask(tar).result()
 
 
 def test_verify_compares_the_hash_on_the_first_touch(tmp_path: Path) -> None:
     tar = tar_of(tmp_path / "one.tar", b"abc")
-    assert Store(verify=True).ask(tar).result().bytes == 3
+    assert TarPool(verify=True).ask(tar).result().bytes == 3
     (tmp_path / "one.tar").write_bytes(b"abd")
-    assert Store().ask(tar).result().bytes == 3
+    assert TarPool().ask(tar).result().bytes == 3
     with pytest.raises(
         DamagedShard, match=f"sha256 {hashlib.sha256(b'abd').hexdigest()}, its side file says {tar.sha256}"
     ):
-        Store(verify=True).ask(tar).result()
+        TarPool(verify=True).ask(tar).result()
 
 
 def test_what_is_wanted_is_opened_ahead_in_order_and_the_rest_let_go(tmp_path: Path) -> None:
@@ -66,7 +67,7 @@ def test_what_is_wanted_is_opened_ahead_in_order_and_the_rest_let_go(tmp_path: P
         asked.append(tar.shard)
         return OpenTar(Path(tar.location.removeprefix("far://")))
 
-    store = Store(open_remote=fetch, threads=1)
+    store = TarPool(open_remote=fetch, threads=1)
     store.want(remote[:3])
     assert store.ask(remote[2]).result().bytes == 2
     assert asked == ["0", "1", "2"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 from shards.loader.batch import allocate
 from shards.loader.catalog import Catalog, load_catalog
 from shards.loader.streaming import Streaming, sequential_reader, training_reader
@@ -51,13 +51,13 @@ def test_shards_behind_a_url_give_the_same_stream_through_a_small_cache(
 
 def test_a_cache_that_cannot_hold_two_blocks_is_refused(tmp_path: Path, make_shards: MakeShards) -> None:
     catalog = load_catalog(f"file://{make_shards(tmp_path / 'shards', SHARDS)}", "train")
-    with pytest.raises(ContractError, match="raise cache_gigabytes or lower block_shards"):
+    with pytest.raises(UserError, match="raise cache_gigabytes or lower block_shards"):
         first_batches(catalog, Streaming(cache=tmp_path / "cache", cache_gigabytes=1e-5))
 
 
 def test_a_split_without_clips_cannot_be_trained_on_but_validated(tmp_path: Path, make_shards: MakeShards) -> None:
     catalog = load_catalog(str(make_shards(tmp_path, SHARDS)), "validation")
-    with pytest.raises(ContractError, match="holds no clip of split validation"):
+    with pytest.raises(UserError, match="holds no clip of split validation"):
         first_batches(catalog, Streaming())
     assert list(sequential_reader(catalog, [allocate(4, catalog.clip, catalog.classes)], Streaming())) == []
 
@@ -70,7 +70,7 @@ def test_a_lost_tar_is_missed_before_training_but_by_pipes(
     (tmp_path / "moved").mkdir()
     (folder / "train-000003.tar").rename(tmp_path / "moved/train-000003.tar")
     catalog = load_catalog(f"{scheme}{folder}", "train")
-    with pytest.raises(ContractError, match=r"shards holds train-000003\.json but not train-000003\.tar: put it back"):
+    with pytest.raises(UserError, match=r"shards holds train-000003\.json but not train-000003\.tar: put it back"):
         first_batches(catalog, Streaming(cache=tmp_path / "cache"))
     stock = Streaming(reader="webdataset", urls=f"pipe:cat {tmp_path}/moved/train-000003.tar")
     assert len(first_batches(catalog, stock)) == 9 * 4

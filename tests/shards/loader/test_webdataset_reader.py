@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from shards.format.manifest import ContractError
+from shards.errors import UserError
+from shards.format.shard import DamagedShard
 from shards.loader.batch import Batch, allocate
 from shards.loader.catalog import Catalog, load_catalog
-from shards.loader.store import DamagedShard
 from shards.loader.streaming import Streaming, sequential_reader
-from shards.loader.webdataset_reader import StockReader
+from shards.loader.webdataset_reader import WebDatasetReader
 
 MakeShards = Callable[..., Path]
 SHARDS = {f"train-{index:06d}": 4 for index in range(4)}
@@ -35,7 +35,7 @@ def test_stock_rows_are_those_of_our_reader(tmp_path: Path, make_shards: MakeSha
             ours |= {row_bytes(batch, row) for row in range(batch.count)}
             reader.release(batch)
     stock: list[bytes] = []
-    with StockReader(catalog, ring_of(catalog), seed=0, batch=4) as reader:
+    with WebDatasetReader(catalog, ring_of(catalog), seed=0, batch=4) as reader:
         for step in range(8):  # two epochs
             batch = next(reader)
             assert (batch.position, batch.consumed, batch.count) == (4 * step, 4 * step + 4, 4)
@@ -50,7 +50,7 @@ def test_ranks_share_the_tars_and_pipes_are_followed(tmp_path: Path, make_shards
     urls = f"pipe:cat {tmp_path}/train-{{000000..000003}}.tar"
     seen = []
     for rank in range(2):
-        with StockReader(catalog, ring_of(catalog), seed=0, batch=8, rank=rank, world=2, urls=urls) as reader:
+        with WebDatasetReader(catalog, ring_of(catalog), seed=0, batch=8, rank=rank, world=2, urls=urls) as reader:
             for _ in range(2):
                 batch = next(reader)
                 assert batch.position % 8 == 4 * rank
@@ -63,10 +63,10 @@ def test_what_the_stock_way_cannot_do_is_refused(tmp_path: Path, make_shards: Ma
     folder = make_shards(tmp_path, SHARDS)
     make_shards(folder / "teachers/big", SHARDS, heads={"objects": 9}, teacher_set="big", labels_only=True)
     joined, own = load_catalog(str(folder), "train", teacher_set="big"), load_catalog(str(folder), "train")
-    with pytest.raises(ContractError, match="not teacher set big: leave out teacher_set or reader"):
-        StockReader(joined, ring_of(joined), seed=0, batch=4)
-    with pytest.raises(ContractError, match="5 ranks cannot share 4 shards"):
-        StockReader(own, ring_of(own), seed=0, batch=5, world=5)
+    with pytest.raises(UserError, match="not teacher set big: leave out teacher_set or reader"):
+        WebDatasetReader(joined, ring_of(joined), seed=0, batch=4)
+    with pytest.raises(UserError, match="5 ranks cannot share 4 shards"):
+        WebDatasetReader(own, ring_of(own), seed=0, batch=5, world=5)
 
 
 def test_damage_stops_and_is_named(tmp_path: Path, make_shards: MakeShards) -> None:
@@ -76,7 +76,7 @@ def test_damage_stops_and_is_named(tmp_path: Path, make_shards: MakeShards) -> N
     with open(tmp_path / "train-000001.tar", "r+b") as stream:
         stream.seek(offset)
         stream.write(b"RIFX")
-    reader = StockReader(catalog, ring_of(catalog), seed=0, batch=4)
+    reader = WebDatasetReader(catalog, ring_of(catalog), seed=0, batch=4)
     with reader, pytest.raises(DamagedShard, match=r"train-000001\.tar: train-000001%2Emp4-00002"):
         for batch in reader:
             reader.release(batch)
@@ -85,6 +85,6 @@ def test_damage_stops_and_is_named(tmp_path: Path, make_shards: MakeShards) -> N
 def test_other_shards_than_the_manifest_describes_are_refused(tmp_path: Path, make_shards: MakeShards) -> None:
     catalog = load_catalog(str(make_shards(tmp_path / "a", SHARDS)), "train")
     make_shards(tmp_path / "b", SHARDS, heads={"objects": 9, "scenes": 5})
-    reader = StockReader(catalog, ring_of(catalog), seed=0, batch=4, urls=f"{tmp_path}/b/train-000000.tar")
+    reader = WebDatasetReader(catalog, ring_of(catalog), seed=0, batch=4, urls=f"{tmp_path}/b/train-000000.tar")
     with reader, pytest.raises(DamagedShard, match="do not fit the manifest"):
         next(reader)

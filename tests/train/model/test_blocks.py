@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shards.cli.command import compose
+from shards.errors import UserError
 from shards.format.clip import ClipSpec
-from shards.format.manifest import ContractError
 from train.checkpoint.checkpoint import load_student
 from train.model.blocks import block_of
 from train.model.layers import Layer, StudentSpec
@@ -149,9 +149,9 @@ def test_a_deep_student_learns_and_comes_back(tmp_path: Path, make_shards: Calla
 def test_impossible_layers_are_refused() -> None:
     with pytest.raises(ValueError, match="twice its padding and 1"):
         Layer("block1", 4, 2, 1, 8, "residual")
-    with pytest.raises(ContractError, match=r"block1 is of kind residual, which needs filters"):
+    with pytest.raises(UserError, match=r"block1 is of kind residual, which needs filters"):
         block_of(Layer("block1", 3, 2, 1, kind="residual"), 8)
-    with pytest.raises(ContractError, match=r"of kind dense, which is unknown: choose among convolution, max, mean, "):
+    with pytest.raises(UserError, match=r"of kind dense, which is unknown: choose among convolution, max, mean, "):
         block_of(Layer("block1", 3, 2, 1, kind="dense"), 8)
 
 

@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from shards.cli.command import compose
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 from train.model.layers import Layer, StudentSpec
 
 SAMPLE_RATE = 22_050
@@ -115,7 +115,7 @@ def test_spec_comes_back_from_plain_values() -> None:
 
 
 def test_unknown_layer_names_the_known_ones() -> None:
-    with pytest.raises(ContractError, match=r"no layer pool3: choose among conv1, .*pool5, .*conv8"):
+    with pytest.raises(UserError, match=r"no layer pool3: choose among conv1, .*pool5, .*conv8"):
         spec_of("soundnet8").through("pool3")
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from shards.cli.command import compose
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 from train.model.layers import Layer, StudentSpec
 from train.model.student import SCALE, Student, scaled
 
@@ -162,25 +162,25 @@ def test_shortest_sound_works_and_one_sample_less_says_how_long(layer: Layer) ->
     shortest = student.min_samples(layer.name)
     assert student.features(torch.zeros(1, shortest), [layer.name])[layer.name].shape[2] == 1
     with pytest.raises(
-        ContractError, match=rf"{layer.name} of small needs at least {shortest} samples .* has {shortest - 1}"
+        UserError, match=rf"{layer.name} of small needs at least {shortest} samples .* has {shortest - 1}"
     ):
         student.features(torch.zeros(1, shortest - 1), [layer.name])
 
 
 def test_too_short_for_the_output_says_so_in_samples_and_seconds(soundnet8: Student) -> None:
     with pytest.raises(
-        ContractError, match=r"conv8 of soundnet8 needs at least 209374 samples \(9\.495 s\).*110250 \(5\.0"
+        UserError, match=r"conv8 of soundnet8 needs at least 209374 samples \(9\.495 s\).*110250 \(5\.0"
     ):
         soundnet8(torch.zeros(1, 110_250))
 
 
 def test_unknown_layer_is_refused() -> None:
-    with pytest.raises(ContractError, match="no layer pool9: choose among conv1, pool1, conv2, conv3"):
+    with pytest.raises(UserError, match="no layer pool9: choose among conv1, pool1, conv2, conv3"):
         small().features(torch.zeros(1, 50), ["conv1", "pool9"])
 
 
 def test_a_student_without_heads_is_refused() -> None:
-    with pytest.raises(ContractError, match="learn_from"):
+    with pytest.raises(UserError, match="learn_from"):
         Student(SMALL, {}, sample_rate=100)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from train.trainer.loop import Occasion, train
+from train.trainer.loop import Every, train
 from train.trainer.meter import Diverged, Meter, Reading
 
 CPU = torch.device("cpu")
@@ -87,8 +87,8 @@ def test_now_and_then_in_order_and_after_the_last_step() -> None:
         first_step=2,
         report=lambda step, _: happened.append(f"report {step}"),
         report_every=3,
-        validate=Occasion(2, lambda step: happened.append(f"validate {step}")),
-        save=Occasion(4, lambda step: happened.append(f"save {step}")),
+        validate=Every(2, lambda step: happened.append(f"validate {step}")),
+        save=Every(4, lambda step: happened.append(f"save {step}")),
     )
     assert happened == [
         *("report 3", "validate 4", "save 4", "report 6", "validate 6"),
@@ -106,8 +106,8 @@ def test_a_wish_to_stop_saves_and_ends() -> None:
         torch.optim.SGD(network.parameters(), lr=0.1),
         Meter(CPU),
         steps=100,
-        validate=Occasion(3, lambda step: happened.append(f"validate {step}")),
-        save=Occasion(50, lambda step: happened.append(f"save {step}")),
+        validate=Every(3, lambda step: happened.append(f"validate {step}")),
+        save=Every(50, lambda step: happened.append(f"save {step}")),
         stopping=lambda: next(answers),
     )
     assert done == 3 and happened == ["save 3"], "no time for a validation when the machine is taken away"
@@ -127,8 +127,8 @@ def test_the_first_step_that_is_not_finite_is_named_and_nothing_is_done_after_it
             steps=100,
             report=lambda step, _: done.append(f"report {step}"),
             report_every=every["report"],
-            validate=Occasion(every["validate"], lambda step: done.append(f"validate {step}")),
-            save=Occasion(every["save"], lambda step: done.append(f"save {step}")),
+            validate=Every(every["validate"], lambda step: done.append(f"validate {step}")),
+            save=Every(every["save"], lambda step: done.append(f"save {step}")),
         )
     assert done == [f"{noticed_by} 4"]
 

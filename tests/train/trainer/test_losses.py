@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from shards.cli.command import compose
+from shards.errors import UserError
 from shards.format.clip import ClipSpec
-from shards.format.manifest import ContractError
 from train.model.layers import StudentSpec
 from train.trainer.losses import LOSSES, fitting_seconds, kl, per_step, windows_per_step
 
@@ -142,7 +142,7 @@ def test_windows_per_step(name: str, clip: ClipSpec, per: int) -> None:
 
 def test_windows_that_do_not_meet_steps_name_what_fits() -> None:
     spec = compose(StudentSpec, "student/soundnet8")
-    with pytest.raises(ContractError, match=r"6 label windows in 20 s, but 4 output steps") as caught:
+    with pytest.raises(UserError, match=r"6 label windows in 20 s, but 4 output steps") as caught:
         windows_per_step(spec, ClipSpec(windows=6))
     offers = [part.split("=") for part in str(caught.value).replace(",", "").split() if part.startswith("clip.")]
     assert len(offers) > 2
@@ -153,8 +153,6 @@ def test_windows_that_do_not_meet_steps_name_what_fits() -> None:
 
 def test_a_clip_too_short_for_one_step_names_what_fits() -> None:
     spec = compose(StudentSpec, "student/soundnet8")
-    with pytest.raises(
-        ContractError, match=r"0 output steps of soundnet8 \(the first needs 9\.495 s\).*clip\.seconds=10"
-    ):
+    with pytest.raises(UserError, match=r"0 output steps of soundnet8 \(the first needs 9\.495 s\).*clip\.seconds=10"):
         windows_per_step(spec, ClipSpec(seconds=5, windows=1))
     assert fitting_seconds(spec, ClipSpec(windows=4)) == [10, 12, 14, 20]  # an odd second does not divide by 4

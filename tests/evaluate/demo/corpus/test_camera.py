@@ -10,7 +10,7 @@ from PIL import Image
 
 from evaluate.demo.corpus.camera import PHOTOGRAPHS, camera, load_photograph
 from evaluate.demo.corpus.sounds import FAMILIES
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 
 skimage = pytest.importorskip("skimage", reason="the photographs of scikit-image come with the demo extra")
 
@@ -37,7 +37,7 @@ def test_photographs_are_in_the_wheels(name, monkeypatch):
 
 def test_a_missing_package_is_one_clear_line(monkeypatch):
     monkeypatch.setitem(PHOTOGRAPHS, "china", ("no_such_package", "china.jpg"))
-    with pytest.raises(ContractError, match=r"china.*no_such_package.*\[demo\]"):
+    with pytest.raises(UserError, match=r"china.*no_such_package.*\[demo\]"):
         load_photograph("china")
 
 

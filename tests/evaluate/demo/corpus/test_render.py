@@ -9,7 +9,7 @@ import pytest
 
 from evaluate.demo.corpus import CorpusSettings, render_corpus
 from pipeline.videos.keys import key_of, split_of
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 
 pytest.importorskip("skimage", reason="the photographs of scikit-image come with the demo extra")
 
@@ -97,5 +97,5 @@ def test_another_seed_gives_other_clips_and_is_refused_in_the_same_folder(corpus
     other = CorpusSettings(**{**vars(TINY), "photographs": ("chelsea",), "seed": 1})
     render_corpus(tmp_path, other, processes=1)
     assert not set(hashes(tmp_path).values()) & set(hashes(folder).values())
-    with pytest.raises(ContractError, match=r"photographs.*seed.*Delete"):
+    with pytest.raises(UserError, match=r"photographs.*seed.*Delete"):
         render_corpus(folder, other)

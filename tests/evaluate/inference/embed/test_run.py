@@ -16,9 +16,8 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
-from evaluate.inference.embed.hear import Embedder
-from evaluate.inference.embed.run import EmbedSettings, run
-from shards.format.manifest import ContractError
+from evaluate.inference.embed.run import Embedder, EmbedSettings, run
+from shards.errors import UserError
 from train.checkpoint.checkpoint import load_network
 from train.model.student import scaled
 
@@ -113,7 +112,7 @@ def test_what_is_damaged_is_recorded_tried_again_and_no_hindrance(
     (sounds / "2.wav").write_bytes(whole[:5000])
     settings = EmbedSettings([sounds, tmp_path / "list.txt"], checkpoint, tmp_path / "features.npz", "conv2")
     (tmp_path / "list.txt").write_text("absent.wav\n")
-    with pytest.raises(ContractError, match=r"2 of 4 files could not be read, .* noted in .*features\.npz\.parts"):
+    with pytest.raises(UserError, match=r"2 of 4 files could not be read, .* noted in .*features\.npz\.parts"):
         run(settings)
     assert len(capsys.readouterr().err.splitlines()) == 2
     with np.load(settings.out) as found:
@@ -145,12 +144,12 @@ def test_other_features_do_not_go_into_the_same_folder(
 ) -> None:
     settings = {"layer": "conv2", "over_time": False}
     run(EmbedSettings([sounds], checkpoint, tmp_path / "features.npz", **settings))  # type: ignore[arg-type]
-    with pytest.raises(ContractError, match=words):
+    with pytest.raises(UserError, match=words):
         run(EmbedSettings([sounds], checkpoint, tmp_path / "features.npz", **settings | changed))  # type: ignore[arg-type]
 
 
 def test_an_unknown_layer_is_refused_before_anything_is_made(checkpoint: Path, sounds: Path, tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match="tiny has no layer pool9: choose among conv1, pool1, conv2, conv3"):
+    with pytest.raises(UserError, match="tiny has no layer pool9: choose among conv1, pool1, conv2, conv3"):
         run(EmbedSettings([sounds], checkpoint, tmp_path / "features.npz", "pool9"))
     assert not (tmp_path / "features.npz.parts").exists()
 
@@ -180,5 +179,5 @@ def test_two_runs_do_not_share_a_folder(checkpoint: Path, sounds: Path, tmp_path
     settings.folder.mkdir()
     with open(settings.folder / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(ContractError, match="another run is writing into"):
+        with pytest.raises(UserError, match="another run is writing into"):
             run(settings)

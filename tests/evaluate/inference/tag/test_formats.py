@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluate.inference.tag.findings import Finding, Findings, Span
 from evaluate.inference.tag.formats import FORMATS, clock
-from evaluate.inference.tag.tags import Tag
+from evaluate.inference.tag.tags import Finding, Findings, Span, Tag
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ import soundfile
 import torch
 
 from evaluate.inference.tag.run import TagSettings, run
-from shards.format.manifest import ContractError, TeacherCard
+from shards.errors import UserError
+from shards.format.manifest import TeacherCard
 from train.checkpoint.checkpoint import Checkpoint, load, save
 from train.model.student import Student
 
@@ -102,7 +103,7 @@ def test_what_cannot_be_read_is_said_and_the_rest_is_told(
     cut = tmp_path / "sounds" / "cut.wav"
     cut.write_bytes(sounds[0].read_bytes()[:9_000])
     (tmp_path / "sounds" / "page.wav").write_text("<html>")
-    with pytest.raises(ContractError, match="2 of 4 files could not be read"):
+    with pytest.raises(UserError, match="2 of 4 files could not be read"):
         tag([tmp_path / "sounds"], knowing)
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith(f"{cut} cannot be read (damaged: its header promises") and "not_media" in second
@@ -116,7 +117,7 @@ def test_the_table_goes_to_the_screen_and_the_picture_to_a_file(
     run(TagSettings(sounds[:1], knowing, timeline=tmp_path / "new" / "a.png"))
     assert str(sounds[0]) in capsys.readouterr().out
     assert (tmp_path / "new" / "a.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(ContractError, match="shows one sound, 2 are given"):
+    with pytest.raises(UserError, match="shows one sound, 2 are given"):
         run(TagSettings(sounds, knowing, timeline=tmp_path / "a.png"))
 
 

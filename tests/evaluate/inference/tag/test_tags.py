@@ -9,24 +9,24 @@ import numpy as np
 import pytest
 import torch
 
-from evaluate.inference.posteriors import Heard
-from evaluate.inference.tag.tags import LEAST_SHARE, Base, Tag, tags
+from evaluate.inference.posteriors import SoundPosteriors
+from evaluate.inference.tag.tags import LEAST_SHARE, Baseline, Tag, tags
 from train.checkpoint.checkpoint import load
 
 
-def heard(seconds: float, *means: float) -> Heard:
+def heard(seconds: float, *means: float) -> SoundPosteriors:
     nothing = np.empty(0)
-    return Heard(seconds, nothing, nothing, {}, {"objects": np.array(means)}, nothing.astype(np.int16))
+    return SoundPosteriors(seconds, nothing, nothing, {}, {"objects": np.array(means)}, nothing.astype(np.int16))
 
 
 def test_lift_is_the_posterior_over_the_mean() -> None:
-    base = Base({"objects": np.array([0.5, 0.4, 0.1])}, "")
+    base = Baseline({"objects": np.array([0.5, 0.4, 0.1])}, "")
     assert base.lift("objects", np.array([0.25, 0.4, 0.35])).tolist() == pytest.approx([0.5, 1.0, 3.5])
     assert base.lift("objects", np.ones((2, 3))).shape == (2, 3)
 
 
 def test_a_class_that_never_came_up_has_a_finite_lift() -> None:
-    base = Base({"objects": np.array([1.0, 0.0])}, "")
+    base = Baseline({"objects": np.array([1.0, 0.0])}, "")
     assert base.lift("objects", np.array([0.5, 0.5]))[1] == pytest.approx(0.5 / (LEAST_SHARE / 2))
 
 
@@ -43,14 +43,14 @@ def test_some_class_is_always_told() -> None:
 
 
 def test_the_mean_of_sounds_is_by_their_length() -> None:
-    base = Base.of([heard(1.0, 0.9, 0.1), heard(3.0, 0.1, 0.9)], "two sounds")
+    base = Baseline.of([heard(1.0, 0.9, 0.1), heard(3.0, 0.1, 0.9)], "two sounds")
     assert base.means["objects"].tolist() == pytest.approx([0.3, 0.7]) and base.origin == "two sounds"
 
 
 def test_a_checkpoint_may_know_its_training_mean(checkpoint: Path) -> None:
     unknowing = load(checkpoint)
-    assert Base.trained(unknowing) is None
-    known = Base.trained(replace(unknowing, training_mean={"objects": torch.tensor([0.2, 0.3, 0.5])}))
+    assert Baseline.trained(unknowing) is None
+    known = Baseline.trained(replace(unknowing, training_mean={"objects": torch.tensor([0.2, 0.3, 0.5])}))
     assert known is not None and known.means["objects"].tolist() == pytest.approx([0.2, 0.3, 0.5])
 
 

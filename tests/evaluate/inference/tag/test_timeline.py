@@ -10,8 +10,8 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 
-from evaluate.inference.posteriors import Heard
-from evaluate.inference.tag.tags import Base
+from evaluate.inference.posteriors import SoundPosteriors
+from evaluate.inference.tag.tags import Baseline
 from evaluate.inference.tag.timeline import CLASSES, strongest, timeline
 
 EVEN = np.full((4, 20), 1 / 20, np.float32)
@@ -37,8 +37,8 @@ def test_what_is_unlikely_is_not_shown() -> None:
 def test_colours_reach_to_the_highest_lift() -> None:
     posteriors = np.array([[0.4, 0.6], [0.8, 0.2]], np.float32)
     edges = np.arange(3.0)
-    heard = Heard(2.0, edges[:-1], edges[1:], {"objects": posteriors}, {}, np.arange(8, dtype=np.int16))
-    base = Base({"objects": np.array([0.02, 0.5])}, "a base")  # lifts of 20 and 40, where 10 would be the end
+    heard = SoundPosteriors(2.0, edges[:-1], edges[1:], {"objects": posteriors}, {}, np.arange(8, dtype=np.int16))
+    base = Baseline({"objects": np.array([0.02, 0.5])}, "a base")  # lifts of 20 and 40, where 10 would be the end
     png = timeline(Path("a.wav"), heard, base, {"objects": ("strong", "weak")})
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), int)
     for lift in (20, 40):
@@ -50,8 +50,8 @@ def test_the_picture_has_the_colour_of_each_lift_where_it_is() -> None:
     posteriors = np.full((10, 2), 0.5, np.float32)
     posteriors[:5], posteriors[5:] = [0.95, 0.05], [0.5, 0.5]
     edges = np.arange(11.0)
-    heard = Heard(10.0, edges[:-1], edges[1:], {"objects": posteriors}, {}, np.arange(40, dtype=np.int16))
-    base = Base({"objects": np.array([0.1, 0.5])}, "nothing in particular: $x^2$")
+    heard = SoundPosteriors(10.0, edges[:-1], edges[1:], {"objects": posteriors}, {}, np.arange(40, dtype=np.int16))
+    base = Baseline({"objects": np.array([0.1, 0.5])}, "nothing in particular: $x^2$")
     png = timeline(Path("a $b\udcff.wav"), heard, base, {"objects": ("strong, very", "weak $")})
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), int)
     assert pixels.shape[1] > 1000

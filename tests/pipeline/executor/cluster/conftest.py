@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.executor.cluster.settings import RaySettings
+from pipeline.executor.cluster.session import RaySettings
 from pipeline.run import run
 from pipeline.settings import PipelineSettings
 from pipeline.videos.plan import Size

@@ -7,14 +7,17 @@ import tempfile
 import numpy as np
 import pytest
 
-from pipeline.decoder.reader import Reading, VideoReader, View
+from pipeline.decoder.crop import ResizeCrop
+from pipeline.decoder.reader import VideoReader
+from pipeline.decoder.settings import DecodeSettings
 from pipeline.executor.cluster.child import Child
-from pipeline.executor.decode_task import Decoding, Summary, Task
+from pipeline.executor.decode_task import DecodeConfig
+from pipeline.executor.job import DecodeResult, DecodeTask
 from pipeline.videos.keys import key_of
 from shards.format.clip import ClipSpec
 
 CLIP = ClipSpec(seconds=2.0, windows=4)
-VIEWS = [View(40, 32), View(48, 48)]
+VIEWS = [ResizeCrop(40, 32), ResizeCrop(48, 48)]
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +40,16 @@ def child():
 def decode(child, videos, tmp_path, monkeypatch):
     """Nothing may be left in the node's temporary folder, whatever happened."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    decoding = Decoding(str(videos), videos, CLIP, VIEWS, Reading(), keep_frames=True, memory_gigabytes=4.0)
+    decoding = DecodeConfig(str(videos), videos, CLIP, VIEWS, DecodeSettings(), keep_frames=True, memory_gigabytes=4.0)
     yield lambda name, stall_seconds=60.0: child.decode(
-        Task("train-000000", name, key_of(name), 0), decoding, stall_seconds
+        DecodeTask("train-000000", name, key_of(name), 0), decoding, stall_seconds
     )
     assert not list(tmp_path.iterdir())
 
 
 def test_clips_and_summary_are_those_of_the_reader(decode, videos):
     *clips, summary = decode("a.mp4")
-    reader = VideoReader(videos / "a.mp4", CLIP, VIEWS, Reading())
+    reader = VideoReader(videos / "a.mp4", CLIP, VIEWS, DecodeSettings())
     expected = list(reader.clips())
     assert len(clips) == len(expected) == 4
     for found, clip in zip(clips, expected, strict=True):
@@ -64,7 +67,7 @@ def test_a_killed_process_costs_its_video_alone(child, decode):
     next(stream)
     os.kill(child._process.pid, signal.SIGKILL)
     *_, summary = stream
-    assert summary == Summary("crashed", "the decoder's process ended with exit code -9")
+    assert summary == DecodeResult("crashed", "the decoder's process ended with exit code -9")
     *clips, summary = decode("b.mp4")
     assert len(clips) == 1 and summary.reason is None
 

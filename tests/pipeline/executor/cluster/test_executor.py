@@ -6,8 +6,8 @@ from pipeline.relabel import RelabelSettings
 from pipeline.relabel import run as relabel
 from pipeline.run import run
 from pipeline.teachers.teacher import TeacherSet
+from shards.errors import UserError
 from shards.format.check import check
-from shards.format.manifest import ContractError
 from tests.pipeline.executor.cluster.processes import Killer, files
 
 pytestmark = pytest.mark.timeout(400)  # Ray starts processes by the dozen, which takes a busy machine long
@@ -47,5 +47,5 @@ def test_relabelling_too(on_ray, made, local, small_spec, videos, tmp_path):
 def test_no_cluster_at_an_address_is_one_line(on_ray, tmp_path):
     settings = on_ray(tmp_path)
     settings.ray = type(settings.ray)(address="127.0.0.1:1")
-    with pytest.raises(ContractError, match=r"ray\.address=127\.0\.0\.1:1: no Ray cluster answers"):
+    with pytest.raises(UserError, match=r"ray\.address=127\.0\.0\.1:1: no Ray cluster answers"):
         run(settings)

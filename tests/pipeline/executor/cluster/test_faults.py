@@ -13,7 +13,7 @@ from pipeline.relabel import RelabelSettings
 from pipeline.relabel import run as relabel
 from pipeline.run import run
 from pipeline.teachers.teacher import TeacherSet
-from shards.format.manifest import ContractError
+from shards.errors import UserError
 from tests.pipeline.executor.cluster.processes import Killer, files
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]  # Ray starts processes by the dozen
@@ -74,5 +74,5 @@ def test_a_video_that_changed_is_refused_in_the_line_of_the_local_executor(on_ra
     (mine / "a.mp4").write_bytes((videos / "02.mp4").read_bytes())
     again = {"teachers": TeacherSet("again", {"objects": small_spec}), "device": "cpu", "teacher_processes": 1}
     again |= {"videos": str(mine), "shards": settings.shards, "executor": "ray", "ray": settings.ray}
-    with pytest.raises(ContractError, match=r"^a\.mp4 cannot be labelled again: changed: "):
+    with pytest.raises(UserError, match=r"^a\.mp4 cannot be labelled again: changed: "):
         relabel(RelabelSettings(**again))

@@ -5,17 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.decoder.reader import Reading
-from pipeline.executor.cluster.executor import Deal
-from pipeline.executor.cluster.session import connected
-from pipeline.executor.cluster.settings import RaySettings
+from pipeline.decoder.settings import DecodeSettings
+from pipeline.executor.cluster.executor import ClusterAllocation
+from pipeline.executor.cluster.session import RaySettings, connected
 from pipeline.executor.resources import Resources
+from shards.errors import UserError
 from shards.format.clip import ClipSpec
-from shards.format.manifest import ContractError
 
 
 def deal(cpus, gpus, *, device="auto", teachers=0, **fields):
-    found = Deal.of(RaySettings(**fields), device=device, teachers=teachers, cpus=cpus, gpus=gpus)
+    found = ClusterAllocation.of(RaySettings(**fields), device=device, teachers=teachers, cpus=cpus, gpus=gpus)
     return found.device, found.teachers, found.shards
 
 
@@ -38,7 +37,7 @@ def test_a_teacher_for_each_share_of_a_gpu_or_for_two_cpus():
     ],
 )
 def test_what_does_not_fit_is_said_in_one_line(cpus, gpus, fields, message):
-    with pytest.raises(ContractError, match=message):
+    with pytest.raises(UserError, match=message):
         deal(cpus, gpus, **fields)
 
 
@@ -52,12 +51,12 @@ def test_impossible_shares_are_refused(field):
 
 def test_without_ray_one_line_names_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ContractError, match=r"pip install -e '\.\[ray\]'"), connected("local", 2):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[ray\]'"), connected("local", 2):
         pass
 
 
 @pytest.mark.parametrize("field", ["decoders", "slots"])
 def test_settings_of_the_local_executor_are_not_silently_ignored(field):
     resources = Resources(executor="ray", **{field: 3})
-    with pytest.raises(ContractError, match=f"{field}=3 is of executor=local"):
-        resources.start(root="", spool=Path(), clip=ClipSpec(), heads={}, reading=Reading(), keep_frames=False)
+    with pytest.raises(UserError, match=f"{field}=3 is of executor=local"):
+        resources.start(root="", spool=Path(), clip=ClipSpec(), heads={}, reading=DecodeSettings(), keep_frames=False)
