@@ -113,7 +113,8 @@ def test_memory_does_not_grow_with_length(joined):
         "import resource, sys; from pathlib import Path; from shards.format.clip import ClipSpec;"
         "from pipeline.decoder.crop import ResizeCrop; from pipeline.decoder.settings import DecodeSettings;"
         "from pipeline.decoder.reader import VideoReader;"
-        "n = sum(1 for _ in VideoReader(Path(sys.argv[1]), ClipSpec(), [ResizeCrop(256, 224)], DecodeSettings()).clips());"
+        "reader = VideoReader(Path(sys.argv[1]), ClipSpec(), [ResizeCrop(256, 224)], DecodeSettings());"
+        "n = sum(1 for _ in reader.clips());"
         "print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     peaks = {}
