@@ -95,8 +95,7 @@ def film(
     times = [index / fps for index in range(round(seconds * fps))] if shown is None else list(shown)
     with av.open(str(path), "w", options=file_options or {}) as container:
         container.metadata.update(metadata or {})
-        stream = container.add_stream(codec, fps, options=options or {})
-        stream.width, stream.height, stream.pix_fmt = *size, "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream = video_stream(container, codec, fps, size, options)
         stream.codec_context.time_base = base
         if sample_aspect:
             stream.codec_context.sample_aspect_ratio = sample_aspect
@@ -118,6 +117,23 @@ def film(
         for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
             container.mux(packet)
     return path
+
+
+def video_stream(
+    container: av.container.OutputContainer,
+    codec: str,
+    fps: int,
+    size: tuple[int, int],
+    options: dict[str, str] | None = None,
+) -> av.VideoStream:
+    """A stream to encode pictures of (width, height) pixels into; all films of tests are encoded here.
+
+    One thread: with several x264 makes other bytes on another number of cores, and now and then on a busy machine.
+    """
+    stream = container.add_stream(codec, fps, options=options or {})
+    stream.width, stream.height, stream.pix_fmt = *size, "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    stream.codec_context.thread_count = 1
+    return stream
 
 
 def sound_file(path: Path, waveform: NDArray[np.floating], codec: str, *, rate: int = RATE, start: float = 0.0) -> Path:
@@ -167,8 +183,7 @@ def damaged(source: Path, path: Path, *, share: float = 0.0, seed: int = 0, keep
 
 
 def _add_art(container: av.container.OutputContainer) -> av.VideoStream:
-    art = container.add_stream("mjpeg", 1)
-    art.width, art.height, art.pix_fmt = 64, 48, "yuvj420p"
+    art = video_stream(container, "mjpeg", 1, (64, 48))
     art.disposition = Disposition.attached_pic
     return art
 

@@ -9,6 +9,7 @@ import torch
 import torchvision
 
 from pipeline.teachers.teacher import TeacherSet, TeacherSpec, Transform
+from tests.media import video_stream
 
 RATE = 22_050
 
@@ -24,8 +25,7 @@ def render(path, seconds, *, seed=0, size=(64, 48), fps=10):
     picture = random.integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
     tone, frames = 200 + 40 * seed, int(seconds * fps)
     with av.open(path, "w") as container:
-        video = container.add_stream("libx264", fps, options={"preset": "ultrafast", "g": "20"})
-        video.width, video.height, video.pix_fmt = *size, "yuv420p"
+        video = video_stream(container, "libx264", fps, size, {"preset": "ultrafast", "g": "20"})
         sound = container.add_stream("aac", RATE, layout="mono")
         for index in range(frames):
             frame = av.VideoFrame.from_ndarray(np.roll(picture, index, axis=1), format="rgb24")

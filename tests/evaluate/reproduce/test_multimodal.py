@@ -17,6 +17,7 @@ from evaluate.reproduce.multimodal import labelled_videos, recognise
 from pipeline.teachers.spec import TeacherSet, TeacherSpec, Transform
 from shards.errors import UserError
 from shards.format.manifest import TeacherCard
+from tests.media import video_stream
 
 RATE = 8000
 CLASSES = {"red-low": (200, 300.0), "red-high": (200, 2000.0), "blue-low": (40, 300.0), "blue-high": (40, 2000.0)}
@@ -38,9 +39,7 @@ class Colours:
 def film(path: Path, red: int, frequency: float, seed: int, seconds: float = 1.5) -> None:
     generator = np.random.default_rng(seed)
     with av.open(str(path), "w") as container:
-        video = container.add_stream("mpeg4", rate=8)
-        video.width = video.height = 32
-        video.pix_fmt = "yuv420p"
+        video = video_stream(container, "mpeg4", 8, (32, 32))
         sound = container.add_stream("pcm_s16le", rate=RATE, layout="mono")
         for index in range(round(8 * seconds)):
             picture = generator.integers(0, 30, (32, 32, 3)).astype(np.uint8)

@@ -13,6 +13,7 @@ from pipeline.run import run
 from pipeline.settings import PipelineSettings
 from shards.format.shard import examples
 from shards.format.sidefile import finished
+from tests.media import video_stream
 
 ROOT = Path(__file__).resolve().parents[3]
 FPS, RATE, SIZE = 25, 44_100, (320, 240)
@@ -30,8 +31,7 @@ def joined(shared, tmp_path_factory):
 
 def join(paths, target):
     with av.open(str(target), "w") as container:
-        video = container.add_stream("libx264", FPS, options={"preset": "ultrafast"})
-        video.width, video.height, video.pix_fmt = *SIZE, "yuv420p"
+        video = video_stream(container, "libx264", FPS, SIZE, {"preset": "ultrafast"})
         sound = container.add_stream("aac", RATE, layout="mono")
         frames, samples, paths = 0, 0, list(paths) * 9
         while frames < SECONDS * FPS:
