@@ -42,7 +42,7 @@ def sound_alone(path: Path) -> None:
 def full_decode(path: Path) -> None:
     """Every frame decoded in turn, in one pass with the sound."""
     with MediaFile(path) as media:
-        picture, voice = media.picture(), media.sounds()[0]
+        picture, voice = media.video_stream(), media.audio_streams()[0]
         lens, sound, upcoming, last = FrameResizer([VIEW], None, MAX_PIXELS), AudioTrack(SPEC.sample_rate), 2.5, None
         for packet in media.packets(picture, voice):
             if packet.stream_index == voice.index:

@@ -1,4 +1,4 @@
-"""How a teacher looks at a frame: upright, in its display proportions, its short side scaled, its centre cut out."""
+"""A frame as a teacher takes it: upright, in its display proportions, short side scaled, centre cut out."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ class ResizeCrop:
 
 
 class FrameResizer:
-    """Turns one stream's frames into the pictures of some views; views that share a size share the work."""
+    """Scales and crops one stream's frames in several ways; crops that share a short side share the scaling."""
 
-    def __init__(self, views: Sequence[ResizeCrop], sample_aspect: Fraction | None, max_pixels: int) -> None:
-        self._views, self._max_pixels = views, max_pixels
+    def __init__(self, crops: Sequence[ResizeCrop], sample_aspect: Fraction | None, max_pixels: int) -> None:
+        self._crops, self._max_pixels = crops, max_pixels
         self._sample_aspect = sample_aspect or Fraction(1)
         # To set one up costs as much as to scale.
-        self._scalers = {(view.resize, view.interpolation): VideoReformatter() for view in views}
+        self._scalers = {(crop.resize, crop.interpolation): VideoReformatter() for crop in crops}
 
     def pictures(self, frame: av.VideoFrame) -> list[NDArray[np.uint8]]:
-        """uint8 RGB (crop, crop, 3), one per view.
+        """uint8 RGB (crop, crop, 3), one per ResizeCrop.
 
         Raises UnreadableMedia (too_large) where the frame, or what it is scaled to, has more than `max_pixels`.
         """
-        upright = {way: self._upright(frame, *way) for way in self._scalers}
-        centres = {view: _centre(upright[view.resize, view.interpolation], view.crop) for view in self._views}
-        return [centres[view] for view in self._views]
+        upright = {scaling: self._upright(frame, *scaling) for scaling in self._scalers}
+        centres = {crop: _centre(upright[crop.resize, crop.interpolation], crop.crop) for crop in self._crops}
+        return [centres[crop] for crop in self._crops]
 
     def _upright(self, frame: av.VideoFrame, short: int, interpolation: Interpolation) -> NDArray[np.uint8]:
         """uint8 RGB (height, width, 3): scaled by swscale, in one go with the colour conversion, then turned."""

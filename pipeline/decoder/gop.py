@@ -1,4 +1,4 @@
-"""Groups of pictures: a video stream's packets, held undecoded until it is certain which of them a group shows."""
+"""Groups of pictures (GOPs): a stream's packets, held undecoded until it is certain which of them a GOP shows."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ class TimedPacket:
     begin: float
     end: float
     key: bool
-    hidden: bool  # decoded for others' sake only, by an edit list
+    hidden: bool  # an edit list hides it: decoded only because others refer to it
 
 
 @dataclass(frozen=True)
 class Gop:
     """A key frame and what follows it in decoding order up to the next one; or a part of that, where it is very long.
 
-    In an open group the pictures that stand directly behind the next key frame are shown before it. They belong to this
-    group's time and are decoded after it: `after` holds that key frame and them.
+    In an open GOP the pictures that stand directly behind the next key frame are shown before it. They belong to this
+    GOP's time and are decoded after it: `after` holds that key frame and them.
     """
 
     key: TimedPacket
     packets: list[TimedPacket]
     after: list[TimedPacket]
-    until: float  # seconds; what is shown from then on belongs to the next group
-    first: bool = True  # nothing of this group was given out before
+    until: float  # seconds; what is shown from then on belongs to the next GOP
+    first: bool = True  # nothing of this GOP was given out before
     last: bool = True  # nothing of it is to follow
 
     def shown(self) -> list[TimedPacket]:
         """Its pictures in the order of display."""
-        pictures = [held for held in [*self.packets, *self.after[1:]] if not held.hidden]
-        return sorted(pictures, key=lambda held: held.begin)
+        pictures = [packet for packet in [*self.packets, *self.after[1:]] if not packet.hidden]
+        return sorted(pictures, key=lambda packet: packet.begin)
 
 
 class GopSplitter:
-    """Sorts packets into groups. One is complete when the first packet comes that is shown after the next key frame.
+    """Splits packets into GOPs. One is complete when the first packet comes that is shown after the next key frame.
 
-    No more than a fixed number of packets and bytes is held: a longer group is given out in parts.
+    No more than a fixed number of packets and bytes is held: a longer GOP is given out in parts.
     """
 
     def __init__(self) -> None:
@@ -58,51 +58,51 @@ class GopSplitter:
         self._after: list[TimedPacket] = []
         self._first = True
 
-    def push(self, held: TimedPacket) -> list[Gop]:
-        """Takes the next packet, the first of all being a key frame; gives the groups that it completes."""
+    def push(self, timed: TimedPacket) -> list[Gop]:
+        """Takes the next packet, the first of all being a key frame; gives the GOPs that it completes."""
         complete: list[Gop] = []
-        if held.key and self._key is not None:
+        if timed.key and self._key is not None:
             if self._after:
                 complete.append(self._complete())
-            self._after = [held]
-        elif self._after and held.begin < self._after[0].begin:
-            self._after.append(held)
+            self._after = [timed]
+        elif self._after and timed.begin < self._after[0].begin:
+            self._after.append(timed)
         else:
             if self._after:
                 complete.append(self._complete())
-            self._key = self._key or held
-            self._packets.append(held)
-            self._bytes += held.packet.size
+            self._key = self._key or timed
+            self._packets.append(timed)
+            self._bytes += timed.packet.size
             if len(self._packets) > MAX_HELD_PACKETS or self._bytes > MAX_HELD_BYTES:
                 complete.append(self._part())
         return complete
 
     def finish(self) -> list[Gop]:
-        """The groups that are left at the stream's end."""
+        """The GOPs that are left at the stream's end."""
         complete = [self._complete()] if self._after else []
         if self._key is not None:
             complete.append(Gop(self._key, self._packets, [], math.inf, first=self._first))
         return complete
 
     def release(self) -> list[TimedPacket]:
-        """All packets still held, in decoding order, for a reader that gives up on groups."""
-        held = [*self._packets, *self._after]
+        """All packets still held, in decoding order, for a reader that gives up on GOPs."""
+        packets = [*self._packets, *self._after]
         self._packets, self._after = [], []
-        return held
+        return packets
 
     def _complete(self) -> Gop:
-        """This group. The next one goes on without the leading pictures, which nothing behind them refers to."""
+        """This GOP. The next one goes on without the leading pictures, which nothing behind them refers to."""
         assert self._key is not None
-        group = Gop(self._key, self._packets, self._after, self._after[0].begin, first=self._first)
+        gop = Gop(self._key, self._packets, self._after, self._after[0].begin, first=self._first)
         self._key = self._after[0]
         self._packets, self._after, self._first = [self._key], [], True
         self._bytes = self._key.packet.size
-        return group
+        return gop
 
     def _part(self) -> Gop:
         """All but the latest packets, cut where everything behind the cut is shown after everything in front of it."""
         assert self._key is not None
-        begins = [held.begin for held in self._packets]
+        begins = [timed.begin for timed in self._packets]
         earliest_from = list(itertools.accumulate(reversed(begins), min))[::-1]
         latest_before = list(itertools.accumulate(begins, max))
         latest_cut = len(begins) - REORDER_PACKETS
@@ -110,5 +110,5 @@ class GopSplitter:
         cut = next(clean, latest_cut)
         packets, self._packets = self._packets[:cut], self._packets[cut:]
         part = Gop(self._key, packets, [], earliest_from[cut], first=self._first, last=False)
-        self._bytes, self._first = sum(held.packet.size for held in self._packets), False
+        self._bytes, self._first = sum(timed.packet.size for timed in self._packets), False
         return part

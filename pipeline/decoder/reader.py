@@ -1,4 +1,4 @@
-"""The reader of stage one: a video in one pass, its sound and the frames teachers look at, as clips of one timeline."""
+"""Reads a video in one pass: its sound and the frames that teachers see, as clips of one timeline."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ class VideoReader:
         self,
         path: Path,
         spec: ClipSpec,
-        views: Sequence[ResizeCrop],
-        reading: DecodeSettings,
+        crops: Sequence[ResizeCrop],
+        settings: DecodeSettings,
         progress: Callable[[], None] = lambda: None,
     ) -> None:
         self.tail_seconds_cut = 0.0
         self.decode_errors = 0
         self.dropped: list[str] = []
         self.media_seconds = 0.0
-        self._path, self._spec, self._views, self._reading = path, spec, views, reading
+        self._path, self._spec, self._crops, self._settings = path, spec, crops, settings
         self._progress = progress
         self._track = -1  # index of the sound track that is read
 
@@ -62,7 +62,7 @@ class VideoReader:
         yield from clips
 
     def _open(self, track: int | None) -> tuple[DecodedClip, Iterator[DecodedClip]]:
-        """The first clip and the others. Where no group gives a frame, its key frames may be none: then once more."""
+        """The first clip and the others. Where no GOP gives a frame, its key frames may be none: then once more."""
         try:
             clips = self._read(track)
             return next(clips), clips
@@ -74,128 +74,135 @@ class VideoReader:
 
     def _read(self, track: int | None, every_frame: bool = False) -> Iterator[DecodedClip]:
         """One clip at least; with this sound track, or the default one."""
-        with MediaFile(self._path, self._reading.max_pixels) as media:
-            picture = media.picture()
-            voice = media.sound(track)
-            self._track = voice.index
-            sound = AudioTrack(self._spec.sample_rate)
-            packets = media.packets(picture, voice)
-            first = self._first_key(media, packets, voice, sound)
-            shift = media.edit_shift(picture, first)
-            start = max([*_starts(media, voice), *(at + shift for at in _starts(media, picture, first))], default=0.0)
-            cutter = ClipAssembler(self._spec, start, sound)
+        with MediaFile(self._path, self._settings.max_pixels) as media:
+            video_stream = media.video_stream()
+            audio_stream = media.audio_stream(track)
+            self._track = audio_stream.index
+            audio = AudioTrack(self._spec.sample_rate)
+            packets = media.packets(video_stream, audio_stream)
+            first = self._first_key(media, packets, audio_stream, audio)
+            shift = media.edit_shift(video_stream, first)
+            video_starts = (at + shift for at in _starts(media, video_stream, first))
+            start = max([*_starts(media, audio_stream), *video_starts], default=0.0)
+            assembler = ClipAssembler(self._spec, start, audio)
             reach = self._spec.window_seconds / self._spec.frames_per_window / 2
-            pictures = VideoTrack(media, picture, self._views, self._reading, cutter.times(), reach, shift, every_frame)
+            video = VideoTrack(
+                media, video_stream, self._crops, self._settings, assembler.times(), reach, shift, every_frame
+            )
             for packet in itertools.chain([first], packets):
                 self._progress()
-                if packet.stream_index == voice.index:
-                    sound.push(media.decoded(voice.codec_context.decode, packet))
+                if packet.stream_index == audio_stream.index:
+                    audio.push(media.decoded(audio_stream.codec_context.decode, packet))
                 else:
-                    cutter.add(pictures.push(packet))
-                if cutter.is_ready(pictures.end_seconds):
-                    yield from cutter.ready(pictures.end_seconds)
-                if abs(max(pictures.end_seconds, start) - max(sound.end_seconds or start, start)) > HOLE_SECONDS:
+                    assembler.add(video.push(packet))
+                yield from assembler.ready(video.end_seconds)
+                if abs(max(video.end_seconds, start) - max(audio.end_seconds or start, start)) > HOLE_SECONDS:
                     break  # one of the two has ended long ago: nothing in common is to come
-            sound.push(media.decoded(voice.codec_context.decode, None))
-            sound.finish()
-            cutter.add(pictures.drain())
-            end = min(sound.end_seconds or cutter.start, pictures.end_seconds)
-            cutter.add(pictures.finish(cutter.whole_until(end)))
-            yield from cutter.rest(end)
-            self._sum_up(media, cutter, end)
-            if not cutter.given:
-                yield self._only_clip(media, cutter, sound, every_frame)
+            audio.push(media.decoded(audio_stream.codec_context.decode, None))
+            audio.finish()
+            assembler.add(video.drain())
+            end = min(audio.end_seconds or assembler.start, video.end_seconds)
+            assembler.add(video.finish(assembler.whole_until(end)))
+            yield from assembler.rest(end)
+            self._sum_up(media, assembler, end)
+            if not assembler.given:
+                yield self._only_clip(media, assembler, audio, every_frame)
 
     def _first_key(
-        self, media: MediaFile, packets: Iterator[AnyPacket], voice: AudioStream, sound: AudioTrack
+        self, media: MediaFile, packets: Iterator[AnyPacket], audio_stream: AudioStream, audio: AudioTrack
     ) -> AnyPacket:
         """The first key frame; sound in front of it is taken in, pictures in front of it cannot be decoded."""
         for packet in packets:
             self._progress()
-            if packet.stream_index == voice.index:
-                sound.push(media.decoded(voice.codec_context.decode, packet))
+            if packet.stream_index == audio_stream.index:
+                audio.push(media.decoded(audio_stream.codec_context.decode, packet))
             elif packet.is_keyframe:
                 return packet
         raise UnreadableMedia("damaged" if media.errors else "no_frames", "there is no key frame in it")
 
-    def _sum_up(self, media: MediaFile, cutter: ClipAssembler, end: float) -> None:
-        self.media_seconds = max(end - cutter.start, 0.0)
-        self.tail_seconds_cut = max(self.media_seconds - cutter.cut_seconds, 0.0)
+    def _sum_up(self, media: MediaFile, assembler: ClipAssembler, end: float) -> None:
+        self.media_seconds = max(end - assembler.start, 0.0)
+        self.tail_seconds_cut = max(self.media_seconds - assembler.cut_seconds, 0.0)
         self.decode_errors = media.errors
-        self.dropped = [fault.detail for fault in cutter.dropped]
+        self.dropped = [fault.detail for fault in assembler.dropped]
 
-    def _only_clip(self, media: MediaFile, cutter: ClipAssembler, sound: AudioTrack, every_frame: bool) -> DecodedClip:
+    def _only_clip(
+        self, media: MediaFile, assembler: ClipAssembler, audio: AudioTrack, every_frame: bool
+    ) -> DecodedClip:
         """A video shorter than one window: one clip of its own length, its frames read anew at the centres of that."""
-        if cutter.dropped:
-            raise UnreadableMedia("damaged" if media.errors else cutter.dropped[0].reason, cutter.dropped[0].detail)
+        if assembler.dropped:
+            dropped = assembler.dropped[0]
+            raise UnreadableMedia("damaged" if media.errors else dropped.reason, dropped.detail)
         seconds = self.media_seconds
-        if sound.end_seconds is None:
+        if audio.end_seconds is None:
             raise UnreadableMedia("damaged" if media.errors else "no_audio", "no sound could be decoded")
         if seconds + SLACK_SECONDS >= self._spec.window_seconds:
             raise UnreadableMedia("damaged" if media.errors else "no_frames", "no frame could be decoded")
-        if seconds < self._reading.min_seconds:
+        if seconds < self._settings.min_seconds:
             raise UnreadableMedia("too_short", f"sound and picture have {seconds:.2f} s in common")
-        times = [cutter.start + time for time in self._spec.frame_times(1, seconds)]
+        times = [assembler.start + time for time in self._spec.frame_times(1, seconds)]
         reach = seconds / self._spec.frames_per_window / 2
-        shots = list(_shots(self._path, times, self._views, self._reading, reach, self._progress, every_frame))
-        fault = next((shot.fault for shot in shots if shot.fault), None)
-        if fault or len(shots) < len(times):
+        frames = list(
+            _sampled_frames(self._path, times, self._crops, self._settings, reach, self._progress, every_frame)
+        )
+        fault = next((frame.fault for frame in frames if frame.fault), None)
+        if fault or len(frames) < len(times):
             reason: Reason = "damaged" if every_frame else "no_frames"
             raise UnreadableMedia(reason, fault.detail if fault else "no frame could be decoded")
         self.tail_seconds_cut = 0.0
         rate = self._spec.sample_rate
-        waveform = sound.take(round(cutter.start * rate), round(seconds * rate))
-        return clip_of(0, cutter.start, len(waveform) / rate, waveform, shots)
+        waveform = audio.take(round(assembler.start * rate), round(seconds * rate))
+        return clip_of(0, assembler.start, len(waveform) / rate, waveform, frames)
 
 
 def frames_at(
     path: Path,
     times: Sequence[float],
-    views: Sequence[ResizeCrop],
-    reading: DecodeSettings,
+    crops: Sequence[ResizeCrop],
+    settings: DecodeSettings,
     progress: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[float, list[NDArray[np.uint8]]]]:
-    """For each of the ascending times (media timeline): the time got, and uint8 (crop, crop, 3) for each view.
+    """For each of the ascending times (media timeline): the time got, and uint8 (crop, crop, 3) for each ResizeCrop.
 
     It is the frame displayed then, however long it has been; times behind the end give the last one. Raises
     UnreadableMedia.
     """
     given = 0
     for every_frame in (False, True):
-        for shot in _shots(path, times[given:], views, reading, math.inf, progress, every_frame):
-            if shot.fault:
+        for frame in _sampled_frames(path, times[given:], crops, settings, math.inf, progress, every_frame):
+            if frame.fault:
                 break
             given += 1
-            yield shot.got, shot.pictures
+            yield frame.got, frame.pictures
         if given == len(times):
             return
     raise UnreadableMedia("no_frames", f"{given} of {len(times)} frames could be decoded")
 
 
-def _shots(
+def _sampled_frames(
     path: Path,
     times: Sequence[float],
-    views: Sequence[ResizeCrop],
-    reading: DecodeSettings,
+    crops: Sequence[ResizeCrop],
+    settings: DecodeSettings,
     reach: float,
     progress: Callable[[], None],
     every_frame: bool,
 ) -> Iterator[SampledFrame]:
-    with MediaFile(path, reading.max_pixels) as media:
-        picture = media.picture()
-        packets = itertools.dropwhile(lambda packet: not packet.is_keyframe, media.packets(picture))
+    with MediaFile(path, settings.max_pixels) as media:
+        video_stream = media.video_stream()
+        packets = itertools.dropwhile(lambda packet: not packet.is_keyframe, media.packets(video_stream))
         first = next(packets, None)
         if first is None:
             return
-        shift = media.edit_shift(picture, first)
-        track = VideoTrack(media, picture, views, reading, iter(times), reach, shift, every_frame)
+        shift = media.edit_shift(video_stream, first)
+        video = VideoTrack(media, video_stream, crops, settings, iter(times), reach, shift, every_frame)
         for packet in itertools.chain([first], packets):
             progress()
-            yield from track.push(packet)
-            if track.done:
+            yield from video.push(packet)
+            if video.done:
                 return
-        yield from track.drain()
-        yield from track.finish(math.inf)
+        yield from video.drain()
+        yield from video.finish(math.inf)
 
 
 def _starts(media: MediaFile, stream: AudioStream | VideoStream, first: AnyPacket | None = None) -> Iterator[float]:

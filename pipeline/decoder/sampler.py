@@ -1,4 +1,4 @@
-"""Shots: from frames, as the decoder shows them, to the pictures that stand for the times asked for."""
+"""Samples decoded frames: for each time asked for, the pictures of the frame that stands for it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FrameRequest:
 
 @dataclass(frozen=True)
 class SampledFrame:
-    """What one asked-for time gave: pictures uint8 (crop, crop, 3), one per view; or none, and why."""
+    """What one asked-for time gave: pictures uint8 (crop, crop, 3), one per ResizeCrop; or none, and why."""
 
     asked: float
     got: float
@@ -35,68 +35,68 @@ class SampledFrame:
 
 
 class FrameSampler:
-    """Answers asks, in the order of their targets, from the frames of one group, in the order of their display.
+    """Answers requests, in the order of their targets, from the frames of one GOP, in the order of their display.
 
     Where the target itself does not decode, the nearest frame that did stands in for it. A frame further than `reach`
     seconds from the time asked for is taken only if it is the target and itself lasts until then: in a file cut short a
     hole would look just like a still picture.
     """
 
-    def __init__(self, lens: FrameResizer, reach: float) -> None:
-        self.latest: float | None = None  # when the frame shown last in this group begins
-        self._lens, self._reach = lens, reach
-        self._asks: deque[FrameRequest] = deque()
+    def __init__(self, resizer: FrameResizer, reach: float) -> None:
+        self.latest: float | None = None  # when the latest frame of this GOP begins
+        self._resizer, self._reach = resizer, reach
+        self._requests: deque[FrameRequest] = deque()
         self._latest: av.VideoFrame | None = None
-        self._drawn: tuple[float | None, list[NDArray[np.uint8]]] = (None, [])  # one frame may answer many asks
+        self._resized: tuple[float | None, list[NDArray[np.uint8]]] = (None, [])  # one frame may answer many requests
 
     @property
     def waiting(self) -> bool:
-        """Whether some ask has no answer yet."""
-        return bool(self._asks)
+        """Whether some request has no answer yet."""
+        return bool(self._requests)
 
-    def ask(self, ask: FrameRequest) -> None:
-        """Asks come in the order of their targets."""
-        self._asks.append(ask)
+    def request(self, request: FrameRequest) -> None:
+        """Requests come in the order of their targets."""
+        self._requests.append(request)
 
-    def show(self, begin: float, frame: av.VideoFrame) -> Iterator[SampledFrame]:
-        """The next decoded frame: answers what is asked of the time before it."""
-        while self._asks and self._asks[0].target < begin:
-            yield self._answer(self._asks.popleft(), (begin, frame))
+    def push(self, begin: float, frame: av.VideoFrame) -> Iterator[SampledFrame]:
+        """The next decoded frame: answers the requests for the time before it."""
+        while self._requests and self._requests[0].target < begin:
+            yield self._answer(self._requests.popleft(), (begin, frame))
         if self.latest is None or begin >= self.latest:
             self.latest, self._latest = begin, frame
 
-    def close(self) -> Iterator[SampledFrame]:
-        """The group is over: answers what is left from its last frame, and forgets it."""
-        while self._asks:
-            yield self._answer(self._asks.popleft(), None)
+    def finish(self) -> Iterator[SampledFrame]:
+        """The GOP is over: answers the requests left from its last frame, and forgets it."""
+        while self._requests:
+            yield self._answer(self._requests.popleft(), None)
         self.latest = self._latest = None
-        self._drawn = (None, [])
+        self._resized = (None, [])
 
-    def _answer(self, ask: FrameRequest, following: tuple[float, av.VideoFrame] | None) -> SampledFrame:
+    def _answer(self, request: FrameRequest, following: tuple[float, av.VideoFrame] | None) -> SampledFrame:
         near = [] if following is None else [following]
         if self.latest is not None and self._latest is not None:
             near.insert(0, (self.latest, self._latest))
         if not near:
-            return _missing(ask, "no frame of its group could be decoded")
-        exact = self.latest == ask.target
-        begin, frame = near[0] if exact else min(near, key=lambda shown: abs(shown[0] - ask.time))
-        if abs(begin - ask.time) > self._reach and not (exact and ask.lasts >= ask.time):
-            return _missing(ask, f"the nearest is at {begin:.3f} s")
+            return _missing(request, "no frame of its group could be decoded")
+        exact = self.latest == request.target
+        begin, frame = near[0] if exact else min(near, key=lambda timed: abs(timed[0] - request.time))
+        if abs(begin - request.time) > self._reach and not (exact and request.lasts >= request.time):
+            return _missing(request, f"the nearest is at {begin:.3f} s")
         try:
-            return SampledFrame(ask.time, begin, self._draw(begin, frame))
+            return SampledFrame(request.time, begin, self._resize(begin, frame))
         except UnreadableMedia as fault:
-            return SampledFrame(ask.time, begin, [], fault)
+            return SampledFrame(request.time, begin, [], fault)
 
-    def _draw(self, begin: float, frame: av.VideoFrame) -> list[NDArray[np.uint8]]:
-        if self._drawn[0] != begin:
+    def _resize(self, begin: float, frame: av.VideoFrame) -> list[NDArray[np.uint8]]:
+        if self._resized[0] != begin:
             try:
-                self._drawn = (begin, self._lens.pictures(frame))
+                self._resized = (begin, self._resizer.pictures(frame))
             except (FFmpegError, ValueError) as error:
                 raise UnreadableMedia("damaged", f"the frame at {begin:.3f} s: {error}") from error
-        return self._drawn[1]
+        return self._resized[1]
 
 
-def _missing(ask: FrameRequest, detail: str) -> SampledFrame:
+def _missing(request: FrameRequest, detail: str) -> SampledFrame:
     return SampledFrame(
-        ask.time, ask.time, [], UnreadableMedia("no_frames", f"no frame for {ask.time:.3f} s: {detail}")
+        request.time, request.time, [], UnreadableMedia("no_frames", f"no frame for {request.time:.3f} s: {detail}")
     )

@@ -1,7 +1,7 @@
 """The frames displayed at given times, from one stream's packets in file order.
 
-Groups of pictures in which no asked-for time lies are never decoded; the others are decoded up to the last frame asked
-for, without the frames that no other frame refers to. No seeking, no index.
+GOPs in which no time asked for lies are never decoded; the others are decoded up to the last frame asked for,
+without the frames that no other frame refers to. No seeking, no index.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ class VideoTrack:
         self,
         media: MediaFile,
         stream: VideoStream,
-        views: Sequence[ResizeCrop],
-        reading: DecodeSettings,
+        crops: Sequence[ResizeCrop],
+        settings: DecodeSettings,
         times: Iterator[float],
         reach: float,
         shift: float,
         every_frame: bool = False,
     ) -> None:
         self.end_seconds = -math.inf  # where the packets seen so far end
-        self._media, self._context, self._reading, self._times = media, stream.codec_context, reading, times
+        self._media, self._context, self._settings, self._times = media, stream.codec_context, settings, times
         self._upcoming = next(times, math.inf)
-        self._shutter = FrameSampler(FrameResizer(views, stream.sample_aspect_ratio, reading.max_pixels), reach)
-        self._groups = GopSplitter()
-        self._carried: list[FrameRequest] = []  # to be answered by the next group's key frame
+        self._sampler = FrameSampler(FrameResizer(crops, stream.sample_aspect_ratio, settings.max_pixels), reach)
+        self._splitter = GopSplitter()
+        self._carried: list[FrameRequest] = []  # to be answered by the next GOP's key frame
         self._skipping: Literal["DEFAULT", "NONREF"] = "DEFAULT"
         self._every_frame = every_frame or not media.has_times  # then only the decoder knows when each frame is shown
         self._guessed: list[int] = []  # a heap of time stamps that no frame has taken yet
@@ -59,21 +59,21 @@ class VideoTrack:
 
     @property
     def done(self) -> bool:
-        """Whether every one of a finite list of times has its shot."""
-        return self._upcoming == math.inf and not self._carried and not self._shutter.waiting
+        """Whether every one of a finite list of times has its frame."""
+        return self._upcoming == math.inf and not self._carried and not self._sampler.waiting
 
     def push(self, packet: AnyPacket) -> Iterator[SampledFrame]:
-        """Takes the next packet; gives the shots that have become certain."""
-        held = self._hold(packet)
+        """Takes the next packet; gives the frames that have become certain."""
+        timed = self._timed(packet)
         if self._ended:
             return
-        if held is None and not self._every_frame:
-            yield from self._give_up_groups()
-        if held is None or self._every_frame:
+        if timed is None and not self._every_frame:
+            yield from self._stop_splitting()
+        if timed is None or self._every_frame:
             yield from self._decode_in_order(packet)
             return
-        for group in self._groups.push(held):
-            yield from self._settle(group, math.inf)
+        for gop in self._splitter.push(timed):
+            yield from self._sample(gop, math.inf)
 
     def drain(self) -> Iterator[SampledFrame]:
         """No more packets will come: from here on `end_seconds` is where the stream ends."""
@@ -81,35 +81,35 @@ class VideoTrack:
             yield from self._decode_in_order(None)
 
     def finish(self, until: float) -> Iterator[SampledFrame]:
-        """After `drain`: gives the shots for the times that are left before `until` seconds."""
+        """After `drain`: gives the frames for the times that are left before `until` seconds."""
         if self._every_frame:
-            self._ask_latest(until)
-            yield from self._shutter.close()
+            self._request_latest(until)
+            yield from self._sampler.finish()
         else:
-            for group in self._groups.finish():
-                yield from self._settle(group, until)
+            for gop in self._splitter.finish():
+                yield from self._sample(gop, until)
 
-    def _hold(self, packet: AnyPacket) -> TimedPacket | None:
+    def _timed(self, packet: AnyPacket) -> TimedPacket | None:
         """The packet with its times; None if it bears none."""
         stamp, duration = packet.pts, packet.duration
         if stamp is None:
             return None
         begin = self._seconds(stamp)
         own = (duration or 0) * self._base[0] / self._base[1]
-        held = TimedPacket(packet, begin, begin + own, packet.is_keyframe, packet.is_discard)
+        timed = TimedPacket(packet, begin, begin + own, packet.is_keyframe, packet.is_discard)
         self._ended |= HOLE_SECONDS < begin - self.end_seconds < math.inf
-        if not held.hidden and not self._ended:
+        if not timed.hidden and not self._ended:
             self.end_seconds = max(self.end_seconds, begin + (own or self._frame_seconds))
-        return held
+        return timed
 
-    def _give_up_groups(self) -> Iterator[SampledFrame]:
+    def _stop_splitting(self) -> Iterator[SampledFrame]:
         """A packet without a time has come: from here on every frame is decoded."""
         self._every_frame = True
         self._skip("DEFAULT")
-        for ask in self._carried:
-            self._shutter.ask(ask)
-        for held in self._groups.release():
-            yield from self._decode_in_order(held.packet)
+        for request in self._carried:
+            self._sampler.request(request)
+        for timed in self._splitter.release():
+            yield from self._decode_in_order(timed.packet)
 
     def _decode_in_order(self, packet: AnyPacket | None) -> Iterator[SampledFrame]:
         """Every frame is decoded; a time is settled when the first frame comes that is shown after it."""
@@ -124,74 +124,76 @@ class VideoTrack:
                 shown = heapq.heappop(self._guessed)
             if shown is not None:
                 begin = self._seconds(shown)
-                self._ask_latest(begin)
-                yield from self._shutter.show(begin, frame)
+                self._request_latest(begin)
+                yield from self._sampler.push(begin, frame)
                 own = frame.duration * self._base[0] / self._base[1]
                 self.end_seconds = max(self.end_seconds, begin + (own or self._frame_seconds))
 
-    def _ask_latest(self, until: float) -> None:
-        """Asks the latest frame for all times before `until` seconds."""
-        while self._upcoming + ROUNDING < until and self._shutter.latest is not None:
-            self._shutter.ask(FrameRequest(self._upcoming, self._shutter.latest, self.end_seconds))
+    def _request_latest(self, until: float) -> None:
+        """Requests the latest frame for all times before `until` seconds."""
+        while self._upcoming + ROUNDING < until and self._sampler.latest is not None:
+            self._sampler.request(FrameRequest(self._upcoming, self._sampler.latest, self.end_seconds))
             self._upcoming = next(self._times, math.inf)
 
-    def _settle(self, group: Gop, until: float) -> Iterator[SampledFrame]:
-        asks = self._asks(group, min(group.until, until))
-        for ask in asks:
-            self._shutter.ask(ask)
-        yield from self._decode(group, {ask.target for ask in asks})
-        if group.last and (asks or not group.first):  # empty the decoder: the next group starts afresh
+    def _sample(self, gop: Gop, until: float) -> Iterator[SampledFrame]:
+        """Gives the frames of this GOP for the times before `until` seconds."""
+        requests = self._requests_in(gop, min(gop.until, until))
+        for request in requests:
+            self._sampler.request(request)
+        yield from self._decode(gop, {request.target for request in requests})
+        if gop.last and (requests or not gop.first):  # empty the decoder: the next GOP starts afresh
             self._skip("DEFAULT")
-            yield from self._show(None)
+            yield from self._push_decoded(None)
             self._context.flush_buffers()
-            yield from self._shutter.close()
+            yield from self._sampler.finish()
 
-    def _asks(self, group: Gop, until: float) -> list[FrameRequest]:
+    def _requests_in(self, gop: Gop, until: float) -> list[FrameRequest]:
         """All times before `until` that have no frame yet, each with the frame to show for it."""
-        asks, self._carried = self._carried, []
+        requests, self._carried = self._carried, []
         if self._upcoming + ROUNDING >= until:
-            return asks
-        shown = group.shown() or [group.key]
-        begins = [held.begin for held in shown]
-        lasts = [*begins[1:], group.until] if self._media.is_indexed else [held.end for held in shown]
+            return requests
+        shown = gop.shown() or [gop.key]
+        begins = [timed.begin for timed in shown]
+        lasts = [*begins[1:], gop.until] if self._media.is_indexed else [timed.end for timed in shown]
         while self._upcoming + ROUNDING < until:
-            key = self._nearest_key(group, self._upcoming)
+            key = self._nearest_key(gop, self._upcoming)
             if key is None:
                 place = max(bisect_right(begins, self._upcoming + ROUNDING) - 1, 0)
-                asks.append(FrameRequest(self._upcoming, begins[place], lasts[place]))
+                requests.append(FrameRequest(self._upcoming, begins[place], lasts[place]))
             else:
-                (asks if key is group.key else self._carried).append(FrameRequest(self._upcoming, key.begin, math.inf))
+                answered_by = requests if key is gop.key else self._carried
+                answered_by.append(FrameRequest(self._upcoming, key.begin, math.inf))
             self._upcoming = next(self._times, math.inf)
-        return asks
+        return requests
 
-    def _nearest_key(self, group: Gop, time: float) -> TimedPacket | None:
+    def _nearest_key(self, gop: Gop, time: float) -> TimedPacket | None:
         """The key frame nearest to a time, if sampling allows for one."""
-        if self._reading.sampling == "exact":
+        if self._settings.sampling == "exact":
             return None
-        key = min([group.key, *group.after[:1]], key=lambda key: abs(key.begin - time))
-        near = self._reading.sampling == "keyframe" or abs(key.begin - time) <= self._reading.tolerance
+        key = min([gop.key, *gop.after[:1]], key=lambda key: abs(key.begin - time))
+        near = self._settings.sampling == "keyframe" or abs(key.begin - time) <= self._settings.tolerance
         return key if near else None
 
-    def _decode(self, group: Gop, targets: set[float]) -> Iterator[SampledFrame]:
+    def _decode(self, gop: Gop, targets: set[float]) -> Iterator[SampledFrame]:
         """Decodes up to the last target, and of the frames that no other refers to only the targets."""
-        packets = group.packets
-        if not targets.isdisjoint(held.begin for held in group.after[1:]):
-            packets = [*packets, *group.after]
-        wanted = [held.begin in targets for held in packets]
+        packets = gop.packets
+        if not targets.isdisjoint(timed.begin for timed in gop.after[1:]):
+            packets = [*packets, *gop.after]
+        wanted = [timed.begin in targets for timed in packets]
         count = max((index + 1 for index, want in enumerate(wanted) if want), default=0)
-        if not group.last:  # what follows may refer to any of it
-            count = len(packets) if self._reading.sampling != "keyframe" else int(group.first)
+        if not gop.last:  # what follows may refer to any of it
+            count = len(packets) if self._settings.sampling != "keyframe" else int(gop.first)
         if self._fields and count:  # a target and its neighbours: one of them may be its other field
             count += 1
             wanted = [any(wanted[max(index - 1, 0) : index + 2]) for index in range(len(wanted))]
-        for held, want in zip(packets[:count], wanted, strict=False):
+        for timed, want in zip(packets[:count], wanted, strict=False):
             self._skip("DEFAULT" if want else "NONREF")
-            yield from self._show(held.packet)
+            yield from self._push_decoded(timed.packet)
 
-    def _show(self, packet: AnyPacket | None) -> Iterator[SampledFrame]:
+    def _push_decoded(self, packet: AnyPacket | None) -> Iterator[SampledFrame]:
         for frame in self._media.decoded(self._context.decode, packet):
             if frame.pts is not None:
-                yield from self._shutter.show(self._seconds(frame.pts), frame)
+                yield from self._sampler.push(self._seconds(frame.pts), frame)
 
     def _seconds(self, stamp: int) -> float:
         return stamp * self._base[0] / self._base[1] + self._shift

@@ -47,7 +47,7 @@ LEAP_SECONDS = 5.0  # a time stamp that far ahead of the one before is believed 
 MAX_READ_FAILURES = 16  # in a row: a failing disk would otherwise be asked for ever
 MAX_PIXELS = 8192 * 4320
 
-Track = TypeVar("Track", AudioStream, VideoStream)
+AnyStream = TypeVar("AnyStream", AudioStream, VideoStream)
 Frame = TypeVar("Frame", av.AudioFrame, av.VideoFrame)
 AnyPacket: TypeAlias = "Packet[Stream]"
 
@@ -81,10 +81,10 @@ class MediaFile:
                 container_options={"protocol_whitelist": "file"},  # a playlist may not reach the network
             )
         except MemoryError as error:
-            _refuse_starved(error)
+            _refuse_out_of_memory(error)
         except (FFmpegError, OSError, ValueError) as error:
-            said = getattr(error, "strerror", None) or type(error).__name__
-            raise UnreadableMedia("not_media", f"FFmpeg cannot open it: {said}") from error
+            message = getattr(error, "strerror", None) or type(error).__name__
+            raise UnreadableMedia("not_media", f"FFmpeg cannot open it: {message}") from error
 
     def __enter__(self) -> MediaFile:
         return self
@@ -104,7 +104,7 @@ class MediaFile:
         """MP4 and its kin list every frame, so that a long time between two is meant; elsewhere it may be a hole."""
         return "mp4" in self.container.format.name
 
-    def picture(self) -> VideoStream:
+    def video_stream(self) -> VideoStream:
         """The moving picture: no cover art or thumbnails; the default one of several."""
         aside = Disposition.attached_pic | Disposition.timed_thumbnails
         moving = [stream for stream in self.container.streams.video if not stream.disposition & aside]
@@ -118,16 +118,16 @@ class MediaFile:
         stream.codec_context.options = {"max_pixels": str(2 * self._max_pixels)}
         return stream
 
-    def sounds(self) -> list[AudioStream]:
+    def audio_streams(self) -> list[AudioStream]:
         """All sound tracks that can be decoded, the default one first."""
         tracks = list(self.container.streams.audio)
         if not tracks:
             raise UnreadableMedia("no_audio", "there is no sound track in it")
         return _usable(tracks)
 
-    def sound(self, index: int | None) -> AudioStream:
+    def audio_stream(self, index: int | None) -> AudioStream:
         """The sound track with this stream index, or the default one."""
-        return next(stream for stream in self.sounds() if index in (None, stream.index))
+        return next(stream for stream in self.audio_streams() if index in (None, stream.index))
 
     def time_base(self, stream: Stream) -> tuple[int, int]:
         """Seconds per unit of the stream's time stamps: numerator and denominator, for floats that compare equal."""
@@ -192,7 +192,7 @@ class MediaFile:
             except IndexError:  # PyAV, at the very end, over streams that appeared on the way
                 return
             except MemoryError as error:
-                _refuse_starved(error)
+                _refuse_out_of_memory(error)
             except FFmpegError:
                 failures += 1
                 self.errors += 1
@@ -202,7 +202,7 @@ class MediaFile:
         try:
             return decode(packet)
         except MemoryError as error:
-            _refuse_starved(error)
+            _refuse_out_of_memory(error)
         except EOFError:  # emptied before
             return []
         except FFmpegError:
@@ -225,14 +225,14 @@ def _require_regular_file(path: Path) -> None:
         raise UnreadableMedia("not_found", str(error.strerror)) from error
 
 
-def _refuse_starved(error: MemoryError) -> NoReturn:
+def _refuse_out_of_memory(error: MemoryError) -> NoReturn:
     """FFmpeg found no memory, mostly for a size that the file lies about; Python's own lack of it passes through."""
     if isinstance(error, FFmpegError):
         raise UnreadableMedia("out_of_memory", "FFmpeg asks for more memory than it may have") from error
     raise error
 
 
-def _usable(streams: list[Track]) -> list[Track]:
+def _usable(streams: list[AnyStream]) -> list[AnyStream]:
     """Those that can be decoded, the default one first; one thread each, since there is one process a core."""
     usable = [stream for stream in streams if stream.codec_context is not None]
     if not usable:

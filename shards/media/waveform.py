@@ -25,7 +25,7 @@ class ImpossibleFrame(Exception):
     """A decoded frame says of itself what no sound is: its packet was damaged, or made to harm."""
 
 
-class Run:
+class Resampler:
     """An unbroken run of frames of one format on its way through swresample.
 
     To s16, since a downmix to float is not normalised. Read once a second: to read after each frame costs more than to
@@ -94,9 +94,9 @@ class AudioTrack:
         self.end_seconds: float | None = None  # where the frames fed so far end; None before the first
         self._ended = False  # after a leap of HOLE_SECONDS nothing more is taken
         self._pieces: deque[tuple[int, NDArray[np.int16]]] = deque()  # (first sample, samples), ascending
-        self._run: Run | None = None
+        self._run: Resampler | None = None
         self._next = 0  # where the run's next sample goes
-        self._handed: int | None = None  # one past the last sample of take_ready; None before the first
+        self._taken: int | None = None  # one past the last sample of take_ready; None before the first
 
     def push(self, frames: Iterable[av.AudioFrame]) -> None:
         """Takes the next decoded frames; one without a time stamp follows the one before it."""
@@ -141,16 +141,16 @@ class AudioTrack:
         """int16 (samples,): all that is ready and was not handed out before, each following the one before it."""
         if not self._pieces:
             return np.empty(0, np.int16)
-        first = self._pieces[0][0] if self._handed is None else self._handed
-        self._handed = self.written
+        first = self._pieces[0][0] if self._taken is None else self._taken
+        self._taken = self.written
         return self.take(first, self.written - first)
 
-    def _start_run(self, frame: av.AudioFrame) -> Run:
+    def _start_run(self, frame: av.AudioFrame) -> Resampler:
         before = self.end_seconds
         begin = (before if frame.pts is None else frame.time) or 0.0
         self._ended |= before is not None and begin - before > HOLE_SECONDS
         self.finish()
-        self._run = Run(frame, begin, self.sample_rate)
+        self._run = Resampler(frame, begin, self.sample_rate)
         self._next = round(begin * self.sample_rate)
         if before is None:
             self.written = self._next
@@ -179,20 +179,20 @@ def stream_waveform(path: Path, sample_rate: int) -> Iterator[NDArray[np.int16]]
     Raises UnreadableMedia, at the end where nothing could be decoded.
     """
     with MediaFile(path) as media:
-        several = len(media.sounds()) > 1
+        several = len(media.audio_streams()) > 1
     track = audible_track(path, sample_rate) if several else None
     decoded = False
-    sound = AudioTrack(sample_rate)
+    audio = AudioTrack(sample_rate)
     with MediaFile(path) as media:
-        stream = media.sound(track)
+        stream = media.audio_stream(track)
         for packet in media.packets(stream):
-            sound.push(media.decoded(stream.codec_context.decode, packet))
-            if len(piece := sound.take_ready()):
+            audio.push(media.decoded(stream.codec_context.decode, packet))
+            if len(piece := audio.take_ready()):
                 decoded = True
                 yield piece
-        sound.push(media.decoded(stream.codec_context.decode, None))
-        sound.finish()
-    if len(piece := sound.take_ready()):
+        audio.push(media.decoded(stream.codec_context.decode, None))
+        audio.finish()
+    if len(piece := audio.take_ready()):
         yield piece
     elif not decoded:
         raise UnreadableMedia("damaged" if media.errors else "no_audio", "no sound could be decoded")
@@ -204,19 +204,19 @@ def audible_track(path: Path, sample_rate: int, progress: Callable[[], None] = l
     Reads each up to its first sample that is not zero, and nothing but sound.
     """
     with MediaFile(path) as media:
-        tracks = [stream.index for stream in media.sounds()]
+        tracks = [stream.index for stream in media.audio_streams()]
     return next((index for index in tracks if _is_audible(path, index, sample_rate, progress)), None)
 
 
 def _is_audible(path: Path, index: int, sample_rate: int, progress: Callable[[], None]) -> bool:
-    sound = AudioTrack(sample_rate)
+    audio = AudioTrack(sample_rate)
     with MediaFile(path) as media:
-        stream = media.sound(index)
+        stream = media.audio_stream(index)
         for packet in media.packets(stream):
             progress()
-            sound.push(media.decoded(stream.codec_context.decode, packet))
-            if sound.take_ready().any():
+            audio.push(media.decoded(stream.codec_context.decode, packet))
+            if audio.take_ready().any():
                 return True
-        sound.push(media.decoded(stream.codec_context.decode, None))
-    sound.finish()
-    return bool(sound.take_ready().any())
+        audio.push(media.decoded(stream.codec_context.decode, None))
+    audio.finish()
+    return bool(audio.take_ready().any())

@@ -51,10 +51,10 @@ def test_crops_lie_where_torchvision_puts_them(width, height):
     assert np.array_equal(picture, expected.numpy())
 
 
-def test_frames_of_changing_size_pass_through_one_lens():
-    lens = FrameResizer([ResizeCrop(30, 24)], None, MAX_PIXELS)
+def test_frames_of_changing_size_pass_through_one_resizer():
+    resizer = FrameResizer([ResizeCrop(30, 24)], None, MAX_PIXELS)
     for given in (frame(64, 48), frame(200, 100, "yuv420p"), frame(64, 48)):
-        assert lens.pictures(given)[0].shape == (24, 24, 3)
+        assert resizer.pictures(given)[0].shape == (24, 24, 3)
 
 
 def test_what_is_too_large():
@@ -64,6 +64,6 @@ def test_what_is_too_large():
         FrameResizer([ResizeCrop(30, 24)], Fraction(10_000), 10**5).pictures(frame(64, 48))
 
 
-def test_a_view_must_fit():
+def test_a_crop_must_fit():
     with pytest.raises(ValueError, match="does not fit"):
         ResizeCrop(resize=224, crop=256)

@@ -20,17 +20,17 @@ from shards.media.file import UnreadableMedia
 from tests.media import Track, cover_art, damaged, film, moving, sound_file, tone
 
 SPEC = ClipSpec(seconds=2.0, windows=2, frames_per_window=2)
-VIEW = ResizeCrop(48, 48)
+CROP = ResizeCrop(48, 48)
 
 
-def read(path: Path, spec: ClipSpec = SPEC, **reading: object) -> tuple[list[DecodedClip], VideoReader]:
-    reader = VideoReader(path, spec, [VIEW], DecodeSettings(**reading))
+def read(path: Path, spec: ClipSpec = SPEC, **settings: object) -> tuple[list[DecodedClip], VideoReader]:
+    reader = VideoReader(path, spec, [CROP], DecodeSettings(**settings))
     return list(reader.clips()), reader
 
 
-def reason(path: Path, spec: ClipSpec = SPEC, **reading: object) -> str:
+def reason(path: Path, spec: ClipSpec = SPEC, **settings: object) -> str:
     with pytest.raises(UnreadableMedia) as caught:
-        read(path, spec, **reading)
+        read(path, spec, **settings)
     assert str(caught.value) == f"{caught.value.reason}: {caught.value.detail}"
     assert "\n" not in caught.value.detail and str(path.parent) not in caught.value.detail
     return caught.value.reason
@@ -178,7 +178,7 @@ def test_a_file_that_calls_every_frame_a_key_frame(tmp_path):
     assert [clip.got for clip in clips] == [clip.got for clip in honest]
     assert all(np.array_equal(ours.pictures[0], theirs.pictures[0]) for ours, theirs in zip(clips, honest, strict=True))
     times = [time for clip in clips for time in clip.got]
-    assert [time for time, _ in frames_at(path, times, [VIEW], DecodeSettings())] == times
+    assert [time for time, _ in frames_at(path, times, [CROP], DecodeSettings())] == times
 
 
 def test_still_pictures_are_fine(tmp_path):
@@ -225,9 +225,9 @@ def hertz(waveform: np.ndarray) -> float:
 
 def test_frames_at_gives_a_reason_too(tmp_path):
     with pytest.raises(UnreadableMedia, match="not_found"):
-        list(frames_at(tmp_path / "none.mp4", [1.0], [VIEW], DecodeSettings()))
+        list(frames_at(tmp_path / "none.mp4", [1.0], [CROP], DecodeSettings()))
     with pytest.raises(UnreadableMedia, match="no_video"):
-        list(frames_at(sound_file(tmp_path / "a.m4a", tone(2), "aac"), [1.0], [VIEW], DecodeSettings()))
+        list(frames_at(sound_file(tmp_path / "a.m4a", tone(2), "aac"), [1.0], [CROP], DecodeSettings()))
 
 
 def test_time_stamps_that_leap_end_the_reading(tmp_path):

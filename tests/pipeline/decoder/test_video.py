@@ -1,4 +1,4 @@
-"""Groups of pictures: few packets are held and few are decoded, however long the groups are."""
+"""GOPs: few packets are held and few are decoded, however long the groups are."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.decoder import gop as groups
-from pipeline.decoder import reader as frames
+from pipeline.decoder import gop, reader
 from pipeline.decoder.clips import ClipAssembler
 from pipeline.decoder.crop import ResizeCrop
 from pipeline.decoder.gop import GopSplitter
@@ -20,8 +19,8 @@ from shards.format.clip import ClipSpec
 from shards.media.file import MediaFile
 from tests.media import Track, film, tone
 
-VIEW = ResizeCrop(48, 48)
-ONE_GROUP = {"x264-params": "keyint=infinite:scenecut=0:bframes=3:b-adapt=0:b-pyramid=normal"}
+CROP = ResizeCrop(48, 48)
+ONE_GOP = {"x264-params": "keyint=infinite:scenecut=0:bframes=3:b-adapt=0:b-pyramid=normal"}
 
 
 class Counted(MediaFile):
@@ -41,23 +40,23 @@ def feed(path: Path, times: list[float], **reading: object) -> tuple[VideoTrack,
     """The track, the times got, the number of packets held after each push, and how each fed packet was decoded."""
     held, got = [], []
     with Counted(path) as media:
-        stream = media.picture()
-        track = VideoTrack(media, stream, [VIEW], DecodeSettings(**reading), iter(times), 0.5, 0.0)
+        stream = media.video_stream()
+        track = VideoTrack(media, stream, [CROP], DecodeSettings(**reading), iter(times), 0.5, 0.0)
         for packet in media.packets(stream):
-            got += [shot.got for shot in track.push(packet)]
-            held.append(len(track._groups._packets) + len(track._groups._after))
-        got += [shot.got for shot in (*track.drain(), *track.finish(float("inf")))]
+            got += [frame.got for frame in track.push(packet)]
+            held.append(len(track._splitter._packets) + len(track._splitter._after))
+        got += [frame.got for frame in (*track.drain(), *track.finish(float("inf")))]
         return track, got, held, media.fed
 
 
 @pytest.fixture(scope="module")
 def minute(tmp_path_factory):
-    """60 s in groups of 2 s."""
+    """60 s in GOPs of 2 s."""
     options = {"x264-params": "keyint=50:min-keyint=50:scenecut=0:bframes=3:b-adapt=0", "preset": "ultrafast"}
     return film(tmp_path_factory.mktemp("minute") / "a.mp4", 60.0, options=options, tracks=[])
 
 
-def test_groups_that_nobody_asks_for_are_not_decoded(minute):
+def test_gops_that_nobody_asks_for_are_not_decoded(minute):
     _, got, _, fed = feed(minute, [5.01, 31.0])
     assert got == pytest.approx([5.0, 31.0])
     assert 25 < len(fed) < 2 * 35
@@ -70,56 +69,56 @@ def test_key_frames_alone_are_decoded_in_keyframe_mode(minute):
     assert len(fed) == 3
 
 
-def test_no_more_than_a_group_is_held(minute):
+def test_no_more_than_a_gop_is_held(minute):
     assert max(feed(minute, [5.0])[2]) <= 50 + 4
 
 
 @pytest.mark.parametrize("sampling", ["exact", "keyframe", "tolerance"])
-def test_a_group_without_end_is_decoded_as_it_comes(sampling, tmp_path, monkeypatch):
-    """The same frames as with the whole group held, while the packets held stay few."""
-    path = film(tmp_path / "a.mkv", 30.0, options=ONE_GROUP, tracks=[])
+def test_a_gop_without_end_is_decoded_as_it_comes(sampling, tmp_path, monkeypatch):
+    """The same frames as with the whole GOP held, while the packets held stay few."""
+    path = film(tmp_path / "a.mkv", 30.0, options=ONE_GOP, tracks=[])
     times = [float(time) for time in np.arange(0.13, 30, 0.7)]
     reading = {"sampling": sampling, "tolerance": 0.3}
     _, whole, held, _ = feed(path, times, **reading)
     assert max(held) == 750
-    monkeypatch.setattr(groups, "MAX_HELD_PACKETS", 100)
+    monkeypatch.setattr(gop, "MAX_HELD_PACKETS", 100)
     _, parts, held, _ = feed(path, times, **reading)
     assert parts == whole
     assert max(held) <= 101
-    monkeypatch.setattr(groups, "MAX_HELD_PACKETS", 10**6)
-    monkeypatch.setattr(groups, "MAX_HELD_BYTES", sum(len(bytes(packet)) for packet in packets(path)) // 5)
+    monkeypatch.setattr(gop, "MAX_HELD_PACKETS", 10**6)
+    monkeypatch.setattr(gop, "MAX_HELD_BYTES", sum(len(bytes(packet)) for packet in packets(path)) // 5)
     assert feed(path, times, **reading)[1] == whole
 
 
 def packets(path: Path) -> list[bytes]:
     with MediaFile(path) as media:
-        return [bytes(packet) for packet in media.packets(media.picture())]
+        return [bytes(packet) for packet in media.packets(media.video_stream())]
 
 
-def test_parts_of_a_group_show_the_same_pixels(tmp_path, monkeypatch):
-    path = film(tmp_path / "a.mp4", 12.0, options=ONE_GROUP, tracks=[])
+def test_parts_of_a_gop_show_the_same_pixels(tmp_path, monkeypatch):
+    path = film(tmp_path / "a.mp4", 12.0, options=ONE_GOP, tracks=[])
     times = [float(time) for time in np.arange(0.13, 12, 0.3)]
-    whole = list(frames_at(path, times, [VIEW], DecodeSettings()))
-    monkeypatch.setattr(groups, "MAX_HELD_PACKETS", 80)
-    parts = list(frames_at(path, times, [VIEW], DecodeSettings()))
+    whole = list(frames_at(path, times, [CROP], DecodeSettings()))
+    monkeypatch.setattr(gop, "MAX_HELD_PACKETS", 80)
+    parts = list(frames_at(path, times, [CROP], DecodeSettings()))
     assert [time for time, _ in parts] == [time for time, _ in whole]
     assert np.array_equal([pictures for _, pictures in parts], [pictures for _, pictures in whole])
 
 
-def test_leading_pictures_are_settled_with_the_group_before(tmp_path):
-    """In an open group they stand behind the key frame, are shown before it, and need the group before."""
+def test_leading_pictures_are_settled_with_the_gop_before(tmp_path):
+    """In an open GOP they stand behind the key frame, are shown before it, and need the GOP before."""
     options = {"x265-params": "keyint=25:min-keyint=25:open-gop=1:bframes=4:b-adapt=0:log-level=none"}
     path = film(tmp_path / "a.mp4", 4.0, codec="libx265", options=options, tracks=[])
     with MediaFile(path) as media:
-        sorter, given = GopSplitter(), []
-        stream = media.picture()
+        splitter, given = GopSplitter(), []
+        stream = media.video_stream()
         numerator, denominator = media.time_base(stream)
         for packet in media.packets(stream):
             begin = packet.pts * numerator / denominator
-            given += sorter.push(groups.TimedPacket(packet, begin, begin + 0.04, packet.is_keyframe, packet.is_discard))
-        given += sorter.finish()
+            given += splitter.push(gop.TimedPacket(packet, begin, begin + 0.04, packet.is_keyframe, packet.is_discard))
+        given += splitter.finish()
     assert any(len(group.after) > 1 for group in given)
-    shown = [held.begin for group in given for held in group.shown()]
+    shown = [packet.begin for group in given for packet in group.shown()]
     assert shown == pytest.approx([index / 25 for index in range(100)])
     for group, following in itertools.pairwise(given):
         assert group.until == following.key.begin == following.packets[0].begin
@@ -127,22 +126,22 @@ def test_leading_pictures_are_settled_with_the_group_before(tmp_path):
 
 def test_memory_does_not_grow_with_the_video(tmp_path, monkeypatch):
     """Forty clips pass through; at none of them more than the next one's sound and pictures are waiting."""
-    cutters = []
+    assemblers = []
 
     class Watched(ClipAssembler):
         def __init__(self, *args: object) -> None:
             super().__init__(*args)
-            cutters.append(self)
+            assemblers.append(self)
 
-    monkeypatch.setattr(frames, "ClipAssembler", Watched)
+    monkeypatch.setattr(reader, "ClipAssembler", Watched)
     sound = [Track(tone(80.0), codec="pcm_s16le")]
     path = film(tmp_path / "a.mkv", 80.0, fps=5, options={"preset": "ultrafast", "g": "10"}, tracks=sound)
     spec = ClipSpec(seconds=2.0, windows=2)
     count = 0
-    for _ in frames.VideoReader(path, spec, [VIEW], DecodeSettings()).clips():
+    for _ in reader.VideoReader(path, spec, [CROP], DecodeSettings()).clips():
         count += 1
-        waiting = sum(len(piece) for _, piece in cutters[0]._sound._pieces)
-        assert len(cutters[0]._shots) <= 2 * spec.frames and waiting <= 3 * spec.samples
+        waiting = sum(len(piece) for _, piece in assemblers[0]._audio._pieces)
+        assert len(assemblers[0]._frames) <= 2 * spec.frames and waiting <= 3 * spec.samples
     assert count == 40
 
 
@@ -154,20 +153,20 @@ def test_packets_without_a_time_are_decoded_in_turn(missing, sampling, tmp_path)
     times = [float(time) for time in np.arange(1.53, 8, 0.5)]
     whole = feed(path, times)[1]
     with MediaFile(path) as media:
-        stream = media.picture()
-        track, got = VideoTrack(media, stream, [VIEW], DecodeSettings(sampling=sampling), iter(times), 0.5, 0.0), []
+        stream = media.video_stream()
+        track, got = VideoTrack(media, stream, [CROP], DecodeSettings(sampling=sampling), iter(times), 0.5, 0.0), []
         for index, packet in enumerate(media.packets(stream)):
             if index >= missing:
                 packet.pts = None
-            got += [shot.got for shot in track.push(packet)]
-        got += [shot.got for shot in (*track.drain(), *track.finish(float("inf")))]
+            got += [frame.got for frame in track.push(packet)]
+        got += [frame.got for frame in (*track.drain(), *track.finish(float("inf")))]
     assert len(got) == len(whole)
     if sampling == "exact":
         assert got == pytest.approx(whole)
 
 
 def test_the_tail_that_is_cut_is_not_decoded(tmp_path):
-    """Of 9 s, one group, the second window is not whole: nothing behind the first one's centre need be decoded."""
+    """Of 9 s, one GOP, the second window is not whole: nothing behind the first one's centre need be decoded."""
     options = {"x264-params": "keyint=250:scenecut=0"}
     path = film(tmp_path / "a.mp4", 9.0, options=options, tracks=[Track(tone(9.0))])
     fed = []
@@ -179,6 +178,6 @@ def test_the_tail_that_is_cut_is_not_decoded(tmp_path):
             return super().decoded(decode, packet)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(frames, "MediaFile", Watched)
-        list(frames.VideoReader(path, ClipSpec(), [VIEW], DecodeSettings()).clips())
+        patch.setattr(reader, "MediaFile", Watched)
+        list(reader.VideoReader(path, ClipSpec(), [CROP], DecodeSettings()).clips())
     assert max(fed) <= 3.0

@@ -140,7 +140,7 @@ def test_damaged_sound_keeps_what_is_good(tmp_path):
     assert loud[0] == pytest.approx(1.0, abs=0.025) and loud[-1] == pytest.approx(5.02, abs=0.025)
 
 
-# ---- SoundTrack, fed by hand
+# ---- AudioTrack, fed by hand
 
 
 def frames(samples: np.ndarray, first: int, *, rate: int = TARGET, size: int = 1_000) -> list[av.AudioFrame]:
