@@ -74,7 +74,7 @@ def _of_checkpoint(row: Row, column: Column, settings: ReproduceSettings, plans:
     probe.layers = list(LAYERS) if column.layer else [row.layer]
     wanted = column.layer or row.layer
     (score,) = [score for score in remembered(probe).scores if score.layer == wanted]
-    return score.accuracy, score.interval, subject.story
+    return score.accuracy, score.interval, subject.provenance
 
 
 def _of_baseline(row: Row, column: Column, settings: ReproduceSettings, plans: Experiments) -> Found:
@@ -116,7 +116,7 @@ def _of_videos(row: Row, column: Column, settings: ReproduceSettings, plans: Exp
     return (
         score.accuracy,
         score.interval,
-        f"{score.recordings} videos of {found.classes} classes, {chance}; {subject.story}",
+        f"{score.recordings} videos of {found.classes} classes, {chance}; {subject.provenance}",
     )
 
 

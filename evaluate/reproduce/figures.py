@@ -99,7 +99,9 @@ def _confusions(picture: Picture, settings: ReproduceSettings, plans: Experiment
     worst = "; ".join(
         f"{true} taken for {said} ({count})" for true, said, count in worst_confusions(score.confusion, scores.classes)
     )
-    caption = f"{name}, pool5 of {subject.path.name} ({subject.story}): {score.accuracy:.1%}. Most frequent: {worst}."
+    caption = (
+        f"{name}, pool5 of {subject.path.name} ({subject.provenance}): {score.accuracy:.1%}. Most frequent: {worst}."
+    )
     return _with(picture, caption, image=draw_confusion(score.confusion, scores.classes))
 
 
@@ -113,16 +115,15 @@ def _embeddings(picture: Picture, settings: ReproduceSettings, plans: Experiment
         "visual features": visual_features(sounds, settings.teachers, settings.cache, settings.device),
         f"sound features ({LAYER})": sound_features(sounds, subject, LAYER, settings.device),
     }
-    caption = f"{len(benchmark.recordings)} videos, t-SNE; {subject.path.name} ({subject.story})."
+    caption = f"{len(benchmark.recordings)} videos, t-SNE; {subject.path.name} ({subject.provenance})."
     return _with(picture, caption, image=draw_embeddings(vectors, benchmark.labels, benchmark.classes))
 
 
 def _filters(picture: Picture, settings: ReproduceSettings, plans: Experiments) -> Picture:
     """Figure 5: the filters of conv1."""
     subject = _subject(settings)
-    caption = (
-        f"In time and, below, in frequency; the title is the loudest frequency. {subject.path.name} ({subject.story})."
-    )
+    source = f"{subject.path.name} ({subject.provenance})"
+    caption = f"In time and, below, in frequency; the title is the loudest frequency. {source}."
     return _with(picture, caption, image=draw_filters(subject.network))
 
 
@@ -133,7 +134,7 @@ def _units(picture: Picture, settings: ReproduceSettings, plans: Experiments) ->
     shown = [(unit, [moment_of(shards, subject, peak) for peak in unit.peaks]) for unit in units]
     caption = (
         f"The {len(shown)} units of {LAYER} whose {CLIPS_PER_UNIT} strongest clips stand out most in {shards.name}; "
-        f"{subject.path.name} ({subject.story}). The network heard only the sound."
+        f"{subject.path.name} ({subject.provenance}). The network heard only the sound."
     )
     return _with(picture, caption, units=shown)
 

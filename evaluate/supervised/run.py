@@ -177,7 +177,7 @@ def checkpoint_of(settings: SupervisedSettings, sounds: Recordings, split: Split
             SUPERVISED: {
                 "benchmark": benchmark.spec.name,
                 "folds": sorted({recording.fold for recording in seen}),
-                "recordings": [recording.mark for recording in seen],
+                "recordings": [recording.digest for recording in seen],
             },
             **_facts(settings, sounds),
         },

@@ -87,7 +87,7 @@ def test_folds_seen_in_training_are_refused(settings: EvaluateSettings, tmp_path
     assert settings.checkpoint is not None
     supervised = load(settings.checkpoint)
     recordings = load_benchmark(settings.benchmark, settings.root).recordings
-    marks = [recording.mark for recording in recordings if recording.fold != "2"]
+    marks = [recording.digest for recording in recordings if recording.fold != "2"]
     supervised.config[SUPERVISED] = {"benchmark": "esc-tiny", "recordings": marks}
     path = tmp_path / "supervised.pt"
     save(path, supervised)
@@ -105,7 +105,7 @@ def test_folds_seen_in_training_are_refused(settings: EvaluateSettings, tmp_path
 def test_esc10_is_a_part_of_esc50(checkpoint: Path, tmp_path: Path, shared: Path) -> None:
     benchmark = load_benchmark(compose(BenchmarkSpec, "benchmark/esc10"), shared / "data" / "esc10")
     supervised = load(checkpoint)
-    marks = [recording.mark for recording in benchmark.recordings if recording.fold != "5"]
+    marks = [recording.digest for recording in benchmark.recordings if recording.fold != "5"]
     supervised.config[SUPERVISED] = {"benchmark": "esc50", "recordings": marks}
     save(tmp_path / "supervised.pt", supervised)
     with pytest.raises(UserError, match=r"folds=\[5\]"):
