@@ -1,4 +1,3 @@
-"""Evaluation and use: a checkpoint on published benchmarks, the paper's tables and figures, tags, features.
+"""Evaluation and use of a checkpoint: published benchmarks, the paper's tables and figures, tags, features.
 
-Run as `python -m evaluate`, and `.supervised`, `.finetune`, `.reproduce`, `.tag` and `.embed` of it.
-"""
+Run as `python -m evaluate`, and `.supervised`, `.supervised.finetune`, `.reproduce`, `.inference.tag`, `.inference.embed`."""

@@ -72,6 +72,9 @@ class EvaluatedModel:
         trained = f"{checkpoint.position['consumed']:,} clips in {checkpoint.position['step']:,} steps"
         return f"{trained}, {teachers}" if teachers else trained
 
+    def __str__(self) -> str:
+        return f"{self.path.name} ({self.provenance})"
+
     def require_unseen(self, benchmark: Benchmark) -> None:
         """Raise UserError where a tested recording's label was used to train this network.
 

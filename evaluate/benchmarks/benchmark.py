@@ -66,7 +66,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Recordings in a fixed order. Each of the folds in `tested` is classified by what all the others teach."""
+    """Recordings in a fixed order. Each of the folds in `tested` is classified after training on all the others."""
 
     spec: BenchmarkSpec
     classes: tuple[str, ...]

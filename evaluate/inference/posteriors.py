@@ -137,7 +137,7 @@ class Envelope:
         self._peaks: list[NDArray[np.int16]] = []
 
     def watch(self, pieces: Iterable[NDArray[np.int16]]) -> Iterator[NDArray[np.int16]]:
-        """The same pieces, looked at."""
+        """The same pieces, measured as they pass."""
         for piece in pieces:
             held = np.concatenate([self._rest, piece])
             whole = len(held) - len(held) % self._samples

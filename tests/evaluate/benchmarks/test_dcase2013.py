@@ -18,7 +18,7 @@ from shards.errors import UserError
 from shards.media.waveform import read_waveform
 from train.model.layers import StudentSpec
 
-RATE = 8000  # as the tiny student hears; DCASE has 44,100
+RATE = 8000  # of the tiny student; DCASE has 44,100
 PER_CLASS = 2  # DCASE has 10
 SPEC = replace(compose(BenchmarkSpec, "benchmark/dcase2013"), per_class=PER_CLASS)
 FOLDS = {"scenes_stereo": ("1", "2"), "scenes_stereo_testset": ("4", "5")}
