@@ -1,3 +1,3 @@
-"""Evaluation and use of a checkpoint: published benchmarks, the paper's tables and figures, tags, features.
+"""A checkpoint evaluated and used: published benchmarks, the paper's tables and figures, tags, features.
 
-Run as `python -m evaluate`, and `.supervised`, `.supervised.finetune`, `.reproduce`, `.inference.tag`, `.inference.embed`."""
+`python -m evaluate`, `.supervised`, `.supervised.finetune`, `.reproduce`, `.inference.tag` and `.inference.embed`."""

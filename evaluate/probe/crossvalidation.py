@@ -56,20 +56,17 @@ def evaluate_folds(
     for split in benchmark.splits():
         for layer, windows in source.of(split).items():
             tally = tallies.setdefault(layer, _Tally(np.full(len(benchmark.recordings), -1)))
-            _test(benchmark, split, windows, by_layer.get(layer, classifier), tally)
+            begun = time.monotonic()
+            chosen = by_layer.get(layer, classifier)
+            fitted = chosen.fit(windows.of(split.train), benchmark.labels[split.train], split.inner)
+            tally.predicted[split.test] = fitted.score(windows.of(split.test)).argmax(axis=1)
+            tally.C[split.tested] = fitted.C
+            tally.converged &= fitted.converged
+            tally.shape = windows.values.shape
+            tally.seconds += time.monotonic() - begun
     return [
         _score(benchmark, source, by_layer.get(layer, classifier), layer, tally) for layer, tally in tallies.items()
     ]
-
-
-def _test(benchmark: Benchmark, split: Split, windows: Windows, classifier: Classifier, tally: _Tally) -> None:
-    begun = time.monotonic()
-    fitted = classifier.fit(windows.of(split.train), benchmark.labels[split.train], split.inner)
-    tally.predicted[split.test] = fitted.score(windows.of(split.test)).argmax(axis=1)
-    tally.C[split.tested] = fitted.C
-    tally.converged &= fitted.converged
-    tally.shape = windows.values.shape
-    tally.seconds += time.monotonic() - begun
 
 
 def _score(benchmark: Benchmark, source: Source, classifier: Classifier, layer: str, tally: _Tally) -> Score:
