@@ -41,7 +41,10 @@ def load_benchmark(spec: BenchmarkSpec, root: Path) -> Benchmark:
     entries = LAYOUTS[spec.layout](spec, root)
     classes = spec.classes or sorted({entry.category for entry in entries})
     _require_classes(spec, root, classes, entries)
-    _require_files(spec, root, entries)
+    if missing := [entry.name for entry in entries if not entry.path.is_file()]:
+        raise UserError(
+            f"{root} lacks {len(missing)} of its {len(entries)} recordings (first {missing[0]}). {_remedy(spec, root)}"
+        )
     return _assemble(spec, classes, entries)
 
 
@@ -118,14 +121,6 @@ def _require_classes(spec: BenchmarkSpec, root: Path, classes: Sequence[str], en
                     f"{root} has {found[category, fold]} recordings of {category} in fold {fold}, {spec.name} has "
                     f"{spec.per_class}. {_remedy(spec, root)}"
                 )
-
-
-def _require_files(spec: BenchmarkSpec, root: Path, entries: Sequence[Entry]) -> None:
-    missing = [entry.name for entry in entries if not entry.path.is_file()]
-    if missing:
-        raise UserError(
-            f"{root} lacks {len(missing)} of its {len(entries)} recordings (first {missing[0]}). {_remedy(spec, root)}"
-        )
 
 
 def _assemble(spec: BenchmarkSpec, classes: Sequence[str], entries: Sequence[Entry]) -> Benchmark:
