@@ -120,9 +120,9 @@ def write_labels(shards: Output, labels: Output, shard: str, jobs: Iterable[Vide
     clips = zip(side.keys, side.samples, strict=True)
     with closing(ShardWriter(labels.folder, shard, sample_rate=0)) as writer:
         for job in jobs:
-            if job.summary is not None and job.summary.reason is not None:
+            if job.result is not None and job.result.reason is not None:
                 raise UserError(
-                    f"{job.task.path} cannot be labelled again: {job.summary.reason}: {job.summary.detail}. "
+                    f"{job.task.path} cannot be labelled again: {job.result.reason}: {job.result.detail}. "
                     "videos=... must hold the very files that the shards were made from; finished shards stay"
                 )
             for clip in job.clips:

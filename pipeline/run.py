@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from functools import partial
 
-from pipeline.executor.job import DecodeTask, Outcome
+from pipeline.executor.job import DecodeResult, DecodeTask
 from pipeline.executor.resources import heads_of
 from pipeline.output.account import REJECTS, account_for, write_rejects
 from pipeline.output.agreement import make_plan, unfinished
@@ -108,8 +108,8 @@ class RejectLimit:
     max_reject_share: float
     seen: int = 0
 
-    def hear(self, video: Outcome) -> None:
-        self.progress.video_done(video)
+    def hear(self, path: str, result: DecodeResult) -> None:
+        self.progress.video_done(path, result)
         self.seen += 1
         if self.seen >= JUDGED_FROM:
             require_share(self.progress.rejected, self.seen, self.max_reject_share)

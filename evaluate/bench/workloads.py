@@ -125,9 +125,9 @@ def label_frames(device: str, batches: int, batch: int = 32) -> int:
     settings = settings_of(Path("."), Path("."))
     heads = heads_of(settings.teachers, cards(settings.teachers))
     views = list(dict.fromkeys(input_transform(spec).view for spec, _ in heads.values()))
-    teachers = Teachers(TeacherConfig(heads, views, batch, "auto", threads=1), device)
+    teachers = Teachers(TeacherConfig(heads, views, ClipSpec(), "auto", threads=1), device)
     for pictures in _pictures(views[0].crop, batches, batch):
-        teachers.label([[pictures] * len(views)], [batch])
+        teachers.label([[pictures] * len(views)])
     return batches * batch
 
 

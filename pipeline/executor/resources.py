@@ -1,4 +1,4 @@
-"""How much of this machine a run of stage one may use. None of it is recorded with the shards."""
+"""Which executor does the work, and how much of this machine it may use. None of it is recorded with the shards."""
 
 from __future__ import annotations
 
@@ -49,20 +49,20 @@ class Resources:
         keep_frames: bool,
     ) -> LocalExecutor | ClusterExecutor:
         """Start the processes. Raises UserError where the machine has not what the settings ask for."""
-        views = list(dict.fromkeys(input_transform(spec).view for spec, _ in heads.values()))
-        decoding = DecodeConfig(root, spool, clip, views, reading, keep_frames, self.memory_gigabytes)
-        labelling = TeacherConfig(heads, views, clip.frames, self.precision, threads=1)
+        crops = list(dict.fromkeys(input_transform(spec).view for spec, _ in heads.values()))
+        decoding = DecodeConfig(root, spool, clip, crops, reading, keep_frames, self.memory_gigabytes)
+        labelling = TeacherConfig(heads, crops, clip, self.precision, threads=1)
         if self.executor == "ray":
             return self._on_ray(decoding, labelling)
         decoders = self.decoders or _cores()
-        machine = LocalConfig(
+        config = LocalConfig(
             devices=self._devices(),
             decoders=decoders,
             slots=max(self.slots or 4 * self.batch_clips + 2 * decoders, self.batch_clips),
             batch_clips=self.batch_clips,
             stall_seconds=self.stall_seconds,
         )
-        return LocalExecutor(decoding, labelling, machine)
+        return LocalExecutor(decoding, labelling, config)
 
     def _on_ray(self, decoding: DecodeConfig, labelling: TeacherConfig) -> ClusterExecutor:
         for name in ("decoders", "slots"):
@@ -71,7 +71,7 @@ class Resources:
                     f"{name}={getattr(self, name)} is of executor=local; with executor=ray the cluster's CPUs and "
                     "ray.cpus_per_decoder decide how many videos are decoded at once, ray.clips how many clips wait"
                 )
-        work = ClusterConfig(
+        config = ClusterConfig(
             home=Path.cwd(),
             decoding=decoding,
             stall_seconds=self.stall_seconds,
@@ -81,7 +81,7 @@ class Resources:
             clips=self.ray.clips,
         )
         return ClusterExecutor(
-            work, labelling, self.ray, device=self.device, teachers=self.teacher_processes, cpus=_cores()
+            config, labelling, self.ray, device=self.device, teachers=self.teacher_processes, cpus=_cores()
         )
 
     def _devices(self) -> list[str]:

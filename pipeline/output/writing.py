@@ -29,7 +29,7 @@ def write_shard(
     hashes: dict[str, str] = {}
     with closing(writer):
         for job in jobs:
-            task, summary = job.task, job.summary
+            task, summary = job.task, job.result
             assert summary is not None
             if summary.reason == NO_ROOM:
                 raise UserError(f"{summary.detail}: make room and run the same command again; finished shards stay")
@@ -48,10 +48,10 @@ def write_shard(
 
 def examples_of(job: VideoJob[Any], waveforms: Iterable[NDArray[np.int16]]) -> Iterator[Example]:
     """The clips of one complete video, in order."""
-    task, summary = job.task, job.summary
+    task, summary = job.task, job.result
     assert summary is not None
     for clip, waveform in zip(job.clips, waveforms, strict=True):
-        head = clip.head
+        head = clip.record
         assert clip.posteriors is not None
         yield Example(
             key=clip_key(task.key, head.index),
