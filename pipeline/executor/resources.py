@@ -74,25 +74,19 @@ class Resources:
         config = ClusterConfig(
             home=Path.cwd(),
             decoding=decoding,
+            ray=self.ray,
             stall_seconds=self.stall_seconds,
-            cpus_per_decoder=self.ray.cpus_per_decoder,
             batch_clips=self.batch_clips,
-            videos=self.ray.videos,
-            clips=self.ray.clips,
         )
-        return ClusterExecutor(
-            config, labelling, self.ray, device=self.device, teachers=self.teacher_processes, cpus=_cores()
-        )
+        teachers = self.teacher_processes
+        return ClusterExecutor(config, labelling, device=self.device, teachers=teachers, cpus=_cores())
 
     def _devices(self) -> list[str]:
         """One entry a teacher process."""
         gpus = torch.cuda.device_count()
+        kinds = [f"cuda:{index}" for index in range(gpus)] if self.device in ("auto", "cuda") else [self.device]
         if self.device == "auto":
-            kinds = [f"cuda:{index}" for index in range(gpus)] or ["cpu"]
-        elif self.device == "cuda":
-            kinds = [f"cuda:{index}" for index in range(gpus)]
-        else:
-            kinds = [self.device]
+            kinds = kinds or ["cpu"]
         if not kinds or (kinds[0].startswith("cuda") and not gpus):
             raise UserError(f"device={self.device}, but this machine has no CUDA device: use device=cpu")
         # One thread each: several small processes keep more of a CPU busy than one with many threads.

@@ -1,3 +1,3 @@
-"""Stage one on a Ray cluster: the driver starts a task for each shard, which has its videos decoded by tasks and their
+"""Stage one on a Ray cluster: driver --> task of a shard --> decode tasks --> teacher actors --> the same shard task.
 
-clips labelled by teacher actors, and writes the shard. Ray is imported here alone, when executor=ray asks for it."""
+Ray is imported here alone, when executor=ray asks for it."""

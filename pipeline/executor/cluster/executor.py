@@ -55,22 +55,15 @@ class ClusterExecutor:
     """Labels shards on a cluster. Use as a context."""
 
     def __init__(
-        self,
-        config: ClusterConfig,
-        labelling: TeacherConfig,
-        settings: RaySettings,
-        *,
-        device: str,
-        teachers: int,
-        cpus: int,
+        self, config: ClusterConfig, labelling: TeacherConfig, *, device: str, teachers: int, cpus: int
     ) -> None:
-        self._config, self._labelling, self._settings = config, labelling, settings
+        self._config, self._labelling = config, labelling
         self._device, self._wanted, self._cpus = device, teachers, cpus
         self._stack = ExitStack()
 
     def __enter__(self) -> ClusterExecutor:
         with ExitStack() as stack:
-            stack.enter_context(connected(self._settings.address, self._cpus))
+            stack.enter_context(connected(self._config.ray.address, self._cpus))
             self._start_teachers()
             self._stack = stack.pop_all()
         return self
@@ -79,7 +72,7 @@ class ClusterExecutor:
         self._stack.close()
 
     def _start_teachers(self) -> None:
-        ray, settings = import_ray(), self._settings
+        ray, settings = import_ray(), self._config.ray
         there = ray.cluster_resources()
         cpus, gpus = there.get("CPU", 0.0), there.get("GPU", 0.0)
         self._allocation = ClusterAllocation.of(

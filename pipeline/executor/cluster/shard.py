@@ -70,7 +70,7 @@ class ShardLabeller:
         self._waiting = 0  # clips decoded and not labelled
         first = zlib.crc32(tasks[0].shard.encode()) % len(teachers)  # shards begin at different teachers
         self._teachers = itertools.islice(itertools.cycle(teachers), first, None)
-        remote: Any = ray.remote(num_cpus=config.cpus_per_decoder, num_returns="streaming", max_retries=RETRIES)
+        remote: Any = ray.remote(num_cpus=config.ray.cpus_per_decoder, num_returns="streaming", max_retries=RETRIES)
         self._decode = remote(decode_video)
 
     def label(self) -> Iterator[VideoJob[Objects]]:
@@ -88,8 +88,8 @@ class ShardLabeller:
         """Begin videos in plan order. One that is begun is never held up, so none can wait for another's CPU."""
         while (
             self._upcoming
-            and len(self._decoding) < self._config.videos
-            and (self._waiting < self._config.clips or not self._decoding)
+            and len(self._decoding) < self._config.ray.videos
+            and (self._waiting < self._config.ray.clips or not self._decoding)
         ):
             job: VideoJob[Objects] = VideoJob(self._upcoming.popleft())
             self._order.append(job)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.executor.cluster.child import resident
+from pipeline.executor.cluster.session import RaySettings
 from pipeline.executor.decode_task import DecodeConfig, record_of
 from pipeline.executor.job import ClipRecord, DecodeResult, DecodeTask
 
@@ -29,11 +30,9 @@ class ClusterConfig:
 
     home: Path  # the driver's working directory, from which relative paths start
     decoding: DecodeConfig
+    ray: RaySettings
     stall_seconds: float
-    cpus_per_decoder: float
     batch_clips: int
-    videos: int  # of each shard, under way at once
-    clips: int  # of each shard, decoded and not labelled yet
 
 
 def decode_video(

@@ -32,13 +32,3 @@ def test_cuts_follow_the_plan_and_not_the_order_of_arrival(size, seed):
     found = [(clip.place, clip.record.index) for batch in cut for clip in batch]
     assert found == [(n, index) for n, (_, clips) in enumerate(PLAN) for index in range(clips)]
     assert all(len({PLAN[clip.place][0] for clip in batch}) == 1 for batch in cut)
-
-
-def test_a_full_batch_does_not_wait_for_the_end_of_its_video():
-    batches, job = Batches(2), VideoJob(DecodeTask("a", "0.mp4", "0", 0))
-    batches.add(job)
-    job.clips += [Clip(ClipRecord(index, 0.0, 2.0, 0, [], [], False, []), place=0) for index in range(3)]
-    assert [len(batch) for batch in batches.cut("a")] == [2]
-    job.result = DecodeResult()
-    assert not list(batches.cut("a"))  # another video of the shard may fill it
-    assert [len(batch) for batch in batches.cut("b")] == [1]

@@ -17,7 +17,7 @@ from pipeline.videos.keys import key_of
 from shards.format.clip import ClipSpec
 
 CLIP = ClipSpec(seconds=2.0, windows=4)
-VIEWS = [ResizeCrop(40, 32), ResizeCrop(48, 48)]
+CROPS = [ResizeCrop(40, 32), ResizeCrop(48, 48)]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def child():
 def decode(child, videos, tmp_path, monkeypatch):
     """Nothing may be left in the node's temporary folder, whatever happened."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    config = DecodeConfig(str(videos), videos, CLIP, VIEWS, DecodeSettings(), keep_frames=True, memory_gigabytes=4.0)
+    config = DecodeConfig(str(videos), videos, CLIP, CROPS, DecodeSettings(), keep_frames=True, memory_gigabytes=4.0)
     yield lambda name, stall_seconds=60.0: child.decode(
         DecodeTask("train-000000", name, key_of(name), 0), config, stall_seconds
     )
@@ -49,7 +49,7 @@ def decode(child, videos, tmp_path, monkeypatch):
 
 def test_clips_and_result_are_those_of_the_reader(decode, videos):
     *clips, result = decode("a.mp4")
-    reader = VideoReader(videos / "a.mp4", CLIP, VIEWS, DecodeSettings())
+    reader = VideoReader(videos / "a.mp4", CLIP, CROPS, DecodeSettings())
     expected = list(reader.clips())
     assert len(clips) == len(expected) == 4
     for found, clip in zip(clips, expected, strict=True):
