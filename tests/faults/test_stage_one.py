@@ -1,4 +1,4 @@
-"""Stage one under faults, as real processes: what is lost, the line that is printed, and that the same command goes on."""
+"""Stage one under faults, as real processes: what is lost, what is printed, and that the same command goes on."""
 
 from __future__ import annotations
 
