@@ -5,7 +5,6 @@ A tar at a plain path is read in place; one behind a URL comes through the cache
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 import weakref
@@ -14,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from shards.files import sha256_of
 from shards.format.shard import REMEDY_OR_SKIP, DamagedShard
 from shards.storage import is_remote
 
@@ -45,7 +45,7 @@ class OpenTar:
     def sha256(self) -> str:
         with open(self.descriptor, "rb", closefd=False) as stream:
             stream.seek(0)
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+            return sha256_of(stream)
 
 
 class TarPool:
