@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from shards.errors import UserError
 from shards.files import sha256_of
 from shards.format.codec import DamagedExample, checksum
-from shards.format.example import Example
+from shards.format.example import Example, video_of
 from shards.format.manifest import Manifest
 from shards.format.shard import examples
-from shards.format.sidefile import SideFile, finished, index_members
+from shards.format.sidefile import SIDE_FILES, SideFile, finished, index_members
 
 ROW_SUM_TOLERANCE = 2e-3  # a renormalised float16 row of a thousand classes stays within this of 1
 
@@ -48,7 +48,7 @@ def check(folder: Path) -> Checked:
                 raise Fault(f"{where} is also in {seen[example.key]}")
             seen[example.key] = side.shard
             split = splits.setdefault(example.meta.video, side.split)
-            if split != side.split or not example.key.startswith(f"{example.meta.video}-"):
+            if split != side.split or video_of(example.key) != example.meta.video:
                 raise Fault(f"{where}: its video {example.meta.video} is in {split}, this shard in {side.split}")
             if (len(example.waveform), _windows(example)) != (side.samples[clip], side.windows[clip]):
                 raise Fault(f"{where}: the side file says {side.samples[clip]} samples, {side.windows[clip]} windows")
@@ -62,7 +62,7 @@ def check(folder: Path) -> Checked:
 def require_pairs(folder: Path) -> None:
     """A tar without a side file was left by a killed run; a side file without its tar has lost it."""
     tars = {path.stem for path in folder.glob("*.tar")}
-    sides = {path.stem for path in folder.glob("*-[0-9]*.json")}
+    sides = {path.stem for path in folder.glob(SIDE_FILES)}
     if tars != sides:
         raise Fault(
             f"{folder}: {sorted(tars ^ sides)[0]} has only one of tar and side file: run the same command again"

@@ -15,9 +15,18 @@ from typing import Any
 from shards.errors import UserError, require_format
 from shards.files import write_whole
 
-SIDE_FILES = "*-[0-9]*.json"
-
 FORMAT = 2
+SIDE_FILES = "*-[0-9]*.json"  # of a folder, whatever the split
+
+
+def shard_name(split: str, number: int) -> str:
+    """`train-000007`: what its tar and its side file are called, without the ending."""
+    return f"{split}-{number:06d}"
+
+
+def split_of_shard(shard: str) -> str:
+    """`train` or `validation`: the way back from `shard_name`."""
+    return shard.rpartition("-")[0]
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ class SideFile:
 
     @property
     def split(self) -> str:
-        return self.shard.rsplit("-", 1)[0]
+        return split_of_shard(self.shard)
 
     def save(self, folder: Path) -> None:
         write_whole(folder / f"{self.shard}.json", json.dumps(asdict(self), sort_keys=True).encode())
