@@ -52,11 +52,11 @@ def command(
         with preemptible():
             _run(settings, config, run, conf, words)
     except KeyboardInterrupt:
-        sys.exit(_say("interrupted", 130))
+        sys.exit(_print_error("interrupted", 130))
     except Preempted:
-        sys.exit(_say("stopped by SIGTERM: the same command goes on from what is finished", PREEMPTED))
+        sys.exit(_print_error("stopped by SIGTERM: the same command goes on from what is finished", PREEMPTED))
     except SettingsError as error:
-        sys.exit(_say(str(error), 2))
+        sys.exit(_print_error(str(error), 2))
     except _JobStopped as stopped:
         sys.exit(stopped.args[0])
 
@@ -153,16 +153,16 @@ def _run_hydra(
             given: Any = OmegaConf.to_container(composed, resolve=True)
             values = build(settings, plain.added_to(given) if plain else given)
         except SettingsError as error:
-            raise stop(_say(str(error), 2)) from None
+            raise stop(_print_error(str(error), 2)) from None
         except ValueError as error:  # from a `__post_init__`: each value fits, but not beside the others
-            raise stop(_say(str(error), 1)) from None
+            raise stop(_print_error(str(error), 1)) from None
         try:
             run(values)
         except (UserError, UnreadableMedia) as error:
-            raise stop(_say(str(error), 1)) from None
+            raise stop(_print_error(str(error), 1)) from None
         except OSError as error:  # a full disk, a folder that may not be written: the machine's fault, or the path's
             where = f"{error.filename}: " if error.filename else ""
-            raise stop(_say(f"{where}{error.strerror or error}", 1)) from None
+            raise stop(_print_error(f"{where}{error.strerror or error}", 1)) from None
 
     overrides = translate(settings, overrides, conf, sweeping=sweeping)
     # Options first: argparse takes no second run of overrides behind an option.
@@ -205,6 +205,6 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def _say(line: str, code: int) -> int:
+def _print_error(line: str, code: int) -> int:
     print(f"error: {line}", file=sys.stderr)
     return code

@@ -244,8 +244,8 @@ def test_closing_does_not_wait_for_shards_still_to_be_fetched(tmp_path: Path, ma
         time.sleep(0.1)
         return OpenTar(Path(tar.location.removeprefix("file://")))
 
-    store = TarPool(open_remote=fetch_slowly, threads=1)
-    reader = BatchReader(catalog, sequential_indices(catalog.shard_clips, batch=8), ring_of(catalog, 8), store)
+    pool = TarPool(open_remote=fetch_slowly, threads=1)
+    reader = BatchReader(catalog, sequential_indices(catalog.shard_clips, batch=8), ring_of(catalog, 8), pool)
     reader.release(next(reader))
     reader.close()
     assert 8 <= len(fetched) < 20
