@@ -171,15 +171,6 @@ def test_a_shard_that_is_gone_is_left_out_like_one_cut_short(damaged: Catalog) -
     assert read(damaged, 10) == expected
 
 
-def test_stop_names_the_shard_instead(damaged: Catalog) -> None:
-    buffers = [allocate(6, damaged.clip, damaged.classes) for _ in range(3)]
-    with (
-        training_reader(damaged, buffers, Streaming(), seed=4, batch=6) as reader,
-        pytest.raises(DamagedShard, match=r"train-00000[012]\.tar.*on_bad_shard=skip"),
-    ):
-        rows_of(reader, 10)
-
-
 def test_validation_leaves_the_rows_empty(damaged: Catalog) -> None:
     buffers = [allocate(5, damaged.clip, damaged.classes) for _ in range(2)]
     with sequential_reader(damaged, buffers, Streaming(on_bad_shard="skip")) as reader:
