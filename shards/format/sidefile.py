@@ -103,8 +103,13 @@ def _place(offset: int, size: int) -> tuple[int, int]:
     return int(offset), int(size)
 
 
+def side_files(folder: Path) -> Iterator[SideFile]:
+    """All side files of a folder in order of name, one in memory at a time, wherever their tars are."""
+    return (SideFile.load(path) for path in sorted(folder.glob(SIDE_FILES)))
+
+
 def finished(folder: Path) -> Iterator[SideFile]:
-    """The side files of all whole shards in a folder, in order of name, one in memory at a time."""
+    """The same, of shards whose tar is in the folder."""
     for tar in sorted(folder.glob("*.tar")):
         if tar.with_suffix(".json").is_file():
             yield SideFile.load(tar.with_suffix(".json"))
@@ -123,8 +128,3 @@ def index_members(tar: Path) -> dict[str, dict[str, tuple[int, int]]]:
                 raise ValueError(f"{tar.name}: unexpected member {member.name!r}")
             index.setdefault(key, {})[extension] = (member.offset_data, member.size)
     return index
-
-
-def side_files(folder: Path) -> Iterator[SideFile]:
-    """Of all finished shards in order of name, one in memory at a time."""
-    return (SideFile.load(path) for path in sorted(folder.glob(SIDE_FILES)))

@@ -81,8 +81,8 @@ def test_a_lost_tar_is_missed_before_training_but_by_pipes(
     catalog = load_catalog(f"{scheme}{folder}", "train")
     with pytest.raises(UserError, match=r"shards holds train-000003\.json but not train-000003\.tar: put it back"):
         first_batches(catalog, Streaming(cache=tmp_path / "cache"))
-    stock = Streaming(reader="webdataset", urls=f"pipe:cat {tmp_path}/moved/train-000003.tar")
-    assert len(first_batches(catalog, stock)) == 9 * 4
+    pipes = Streaming(reader="webdataset", urls=f"pipe:cat {tmp_path}/moved/train-000003.tar")
+    assert len(first_batches(catalog, pipes)) == 9 * 4
 
 
 def test_impossible_settings_are_refused() -> None:
