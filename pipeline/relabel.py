@@ -24,12 +24,11 @@ from pipeline.videos.fetch import within_reach
 from pipeline.videos.listing import root_of
 from shards.cli.command import command
 from shards.errors import UserError
-from shards.format.example import ClipMeta, video_of
+from shards.format.example import video_of
 from shards.format.manifest import Manifest
-from shards.format.shard import REMEDY, DamagedShard, meta_of, metas
+from shards.format.shard import metas
 from shards.format.sidefile import SideFile, side_files
 from shards.format.writer import ShardWriter
-from shards.storage import file_system, reaching, under
 
 log = logging.getLogger("pipeline")
 
@@ -94,24 +93,11 @@ def tasks_of(output: Output, shards: Iterable[str]) -> Iterator[DecodeTask]:
     number = 0
     for shard in shards:
         side = SideFile.load(output.folder / f"{shard}.json")
-        clips = remote_metas(output.location, side) if output.is_remote else metas(output.folder, side)
-        for key, group in groupby(clips, key=lambda meta: meta.video):
+        for key, group in groupby(metas(output.tars or output.folder, side), key=lambda meta: meta.video):
             video = list(group)
             times = [meta.frame_got for meta in video]
             yield DecodeTask(side.shard, video[0].path, key, number, times, video[0].video_sha256)
             number += 1
-
-
-def remote_metas(location: str, side: SideFile) -> Iterator[ClipMeta]:
-    """Where each clip comes from, of a shard behind a URL: of its tar, nothing else is read. Raises UserError."""
-    system, tar = file_system(under(location, f"{side.shard}.tar"))
-    places = [place for place in side.members["json"] if place is not None]
-    if len(places) < len(side.keys):
-        raise DamagedShard(f"{location}: {side.shard}.tar lacks the .json of a clip. {REMEDY}")
-    starts, ends = [offset for offset, _ in places], [offset + size for offset, size in places]
-    with reaching(location):
-        texts = system.cat_ranges([tar] * len(places), starts, ends, on_error="raise")
-    return (meta_of(side, clip, text) for clip, text in enumerate(texts))
 
 
 def write_labels(shards: Output, labels: Output, shard: str, jobs: Iterable[VideoJob[Any]], _: Waveforms) -> SideFile:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import re
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from shards.errors import UserError, require_same
-from shards.files import write_whole
+from shards.files import locked, write_whole
 
 RUNS = Path("outputs/runs")
 Resume = Literal["auto", "never"]
@@ -40,13 +39,9 @@ class RunFolder:
     def exclusive(self) -> Iterator[None]:
         """Hold the folder's lock; the kernel drops it with the process. Raises UserError where another has it."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / ".lock", "w") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"another run is writing into {self.path}: wait for it, or say run=another/folder"
-                ) from None
+        with locked(self.path / ".lock", wait=False, instead="run=another/folder") as held:
+            if held is None:
+                raise UserError(f"another run is writing into {self.path}: wait for it, or say run=another/folder")
             yield
 
     def begin(self, record: Mapping[str, Any], resume: Resume) -> None:

@@ -24,6 +24,7 @@ from pipeline.videos.listing import find_videos
 from pipeline.videos.plan import Plan, ShardPlan
 from shards.cli.command import compose
 from shards.format.clip import ClipSpec
+from shards.format.example import clip_key
 from shards.format.sidefile import SideFile, side_files
 
 TEACHERS = "efficientnet_lite0"  # its weights are in a package that `make setup` has installed
@@ -63,7 +64,7 @@ def _pretend(shard: ShardPlan) -> SideFile:
         shard=shard.shard,
         tar_bytes=10**9,
         tar_sha256="0" * 64,
-        keys=[f"{key}-00000" for key in keys],
+        keys=[clip_key(key, 0) for key in keys],
         samples=[ClipSpec().samples] * len(keys),
         windows=[4] * len(keys),
         members={extension: [(10**9 - 1000, 900_000)] * len(keys) for extension in extensions},

@@ -16,10 +16,9 @@ import numpy as np
 
 from evaluate.benchmarks.benchmark import INNER_FOLDS, Benchmark, BenchmarkSpec, Recording, stratified
 from shards.errors import UserError
+from shards.media.file import RECORDING_SUFFIXES
 
 DCASE_FOLDERS = {"train": "scenes_stereo", "test": "scenes_stereo_testset"}
-SOUND_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aif", ".aiff", ".au", ".wma"}
-SOUND_SUFFIXES |= {".mp4", ".mkv", ".webm", ".mov", ".avi"}
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,9 @@ def _require_folds(folds: Sequence[str], tested: Sequence[str]) -> None:
 def _sounds_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SOUND_SUFFIXES and path.name[0] != ".")
+    return sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in RECORDING_SUFFIXES and path.name[0] != "."
+    )
 
 
 def _read_table(path: Path, columns: Iterable[str], remedy: str) -> list[dict[str, str]]:

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from evaluate.benchmarks.layouts import SOUND_SUFFIXES
 from evaluate.benchmarks.recordings import require_whole
 from shards.errors import UserError
-from shards.media.file import MEDIA_SUFFIXES
+from shards.media.file import RECORDING_SUFFIXES
 from shards.media.waveform import stream_waveform
 
 LIST_SUFFIX = ".txt"  # a path on each line, from the list's own folder
@@ -33,8 +32,9 @@ def find_sounds(given: Sequence[Path]) -> list[Path]:
 
 def _sounds_of(given: Path) -> Iterator[Path]:
     if given.is_dir():
-        suffixes = {*SOUND_SUFFIXES, *MEDIA_SUFFIXES}
-        yield from (path for path in sorted(_below(given)) if path.suffix.lower() in suffixes and path.is_file())
+        yield from (
+            path for path in sorted(_below(given)) if path.suffix.lower() in RECORDING_SUFFIXES and path.is_file()
+        )
     elif given.suffix.lower() == LIST_SUFFIX and given.is_file():
         with open(given, encoding="utf-8", errors="surrogateescape") as stream:
             yield from (given.parent / line.rstrip("\r\n") for line in stream if line.strip())

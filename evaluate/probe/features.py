@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from evaluate.benchmarks.recordings import Recordings
 from evaluate.model import run_layers
 from evaluate.probe.windows import HOP_SECONDS, Windows, cut_for, join
+from shards.files import replacing
 from train.model.student import Trunk
 
 BATCH_SECONDS = 80.0  # of sound at a time; twice as much is no faster on a CPU
@@ -44,11 +44,10 @@ class FeatureCache:
     def save(self, recordings: Recordings, layer: str, windows: str, features: Features) -> None:
         path = self._path(recordings, layer, windows)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # another evaluation may be at the same
-        with open(partial, "wb") as stream:
-            values = np.concatenate([part.ravel() for part in features])
+        values = np.concatenate([part.ravel() for part in features])
+        # Another evaluation may be at the same.
+        with replacing(path, unique=True) as partial, open(partial, "wb") as stream:
             np.savez(stream, values=values, lengths=np.array([part.shape for part in features]))
-        os.replace(partial, path)
 
     def _path(self, recordings: Recordings, layer: str, windows: str) -> Path:
         spec = recordings.benchmark.spec

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from pipeline.teachers.cards import cards
 from pipeline.teachers.spec import TeacherSet
 from pipeline.teachers.teacher import Teacher
 from shards.errors import UserError
-from shards.files import write_whole
+from shards.files import replacing
 from shards.media.file import UnreadableMedia
 
 FRAMES = 4  # of a video, placed evenly
@@ -102,9 +101,8 @@ def visual_features(
     paths = [recording.path for recording in recordings.benchmark.recordings]
     vectors = np.stack([_frame_features(*video, networks) for video in zip(paths, seconds, strict=True)])
     path.parent.mkdir(parents=True, exist_ok=True)
-    stream = io.BytesIO()
-    np.save(stream, vectors)
-    write_whole(path, stream.getvalue())
+    with replacing(path) as partial, open(partial, "wb") as stream:
+        np.save(stream, vectors)
     return vectors
 
 

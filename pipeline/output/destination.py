@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -19,15 +18,13 @@ from typing import TypeVar
 
 from pipeline.videos.plan import NAME as PLAN
 from shards.errors import UserError, require_same
-from shards.files import sha256_of, write_whole
+from shards.files import ATTEMPTS, patiently, sha256_of, write_whole
 from shards.format.manifest import NAME as MANIFEST
 from shards.format.manifest import Manifest
 from shards.format.sidefile import SIDE_FILES, SideFile
 from shards.storage import file_system, is_remote, network_errors, under
 
 SPOOL = ".spool"
-
-ATTEMPTS = 3
 
 Answer = TypeVar("Answer")
 
@@ -167,16 +164,12 @@ class Output:
         return {entry["name"].rstrip("/").rpartition("/")[2]: int(entry["size"] or 0) for entry in entries}
 
     def _patiently(self, action: Callable[[], Answer], complaint: str) -> Answer:
-        """Up to three times. Raises UserError with the complaint."""
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                return action()
-            except network_errors() as error:
-                if attempt == ATTEMPTS:
-                    said = f"{type(error).__name__}: {error}"
-                    raise UserError(f"{self.location}: {complaint} ({ATTEMPTS} tries): {said}") from None
-            time.sleep(attempt)
-        raise AssertionError("unreachable")
+        """Raises UserError with the complaint, in one line, where the other side fails every time."""
+        try:
+            return patiently(action, network_errors())
+        except network_errors() as error:
+            found = f"{type(error).__name__}: {error}"
+            raise UserError(f"{self.location}: {complaint} ({ATTEMPTS} tries): {found}") from None
 
 
 @contextmanager

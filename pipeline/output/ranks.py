@@ -1,31 +1,30 @@
 """Runs at work in one shard folder: each holds a lock under its rank's name, with what it says of itself in the file.
 
-The locks are the kernel's (flock) and vanish with the process that held them, so a killed run stops nobody. Among the
-processes of a machine they hold on every file system that has any; among machines where the file system passes them on:
-NFS with its lock service, CephFS, GPFS, Lustre mounted with `flock`. Where it does not, nobody is refused across
-machines, and one rank has to plan before the others start; ranks write and clear away nothing but their own part.
+A lock vanishes with the process that held it, so a killed run stops nobody. Among the processes of a machine locks hold
+on every file system that has any; among machines where the file system passes them on: NFS with its lock service,
+CephFS, GPFS, Lustre mounted with `flock`. Where it does not, nobody is refused across machines, and one rank has to
+plan before the others start; ranks write and clear away nothing but their own part.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import logging
 import os
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import IO, Any, Self, TypeVar
 
 from shards.errors import UserError, require_same
+from shards.files import locked
 
 log = logging.getLogger("pipeline")
 LOCK = ".lock"  # held while a run plans or settles
 RANKS = ".ranks"
+ELSEWHERE = "shards=another/folder"
 
 Item = TypeVar("Item")
 
@@ -63,7 +62,8 @@ class FolderLease:
     def __init__(self, folder: Path, rank: Rank) -> None:
         self.rank = rank
         self._folder = folder
-        self._lock: TextIOWrapper | None = None
+        self._held = ExitStack()
+        self._lock: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
         (self._folder / RANKS).mkdir(parents=True, exist_ok=True)
@@ -72,66 +72,49 @@ class FolderLease:
                 if (other.job, other.world) != (self.rank.job, self.rank.world) or other.rank == self.rank.rank:
                     raise UserError(
                         f"another run is writing into {self._folder}: {other}, and this is {self.rank}. Only different "
-                        "ranks of one world work side by side: wait for it, or give shards=another/folder"
+                        f"ranks of one world work side by side: wait for it, or give {ELSEWHERE}"
                     )
-            self._lock = open(self._folder / RANKS / self.rank.name, "a")
-            _locked(self._lock, wait=True)
-            self._say(self._lock)
+            self._lock = self._held.enter_context(locked(self._folder / RANKS / self.rank.name, instead=ELSEWHERE))
+            self._announce()
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._lock is not None
-        self._lock.close()
+        self._held.close()
 
     @contextmanager
     def turn(self) -> Iterator[None]:
         """One run at a time is in here, to plan or to settle; the others wait."""
-        with open(self._folder / LOCK, "a") as stream:
-            if not _locked(stream):
+        with ExitStack() as stack:
+            path = self._folder / LOCK
+            if stack.enter_context(locked(path, wait=False, instead=ELSEWHERE)) is None:
                 log.warning("waiting for another run to plan or settle in %s", self._folder)
-                _locked(stream, wait=True)
+                stack.enter_context(locked(path, instead=ELSEWHERE))
             yield
 
     def others(self) -> list[Rank]:
-        """The other runs at work in the folder. To be asked during a turn."""
-        paths = sorted((self._folder / RANKS).iterdir())
-        others = [path for path in paths if self._lock is None or path.name != self.rank.name]
-        return [Rank(**json.loads(text)) for text in map(_said, others) if text is not None]
+        """The other runs at work in the folder, by what their locks say. To be asked during a turn."""
+        others = []
+        for path in sorted((self._folder / RANKS).iterdir()):
+            if self._lock is None or path.name != self.rank.name:
+                with locked(path, wait=False, instead=ELSEWHERE) as free:
+                    if free is None:
+                        others.append(Rank(**json.loads(path.read_bytes())))
+        return others
 
     def agree(self, plan: dict[str, Any]) -> bool:
-        """Say what this run plans by; whether ranks at work have planned by it already. Raises UserError."""
+        """Announce what this run plans by; whether ranks at work have planned by it already. Raises UserError."""
         planned = [other for other in self.others() if other.plan]
         for other in planned:
-            remedy = "Ranks at work at one time share one plan: wait for them, or give shards=another/folder."
+            remedy = f"Ranks at work at one time share one plan: wait for them, or give {ELSEWHERE}."
             require_same(plan, other.plan, str(other), remedy)
         self.rank = replace(self.rank, plan=plan)
-        assert self._lock is not None
-        self._say(self._lock)
+        self._announce()
         return bool(planned)
 
-    def _say(self, lock: TextIOWrapper) -> None:
-        lock.truncate(0)
-        lock.write(json.dumps(asdict(self.rank)))
-        lock.flush()
-
-
-def _locked(stream: TextIOWrapper, *, wait: bool = False) -> bool:
-    """Whether the lock is ours now. Raises UserError where the file system has none."""
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise
-        raise UserError(
-            f"{stream.name}: this file system has no locks ({error.strerror}), and without them runs would not see "
-            "each other: mount it with them (Lustre: flock), or give shards=another/folder"
-        ) from None
-    return True
-
-
-def _said(path: Path) -> str | None:
-    """What the run that holds a lock says of itself; None where no run holds it."""
-    with open(path, "r+") as stream:  # NFS locks only what is open for writing
-        return None if _locked(stream) else stream.read()
+    def _announce(self) -> None:
+        """Write what the others are told of this rank into its lock."""
+        assert self._lock is not None
+        self._lock.seek(0)
+        self._lock.truncate()
+        self._lock.write(json.dumps(asdict(self.rank)).encode())
+        self._lock.flush()

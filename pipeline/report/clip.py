@@ -12,6 +12,7 @@ from pipeline.report.sample import SampledShard, TeacherHead
 from pipeline.report.sound import outline, peak_decibels, playable, spectrogram
 from shards.format.clip import ClipSpec
 from shards.format.example import ClipMeta
+from shards.format.sidefile import split_of_shard
 
 TOP = 5
 WIDTH, HEIGHT = 1_000, 60  # of the waveform's drawing
@@ -62,7 +63,7 @@ def exhibit_of(shard: SampledShard, clip: int, spec: ClipSpec) -> ClipView:
     media_type, sound = playable(example.waveform, spec.sample_rate)
     return ClipView(
         key=example.key,
-        split=shard.shard.rsplit("-", 1)[0],
+        split=split_of_shard(shard.shard),
         meta=example.meta,
         windows=[
             Window(index * length, (index + 1) * length, frames[index * each : (index + 1) * each])

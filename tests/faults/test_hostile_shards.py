@@ -26,7 +26,6 @@ from shards.errors import UserError
 from shards.format.check import check
 from shards.format.codec import DamagedExample, decode, decode_array
 from shards.format.manifest import Manifest
-from shards.format.sidefile import SideFile
 from tests.faults.commands import ROOT
 from train.checkpoint.checkpoint import load
 
@@ -231,9 +230,3 @@ def test_a_teachers_weights_with_code_in_them_are_refused_and_not_run(tmp_path: 
     with pytest.raises(UserError, match=str(weights)):
         cards(TeacherSet("small", {"objects": spec}))
     assert not made.exists()
-
-
-def test_a_side_file_of_another_shard_is_not_read_for_it(small: Path) -> None:
-    (small / "train-000000.json").rename(small / "train-000009.json")
-    with pytest.raises(UserError, match="it describes shard 'train-000000'"):
-        SideFile.load(small / "train-000009.json")

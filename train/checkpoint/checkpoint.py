@@ -60,7 +60,6 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     try:
         write_whole(path, pack(fields) if path.suffix == SUFFIX else _pickled(fields))
     except OSError as error:
-        path.with_name(path.name + ".partial").unlink(missing_ok=True)
         raise UserError(
             f"{path} cannot be written: {error.strerror}. What was there before is whole; make room and run the same "
             "command again"

@@ -10,7 +10,7 @@ import torch
 
 from shards.cli.command import command
 from shards.errors import UserError
-from shards.files import sha256_of
+from shards.files import replacing, sha256_of
 from train.checkpoint import onnx_file as onnxfile
 from train.checkpoint.checkpoint import Checkpoint, load, load_network, save
 from train.checkpoint.modelcard import write_card
@@ -59,8 +59,7 @@ def export_onnx(
 ) -> list[tuple[str, str]]:
     """Rows for the card. Raises UserError, and leaves no file, where onnxruntime says other than the network."""
     outputs = onnxfile.choose_outputs(network, wanted)
-    partial = path.with_name(path.name + ".partial")
-    try:
+    with replacing(path) as partial:
         onnxfile.write(partial, network, outputs, onnxfile.facts(checkpoint, network, outputs, origin))
         found = onnxfile.largest_difference(partial, network, outputs, checkpoint.clip.samples)
         told = ", ".join(f"{name} {difference:.1e}" for name, difference in found.items())
@@ -70,9 +69,6 @@ def export_onnx(
                 f"{onnxfile.TOLERANCE:g} of the largest value ({told}). Another version of onnx or onnxruntime may do "
                 "better; format=safetensors needs neither"
             )
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     print(f"through onnxruntime at three lengths, largest difference as a share of the largest value: {told}")
     checked = f"with onnxruntime at three lengths; at most {max(found.values()):.1e} of the largest value apart"
     return [("outputs", ", ".join(outputs)), ("checked", checked)]

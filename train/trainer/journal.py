@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from shards.files import write_whole
+from shards.files import replacing, write_whole
 from train.runfolder import RunFolder
 from train.trainer.meter import Reading
 from train.trainer.validation import Validation
@@ -129,9 +128,8 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     panels[0].set(title="training loss", xlabel="step")
     for head, panel in zip(heads, panels[1:], strict=True):
         _draw_head(head, validation, panel)
-    partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, format="png", dpi=100)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", dpi=100)
 
 
 def _draw_head(head: str, validation: Sequence[Mapping[str, Any]], panel: Axes) -> None:

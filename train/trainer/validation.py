@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from shards.errors import UserError
+from shards.format.example import video_of
 from train.checkpoint.checkpoint import TOP
 from train.data.batches import DeviceBatch
 from train.model.frontend import heard
@@ -39,7 +40,7 @@ class Validation:
         """The same for each video, in the shards' order: {"video": key, "clips": how many, measure: mean, ...}."""
         rows: dict[str, list[int]] = {}
         for row, key in enumerate(self.keys):
-            rows.setdefault(key.rpartition("-")[0], []).append(row)  # a clip's key is its video's, a dash, its number
+            rows.setdefault(video_of(key), []).append(row)
         return [
             {"video": video, "clips": len(at)} | {name: float(values[at].mean()) for name, values in self.clips.items()}
             for video, at in rows.items()

@@ -6,7 +6,6 @@ are; it is written last. Of a sound that could not be read there is the .json al
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 from evaluate.inference.embed.arrays import GrowingArray, join
 from shards.errors import UserError, require_same
-from shards.files import write_whole
+from shards.files import locked, write_whole
 from shards.media.file import UnreadableMedia
 
 FACTS = "embed.json"
@@ -49,11 +48,9 @@ class FeatureStore:
     def locked(self) -> Iterator[None]:
         """Lock the folder. Raises UserError where another run holds it, ContractError where it has other facts."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / ".lock", "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"another run is writing into {self.folder}: wait for it, or say out=...") from None
+        with locked(self.folder / ".lock", wait=False, instead="out=another/folder") as held:
+            if held is None:
+                raise UserError(f"another run is writing into {self.folder}: wait for it, or say out=...")
             place = self.folder / FACTS
             if place.is_file():
                 remedy = "Say out=... for another folder, or delete this one."
