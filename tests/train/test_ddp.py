@@ -23,7 +23,7 @@ from shards.loader.catalog import load_catalog
 from shards.loader.streaming import Streaming, training_reader
 from train.checkpoint.checkpoint import build, load
 from train.data.batches import DeviceBatches, pinned_ring
-from train.model.frontend import heard
+from train.model.frontend import network_input
 from train.model.layers import StudentSpec
 from train.trainer.losses import kl
 
@@ -82,7 +82,7 @@ def reference(shards: str, spec: StudentSpec) -> dict[str, torch.Tensor]:
         for half in (slice(0, 4), slice(4, 8)):
             statistics = {name: buffer.clone() for name, buffer in network.named_buffers()}
             posteriors = {head: posterior[half] for head, posterior in batch.posteriors.items()}
-            (kl(network(heard(batch.waveform[half])), posteriors) / 2).backward()  # type: ignore[no-untyped-call]
+            (kl(network(network_input(batch.waveform[half])), posteriors) / 2).backward()  # type: ignore[no-untyped-call]
             if half.start:
                 for name, buffer in network.named_buffers():
                     buffer.copy_(statistics[name])

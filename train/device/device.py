@@ -1,4 +1,4 @@
-"""The machine under a run: its device, the precision of its arithmetic, and whether its compiler works."""
+"""What a run computes on: the device, the precision of the arithmetic, and torch.compile where it works."""
 
 from __future__ import annotations
 
