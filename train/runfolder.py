@@ -1,4 +1,4 @@
-"""The folder of a run: what it is called, what two runs into one must agree on, and what lies in it."""
+"""The folder of a run: its name, its lock, the files in it, and the record that a resumed run must agree with."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class RunFolder:
             yield
 
     def begin(self, record: Mapping[str, Any], resume: Resume) -> None:
-        """Note what this run is; where a checkpoint is there already, be equal to its record. Raises UserError."""
-        if not self.last.exists():  # nothing that could be gone on with, whatever an earlier try has left
+        """Write the run's record, or compare it where there is a checkpoint already. Raises UserError."""
+        if not self.last.exists():  # nothing to resume, whatever an earlier try has left
             self.best.unlink(missing_ok=True)
             write_whole(self.record, json.dumps(record, indent=1, sort_keys=True).encode())
             return
