@@ -78,11 +78,14 @@ bench-scale: $(INSTALLED) ## Weigh planning, memory and rates here, and estimate
 bench-train: $(INSTALLED) ## Time stage two: reader, loop, compiler; device=cpu batch=4 steps=3
 	$(RUN) evaluate.bench.training $(OVERRIDES)
 
-test: $(INSTALLED) ## Run all tests
-	$(RUN) pytest
+test: $(INSTALLED) ## Run all tests, on all cores
+	$(RUN) pytest -n auto --dist worksteal
 
 test-faults: $(INSTALLED) ## Run the slow tests of faults: killed processes, full disks, mutated videos
 	$(RUN) pytest -m faults
+
+test-machines: $(INSTALLED) ## Run the tests that compute as on other CPUs; full=true: all, on a busy machine
+	$(RUN) tests.project.machines $(OVERRIDES)
 
 test-gpu: $(INSTALLED) ## Run the tests that need a GPU
 	$(RUN) pytest -m gpu

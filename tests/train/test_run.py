@@ -117,7 +117,6 @@ def test_a_student_learns_and_its_checkpoint_describes_itself(settings: TrainSet
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
-@pytest.mark.timeout(300)
 def test_kill_9_and_resume_is_the_undisturbed_run_bit_by_bit(
     settings: TrainSettings, root: Path, tmp_path: Path, compiled: bool
 ) -> None:

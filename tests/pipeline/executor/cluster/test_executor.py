@@ -10,8 +10,6 @@ from shards.errors import UserError
 from shards.format.check import check
 from tests.pipeline.executor.cluster.processes import Killer, files
 
-pytestmark = pytest.mark.timeout(400)  # Ray starts processes by the dozen, which takes a busy machine long
-
 
 @pytest.fixture(scope="module")
 def made(on_ray, tmp_path_factory):
