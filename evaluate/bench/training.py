@@ -63,10 +63,10 @@ class Bench:
         self._autocast = arithmetic(self.device, settings.precision)
         network = build(settings.student, catalog.classes, sample_rate=catalog.clip.sample_rate).to(self.device)
         self._optimizer = torch.optim.Adam(network.parameters(), fused=True)
-        self._ear = Frontend(network)
-        self._eager, self._loss = hearing(self._ear, lambda function: function), kl
+        self._frontend = Frontend(network)
+        self._eager, self._loss = hearing(self._frontend, lambda function: function), kl
         compiled = compiler(settings.compile, self.device)
-        self._fast, self._fast_loss = hearing(self._ear, compiled), compiled(kl)
+        self._fast, self._fast_loss = hearing(self._frontend, compiled), compiled(kl)
         batches = self._batches()
         self._held = [next(batches) for _ in range(2)]
         batches.close()

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-n", "auto", "--dist", "worksteal"]
 COMPUTING = ["train", "evaluate/probe", "evaluate/inference", "pipeline/teachers", "pipeline/test_run.py"]
+QUICK = ["-k", "not kill_9 and not ddp"]  # those take long for their processes, and compute what others do
 # name: (what the libraries are told of the CPU, whether teachers believe that it computes bfloat16)
 MACHINES = {
     "a CPU without vector instructions": ({"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}, False),
@@ -40,5 +41,5 @@ elif __name__ == "__main__":
         with TemporaryDirectory() as folder:
             Path(folder, "sitecustomize.py").write_text(CUSTOM.format(bfloat16=bfloat16))
             place = os.environ | told | {"PYTHONPATH": folder}
-            if code := subprocess.call([*PYTEST, *(f"tests/{room}" for room in COMPUTING)], env=place):
+            if code := subprocess.call([*PYTEST, *QUICK, *(f"tests/{room}" for room in COMPUTING)], env=place):
                 sys.exit(code)
