@@ -1,4 +1,4 @@
-"""What is weighed of stage one: planning and resuming a long list, labelling many small videos, decoding, teachers."""
+"""What is measured of stage one: planning and resuming a long list, labelling many small videos, decoding, teachers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def settings_of(videos: Path, shards: Path, *overrides: str) -> PipelineSettings
 
 
 def write_list(path: Path, rows: int) -> None:
-    """A list of URLs such as a lake has; nobody asks for them."""
+    """A list of URLs such as a large corpus has; nobody asks for them."""
     with open(path, "w") as stream:
         stream.write("path\n")
         stream.writelines(f"https://lake.example/{row % 1000:03d}/video-{row:08d}.mp4\n" for row in range(rows))

@@ -29,7 +29,6 @@ from tests.faults.commands import (
 
 pytestmark = [
     pytest.mark.faults,
-    pytest.mark.timeout(600),
     pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find the processes to kill"),
 ]
 Start = Callable[..., Process]

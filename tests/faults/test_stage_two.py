@@ -13,7 +13,7 @@ from shards.loader.catalog import load_catalog
 from tests.faults.commands import finish, obey_permissions, one_line, start, training, two_ranks, wait_until
 from train.checkpoint.checkpoint import load
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.faults
 NO_COMPILER = "compile=true, but the compiler does not work"
 STEPS = 400  # more than a run gets to before it is disturbed, and few seconds' work
 

@@ -230,7 +230,7 @@ def test_an_autoencoder_learns_from_the_same_shards(settings: TrainSettings) -> 
     layers = [Layer("conv1", 16, 2, 8, 4), Layer("pool1", 8, 8), Layer("conv2", 8, 2, 4, 8), Layer("pool2", 4, 4)]
     layers += [Layer("conv3", 4, 2, 2, 8), Layer("conv4", 4, 2, 2, 8)]
     spec = StudentSpec("small", layers, Layer("conv5", 2, 1), kind="autoencoder")
-    run(replace(settings, student=spec, steps=60, lr=1e-2))
+    run(replace(settings, student=spec, steps=150, lr=3e-3))
     assert settings.run is not None
     network, checkpoint = load_network(settings.run / "best.pt")
     assert checkpoint.teachers == {} and checkpoint.training_mean is None

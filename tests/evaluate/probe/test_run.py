@@ -128,7 +128,6 @@ def test_the_command(root: Path, esc_root: Path, checkpoint: Path, tmp_path: Pat
     assert str(score) in done.stdout
 
 
-@pytest.mark.timeout(600)  # half a minute on two quiet cores
 def test_published_weights_on_esc10(root: Path, shared: Path, tiny: StudentSpec, tmp_path: Path) -> None:
     """Table 4: 92.2 % on ESC-10. The authors' scripts have C=0.01."""
     published = root / "data" / "published" / "soundnet8.pt"

@@ -96,7 +96,6 @@ def end(process):
     assert process.returncode == 0, errors.decode()
 
 
-@pytest.mark.timeout(300)
 def test_two_ranks_at_once_and_a_kill_give_the_bytes_of_one_run(start, alone, tmp_path):
     first = start(tmp_path, rank=0, world=2)
     second = start(tmp_path, rank=1, world=2)
@@ -188,7 +187,6 @@ def sounds(folder, path):
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(300)
 def test_a_run_killed_while_it_sends_is_gone_on_with_from_another_machine(start, alone, tmp_path):
     far, url = tmp_path / "far", f"file://{tmp_path}/far"
     killed = start(url, work=tmp_path / "here")

@@ -12,8 +12,6 @@ from shards.errors import UserError
 from shards.format.check import check
 from tests.pipeline.executor.cluster.processes import Killer, files
 
-pytestmark = pytest.mark.timeout(400)  # Ray starts processes by the dozen, which takes a busy machine long
-
 
 def divide(cpus, gpus, *, device="auto", teachers=0, **fields):
     found = ClusterAllocation.of(RaySettings(**fields), device=device, teachers=teachers, cpus=cpus, gpus=gpus)
