@@ -60,8 +60,9 @@ def run(settings: RelabelSettings) -> None:
         labels.folder.mkdir(parents=True, exist_ok=True)
         labels.pull()
         labels.clear()
-        relabelled = replace(manifest, teacher_set=name, teachers=teacher_cards)
-        labels.agree_on(relabelled, f"Delete {labels.location} to label again with other weights.")
+        precision = settings.precision_of(labels.manifest)  # a new set chooses for itself
+        relabelled = replace(manifest, teacher_set=name, teachers=teacher_cards, precision=precision)
+        labels.agree_on(relabelled, f"Delete {labels.location} to label again with other weights or precision.")
         videos = {side.shard: len({video_of(key) for key in side.keys}) for side in side_files(shards.folder)}
         todo = [shard for shard in videos if videos[shard] and not (labels.folder / f"{shard}.json").exists()]
         if not todo:
@@ -77,6 +78,7 @@ def run(settings: RelabelSettings) -> None:
                 heads=heads_of(settings.teachers, teacher_cards),
                 reading=DecodeSettings(),
                 keep_frames=False,
+                precision=precision,
             ) as executor,
         ):
             write = partial(write_labels, shards, labels)

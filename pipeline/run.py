@@ -21,7 +21,7 @@ from pipeline.videos.fetch import within_reach
 from pipeline.videos.listing import find_videos, require_protocols, root_of
 from pipeline.videos.plan import Plan, ShardPlan
 from shards.errors import UserError
-from shards.format.manifest import TeacherCard
+from shards.format.manifest import Manifest
 from shards.format.sidefile import side_files
 
 log = logging.getLogger("pipeline")
@@ -38,8 +38,9 @@ def run(settings: PipelineSettings) -> None:
         require_protocols(listing)
         with seat.turn():
             output.pull()
+            manifest = settings.manifest(teacher_cards, settings.precision_of(output.manifest))
             output.agree_on(
-                settings.manifest(teacher_cards),
+                manifest,
                 "Use the settings the shards were made with, or another folder (shards=...).",
                 f"Another set is added beside it: `make relabel videos={settings.videos} shards={settings.shards} "
                 f"teachers={settings.teachers.name}`",
@@ -58,7 +59,7 @@ def run(settings: PipelineSettings) -> None:
         output.clear(None if rank.world == 1 else [shard.shard for shard in part])
         todo = unfinished(output.folder, part)
         if todo:
-            label_shards(settings, teacher_cards, todo, root, progress)
+            label_shards(settings, manifest, todo, root, progress)
         with seat.turn():
             output.pull()
             output.require_sealed(seal)
@@ -71,7 +72,7 @@ def log_of(rank: Rank) -> str:
 
 def label_shards(
     settings: PipelineSettings,
-    teacher_cards: dict[str, TeacherCard],
+    manifest: Manifest,
     todo: list[ShardPlan],
     root: str,
     progress: Progress,
@@ -88,9 +89,10 @@ def label_shards(
             root=within_reach(root, place),
             spool=place,
             clip=settings.clip,
-            heads=heads_of(settings.teachers, teacher_cards),
+            heads=heads_of(settings.teachers, manifest.teachers),
             reading=settings.reading,
             keep_frames=settings.keep_frames,
+            precision=manifest.precision,
         ) as executor,
     ):
         judge = RejectLimit(progress, settings.max_reject_share)

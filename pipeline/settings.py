@@ -52,13 +52,14 @@ class PipelineSettings(Resources):
     def policy(self) -> ShardPolicy:
         return ShardPolicy(self.shard_size, self.validation_share, self.seed)
 
-    def manifest(self, cards: dict[str, TeacherCard]) -> Manifest:
-        """What all shards of this run have in common, with the cards of its teachers."""
+    def manifest(self, cards: dict[str, TeacherCard], precision: str) -> Manifest:
+        """What all shards of this run have in common, with the cards of its teachers and what they compute in."""
         reading = self.reading
         return Manifest(
             clip=self.clip,
             teacher_set=self.teachers.name,
             teachers=cards,
+            precision=precision,
             audio=self.audio,
             resampler=RESAMPLER,
             sampling=f"tolerance {reading.tolerance:g} s" if reading.sampling == "tolerance" else reading.sampling,

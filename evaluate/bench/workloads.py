@@ -19,6 +19,7 @@ from pipeline.output.ranks import FolderLease
 from pipeline.run import run
 from pipeline.settings import PipelineSettings
 from pipeline.teachers.cards import cards
+from pipeline.teachers.precision import fastest_precision
 from pipeline.teachers.timm_models import input_transform
 from pipeline.videos.listing import find_videos
 from pipeline.videos.plan import Plan, ShardPlan
@@ -126,7 +127,7 @@ def label_frames(device: str, batches: int, batch: int = 32) -> int:
     settings = settings_of(Path("."), Path("."))
     heads = heads_of(settings.teachers, cards(settings.teachers))
     views = list(dict.fromkeys(input_transform(spec).view for spec, _ in heads.values()))
-    teachers = Teachers(TeacherConfig(heads, views, ClipSpec(), "auto", threads=1), device)
+    teachers = Teachers(TeacherConfig(heads, views, ClipSpec(), fastest_precision(device), threads=1), device)
     for pictures in _pictures(views[0].crop, batches, batch):
         teachers.label([[pictures] * len(views)])
     return batches * batch

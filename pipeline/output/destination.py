@@ -54,6 +54,11 @@ class Output:
         """The URL where the tars are, if they are not in the folder."""
         return self.location if self.is_remote else None
 
+    @property
+    def manifest(self) -> Manifest | None:
+        """What earlier runs agreed on; None before the first."""
+        return Manifest.load(self.folder) if (self.folder / MANIFEST).exists() else None
+
     def beside(self, path: str) -> Output:
         """The output that is a folder in this one."""
         place = under(self.location, path) if self.is_remote else str(self.folder / path)
@@ -120,11 +125,11 @@ class Output:
 
         Raises UserError with both sides and the remedy; `other_teachers` is the one for another teacher set.
         """
-        if not (self.folder / MANIFEST).exists():
+        found = self.manifest
+        if found is None:
             manifest.save(self.folder)
             self.push(MANIFEST)
             return
-        found = Manifest.load(self.folder)
         if other_teachers is not None and found.teacher_set != manifest.teacher_set:
             raise UserError(
                 f"{self.location} was labelled by teachers={found.teacher_set}, this run has "

@@ -38,6 +38,7 @@ class Builder:
             clip=CLIP,
             teacher_set="first",
             teachers={"objects": TeacherCard("resnet18", "r18.pth", "ab" * 32, {"resize": 256}, CLASSES)},
+            precision="float32",
             audio="wav",
             resampler="none",
             sampling="exact",
