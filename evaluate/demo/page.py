@@ -11,10 +11,10 @@ from evaluate.figures.units import Unit, find_units
 from evaluate.model import EvaluatedModel
 from evaluate.probe.scores import Scores
 from evaluate.reproduce.figures import LAYER, Moment, moment_of
-from pipeline.report.clip import ClipView, data_url, exhibit_of
+from pipeline.output.account import Account, account_of
+from pipeline.report.clip import ClipView, clip_view, data_url
 from pipeline.report.page import STYLE, template
 from pipeline.report.sample import evenly, sampled, teacher_heads
-from pipeline.report.survey import Survey, survey_of
 from shards.files import write_whole
 from shards.format.manifest import Manifest
 from train.runfolder import RunFolder
@@ -30,7 +30,7 @@ def write_story(page: Path, *, shards: Path, run: Path, scores: Path, head: str,
     Raises UserError or DamagedExample where an artifact is missing or not what it should be.
     """
     folder, manifest = RunFolder(run), Manifest.load(shards)
-    survey = survey_of(shards, manifest.clip)
+    survey = account_of(shards, manifest.clip)
     subject = EvaluatedModel.load(folder.last)
     found = Scores.load(scores)
     probe = Probe.of(found)
@@ -54,10 +54,10 @@ def write_story(page: Path, *, shards: Path, run: Path, scores: Path, head: str,
     return page
 
 
-def _exhibits(shards: Path, manifest: Manifest, survey: Survey) -> list[ClipView]:
+def _exhibits(shards: Path, manifest: Manifest, survey: Account) -> list[ClipView]:
     """Clips at equal distances through all shards."""
     chosen = sampled(shards, evenly(survey.shard_clips, EXHIBITS), teacher_heads(shards, manifest))
-    return [exhibit_of(shard, clip, manifest.clip) for shard, clip in chosen]
+    return [clip_view(shard, clip, manifest.clip) for shard, clip in chosen]
 
 
 def _units(shards: Path, subject: EvaluatedModel) -> list[tuple[Unit, list[Moment]]]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipeline.videos.plan import NAME as PLAN
-from shards.errors import UserError, require_same
+from shards.errors import ContractError, UserError, require_same
 from shards.files import ATTEMPTS, patiently, sha256_of, write_whole
 from shards.format.manifest import NAME as MANIFEST
 from shards.format.manifest import Manifest
@@ -65,7 +65,7 @@ class Output:
         return Output(place, self.folder / path)
 
     def pull(self) -> None:
-        """Bring the folder up to what is finished. During a turn, before anything is decided by what is there."""
+        """Bring the folder up to what is finished. To be called during a turn, before anything is decided by it."""
         if self.is_remote:
             self._mirror()
             return
@@ -74,19 +74,21 @@ class Output:
                 side.unlink()  # it has lost its tar, which is made again
 
     def seal(self) -> tuple[int, str]:
-        """What the plan is known by: its length and its hash."""
+        """Length and hash of the plan, by which it is known again once it has grown."""
         plan = self.folder / PLAN
         return plan.stat().st_size, sha256_of(plan)
 
-    def require_sealed(self, seal: tuple[int, str]) -> None:
-        """Raise UserError where the plan at a URL is another than ours by now: there, no lock keeps runs apart."""
+    def require_sealed(self, seal: tuple[int, str], manifest: Manifest) -> None:
+        """Raise ContractError where plan or manifest at a URL are others by now: there, no lock keeps runs apart."""
         if not self.is_remote:
             return
+        remedy = f"Two runs began there at once, and their shards are mixed: delete {self.location}, and make them anew"
+        require_same(asdict(manifest), asdict(Manifest.load(self.folder)), self.location, remedy)
         size, digest = seal
         with open(self.folder / PLAN, "rb") as stream:
             found = hashlib.sha256(stream.read(size)).hexdigest()
         if found != digest:
-            raise UserError(
+            raise ContractError(
                 f"{self.location} has another plan now than this run worked by: two runs with different videos began "
                 "there at once, and their shards are mixed. Delete it, and give each its own shards=..."
             )
@@ -123,7 +125,7 @@ class Output:
     def agree_on(self, manifest: Manifest, remedy: str, other_teachers: str | None = None) -> None:
         """Write the manifest on the first run; on every later one, be equal to it.
 
-        Raises UserError with both sides and the remedy; `other_teachers` is the one for another teacher set.
+        Raises ContractError with both sides and the remedy; `other_teachers` is the remedy for another teacher set.
         """
         found = self.manifest
         if found is None:
@@ -131,7 +133,7 @@ class Output:
             self.push(MANIFEST)
             return
         if other_teachers is not None and found.teacher_set != manifest.teacher_set:
-            raise UserError(
+            raise ContractError(
                 f"{self.location} was labelled by teachers={found.teacher_set}, this run has "
                 f"teachers={manifest.teacher_set}. {other_teachers}"
             )

@@ -1,4 +1,4 @@
-"""The vision teachers: frozen networks that turn pictures into posteriors, and the cards by which shards know them."""
+"""A vision teacher: a frozen network that turns pictures into posteriors."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.teachers.cards import _existing_weights, cards
+from pipeline.teachers.cards import existing_weights
 from pipeline.teachers.network import last_linear, load_network
 from pipeline.teachers.precision import require_precision
-from pipeline.teachers.spec import TeacherSet, TeacherSpec, Transform
+from pipeline.teachers.spec import TeacherSpec
 from pipeline.teachers.timm_models import input_transform
-from shards.errors import UserError
+from shards.errors import ContractError, UserError
 from shards.files import sha256_of
 from shards.format.manifest import TeacherCard
-
-__all__ = ["Teacher", "TeacherSet", "TeacherSpec", "Transform", "cards"]
 
 
 class Teacher:
@@ -31,10 +29,10 @@ class Teacher:
     """
 
     def __init__(self, spec: TeacherSpec, card: TeacherCard, device: str, precision: str = "float32") -> None:
-        path = _existing_weights(spec)
+        path = existing_weights(spec)
         found = sha256_of(path)
         if found != card.weights_sha256:
-            raise UserError(
+            raise ContractError(
                 f"{path} has sha256 {found}, the teacher's card {card.weights_sha256}: put the file back, or write "
                 "shards into a new folder"
             )

@@ -21,7 +21,7 @@ import torch
 from safetensors.numpy import save_file
 
 from pipeline.teachers.cards import cards
-from pipeline.teachers.teacher import TeacherSet, TeacherSpec, Transform
+from pipeline.teachers.spec import TeacherSet, TeacherSpec, Transform
 from shards.errors import UserError
 from shards.format.check import check
 from shards.format.codec import DamagedExample, decode, decode_array

@@ -22,7 +22,8 @@ from pipeline.relabel import run as relabel
 from pipeline.run import run
 from pipeline.settings import PipelineSettings
 from pipeline.teachers.cards import cards
-from pipeline.teachers.teacher import Teacher, TeacherSet
+from pipeline.teachers.spec import TeacherSet
+from pipeline.teachers.teacher import Teacher
 from pipeline.videos.plan import Size
 from shards.errors import ContractError, UserError
 from shards.format.check import check
@@ -210,7 +211,7 @@ def test_new_videos_become_new_shards_and_a_retry_recovers(settings, undisturbed
     ],
 )
 def test_changed_settings_are_refused_with_both_sides(settings, undisturbed, fields, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(ContractError, match=message):
         run(settings(undisturbed, **fields))
 
 
@@ -247,7 +248,7 @@ def test_the_precision_that_the_first_machine_chose_is_that_of_all_labels(
 
 
 def test_another_teacher_set_is_sent_to_relabel(settings, undisturbed, small_spec):
-    with pytest.raises(UserError, match=r"teachers=small, this run has teachers=other.*make relabel"):
+    with pytest.raises(ContractError, match=r"teachers=small, this run has teachers=other.*make relabel"):
         run(settings(undisturbed, teachers=TeacherSet("other", {"objects": small_spec})))
 
 
@@ -300,7 +301,7 @@ def test_relabel_refuses_a_video_that_has_changed(settings, tmp_path, videos, sm
     run(settings(shards, videos=str(mine)))
     render_video(mine / "a.mp4", 2.0, seed=2)
     teachers = TeacherSet("again", {"objects": small_spec})
-    with pytest.raises(UserError, match=r"a\.mp4 cannot be labelled again: changed: sha256"):
+    with pytest.raises(ContractError, match=r"a\.mp4 cannot be labelled again: changed: sha256"):
         relabel(RelabelSettings(videos=str(mine), shards=str(shards), teachers=teachers, device="cpu"))
 
 

@@ -21,7 +21,7 @@ from pipeline.teachers.precision import fastest_precision
 from pipeline.teachers.spec import TeacherSet, TeacherSpec, Transform
 from pipeline.teachers.teacher import Teacher
 from shards.cli.command import compose
-from shards.errors import UserError
+from shards.errors import ContractError, UserError
 
 SMALL = Transform(72, 64, "rgb", [120.0, 110.0, 100.0], [60.0, 50.0, 40.0])
 CLASSES = 11
@@ -155,7 +155,7 @@ def test_a_card_says_what_the_posteriors_hang_on(spec: TeacherSpec) -> None:
 
 def test_a_class_list_of_another_length_is_refused(spec: TeacherSpec) -> None:
     Path(str(spec.classes)).write_text("one\ntwo\n")
-    with pytest.raises(UserError, match=r"fc\.weight: the file has \(11, 1024\), the network \(2, 1024\)"):
+    with pytest.raises(ContractError, match=r"fc\.weight: the file has \(11, 1024\), the network \(2, 1024\)"):
         cards(TeacherSet("test", {"objects": spec}))
 
 
@@ -167,7 +167,7 @@ def test_a_file_without_class_names_asks_for_them(spec: TeacherSpec) -> None:
 def test_weights_that_changed_behind_the_card_are_refused(spec: TeacherSpec, network: torch.nn.Module) -> None:
     card = cards(TeacherSet("test", {"objects": spec}))["objects"]
     torch.save({"state_dict": network.state_dict()}, spec.weights)
-    with pytest.raises(UserError, match=f"the teacher's card {card.weights_sha256}"):
+    with pytest.raises(ContractError, match=f"the teacher's card {card.weights_sha256}"):
         Teacher(spec, card, "cpu", "float32")
 
 
