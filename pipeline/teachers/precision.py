@@ -26,7 +26,7 @@ def require_precision(precision: str, device: str) -> None:
     try:
         picture = torch.zeros(1, 1, 4, 4, dtype=torch.bfloat16, device=device)
         torch.nn.functional.conv2d(picture, picture)
-    except (RuntimeError, TypeError) as error:  # CUDA and CPU say the first, MPS the second
+    except (RuntimeError, TypeError) as error:  # CUDA and CPU raise the first, MPS the second
         message = str(error).strip().partition("\n")[0]
         raise UserError(
             f"device={device} of this machine cannot compute in {precision}, the precision of these labels ({message}):"
