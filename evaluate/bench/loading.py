@@ -51,7 +51,7 @@ def make_shards(folder: Path, *, clips: int, shards: int) -> None:
     """Shards of noise, 20 s a clip, with labels of every head."""
     random, spec = np.random.default_rng(0), ClipSpec()
     cards = {head: TeacherCard("none", "none", "", {}, tuple(map(str, range(size)))) for head, size in HEADS.items()}
-    Manifest(spec, "none", cards, "wav", "none", "exact", False, 0.0, 0).save(folder)
+    Manifest(spec, "none", cards, "float32", "wav", "none", "exact", False, 0.0, 0).save(folder)
     for shard in range(shards):
         writer = ShardWriter(folder, shard_name("train", shard), sample_rate=spec.sample_rate)
         for clip in range(shard, clips, shards):

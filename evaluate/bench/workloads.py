@@ -13,19 +13,20 @@ import numpy as np
 from evaluate.bench.readers import exact
 from pipeline.executor.resources import heads_of
 from pipeline.executor.teacher_worker import TeacherConfig, Teachers
-from pipeline.output.account import account_for
+from pipeline.output.account import account_of
 from pipeline.output.agreement import make_plan, unfinished
 from pipeline.output.ranks import FolderLease
 from pipeline.run import run
 from pipeline.settings import PipelineSettings
 from pipeline.teachers.cards import cards
+from pipeline.teachers.precision import fastest_precision
 from pipeline.teachers.timm_models import input_transform
 from pipeline.videos.listing import find_videos
 from pipeline.videos.plan import Plan, ShardPlan
 from shards.cli.command import compose
 from shards.format.clip import ClipSpec
 from shards.format.example import clip_key
-from shards.format.sidefile import SideFile, side_files
+from shards.format.sidefile import SideFile
 
 TEACHERS = "efficientnet_lite0"  # its weights are in a package that `make setup` has installed
 
@@ -82,21 +83,21 @@ def resume_list(videos: Path, shards: Path) -> int:
     settings = settings_of(videos, shards)
     plan = _planned(settings)
     left = unfinished(shards, plan.shards)
-    account = account_for(plan, side_files(shards), settings.clip.sample_rate)
+    account = account_of(shards, settings.clip)
     assert account.waiting == sum(shard.count for shard in left)
     return len(left)
 
 
 def _planned(settings: PipelineSettings) -> Plan:
-    with FolderLease(settings.output.folder, settings.seat) as seat, seat.turn():
+    with FolderLease(settings.output.folder, settings.as_rank) as lease, lease.turn():
         settings.output.pull()
         return make_plan(
             settings.output,
-            seat,
+            lease,
             find_videos(settings.videos),
             policy=settings.policy,
             reading=settings.reading,
-            sample_rate=settings.clip.sample_rate,
+            clip=settings.clip,
             retry_rejected=settings.retry_rejected,
         )
 
@@ -126,7 +127,7 @@ def label_frames(device: str, batches: int, batch: int = 32) -> int:
     settings = settings_of(Path("."), Path("."))
     heads = heads_of(settings.teachers, cards(settings.teachers))
     views = list(dict.fromkeys(input_transform(spec).view for spec, _ in heads.values()))
-    teachers = Teachers(TeacherConfig(heads, views, ClipSpec(), "auto", threads=1), device)
+    teachers = Teachers(TeacherConfig(heads, views, ClipSpec(), fastest_precision(device), threads=1), device)
     for pictures in _pictures(views[0].crop, batches, batch):
         teachers.label([[pictures] * len(views)])
     return batches * batch

@@ -11,10 +11,10 @@ from evaluate.figures.units import find_units
 from evaluate.model import EvaluatedModel
 from evaluate.probe.scores import Scores
 from evaluate.reproduce.figures import LAYER, moment_of
-from pipeline.report.clip import data_url, exhibit_of
+from pipeline.output.account import account_of
+from pipeline.report.clip import clip_view, data_url
 from pipeline.report.page import STYLE, template
 from pipeline.report.sample import evenly, sampled, teacher_heads
-from pipeline.report.survey import survey_of
 from shards.files import write_whole
 from shards.format.manifest import Manifest
 from train.runfolder import RunFolder
@@ -30,7 +30,7 @@ def write_page(page: Path, *, shards: Path, run: Path, scores: Path, head: str, 
     Raises UserError or DamagedExample where an artifact is missing or not what it should be.
     """
     folder, manifest = RunFolder(run), Manifest.load(shards)
-    survey = survey_of(shards, manifest.clip)
+    survey = account_of(shards, manifest.clip)
     shown = sampled(shards, evenly(survey.shard_clips, CLIPS), teacher_heads(shards, manifest))
     model = EvaluatedModel.load(folder.last)
     found = Scores.load(scores)
@@ -41,7 +41,7 @@ def write_page(page: Path, *, shards: Path, run: Path, scores: Path, head: str, 
         survey=survey,
         clip=manifest.clip,
         teacher=manifest.teachers[head],
-        clips=[exhibit_of(shard, clip, manifest.clip) for shard, clip in shown],
+        clips=[clip_view(shard, clip, manifest.clip) for shard, clip in shown],
         report=_link(page, shards / "report.html"),
         model=model,
         held_out=HeldOut.load(folder.validation, head),

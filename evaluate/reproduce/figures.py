@@ -18,7 +18,7 @@ from evaluate.reproduce.experiments import Experiments, checkpoint_of
 from evaluate.reproduce.multimodal import labelled_videos, sound_features, visual_features
 from evaluate.reproduce.paper import Column, Row
 from evaluate.reproduce.settings import Missing, ReproduceSettings
-from pipeline.report.clip import ClipView, data_url, exhibit_of
+from pipeline.report.clip import ClipView, clip_view, data_url
 from pipeline.report.sample import SampledShard, evenly, sampled, teacher_heads
 from pipeline.report.sound import playable, spectrogram
 from shards.errors import UserError
@@ -78,7 +78,7 @@ def _frames(picture: Picture, settings: ReproduceSettings, experiments: Experime
     manifest = Manifest.load(shards)
     picks = evenly([(side.shard, len(side.keys)) for side in finished(shards)], CLIPS)
     heads = teacher_heads(shards, manifest)
-    clips = [exhibit_of(shard, clip, manifest.clip) for shard, clip in sampled(shards, picks, heads)]
+    clips = [clip_view(shard, clip, manifest.clip) for shard, clip in sampled(shards, picks, heads)]
     clips = [each for each in clips if each.windows[0].frames]
     if not clips:
         raise Missing(

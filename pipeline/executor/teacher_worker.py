@@ -23,7 +23,8 @@ from pipeline.decoder.crop import ResizeCrop
 from pipeline.executor.decode_worker import CLOSED, spawn
 from pipeline.executor.job import Clip, Posteriors
 from pipeline.executor.slots import Slots
-from pipeline.teachers.teacher import Teacher, TeacherSpec
+from pipeline.teachers.spec import TeacherSpec
+from pipeline.teachers.teacher import Teacher
 from pipeline.teachers.timm_models import input_transform
 from shards.errors import UserError
 from shards.format.clip import ClipSpec

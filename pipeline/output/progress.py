@@ -1,4 +1,4 @@
-"""What a run of stage one tells while it works: a live line on a terminal, and a log file beside the shards."""
+"""The progress of a run of stage one: a live line on a terminal, and a log file beside the shards."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger("pipeline")
 
 class LogFile(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """A full disk is told once, by what cannot do without it, and not by a traceback for each line."""
+        """Nothing: a full disk is reported by what cannot do without it, and not by a traceback for each line."""
 
 
 class Progress:

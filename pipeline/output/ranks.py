@@ -1,4 +1,4 @@
-"""Runs at work in one shard folder: each holds a lock under its rank's name, with what it says of itself in the file.
+"""Runs at work in one shard folder: each holds a lock under its rank's name, and describes itself in the lock's file.
 
 A lock vanishes with the process that held it, so a killed run stops nobody. Among the processes of a machine locks hold
 on every file system that has any; among machines where the file system passes them on: NFS with its lock service,
@@ -31,13 +31,13 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Rank:
-    """One of `world` runs that share a plan, and what it tells the others of itself."""
+    """One of `world` runs that share a plan, as the others see it."""
 
     rank: int = 0
     world: int = 1
     job: str = "teacher-shards"
     where: str = field(default_factory=lambda: f"{socket.gethostname()}, process {os.getpid()}")
-    plan: dict[str, Any] = field(default_factory=dict)  # what all must agree on; empty until it has planned
+    terms: dict[str, Any] = field(default_factory=dict)  # what all must agree on; empty until it has planned
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.world:
@@ -48,8 +48,13 @@ class Rank:
 
     @property
     def name(self) -> str:
-        """Of its lock, its spool and, with others beside it, its log."""
+        """Of its lock and its spool."""
         return f"{self.job}-{self.rank}-of-{self.world}"
+
+    @property
+    def log_name(self) -> str:
+        """Of its log file; the job is not in it, so that a relabel's lines follow those of the run."""
+        return "pipeline.log" if self.world == 1 else f"pipeline-{self.rank}-of-{self.world}.log"
 
     def part(self, items: Sequence[Item]) -> Sequence[Item]:
         """Every world-th, by position in the whole plan, so that a rank keeps its part from run to run."""
@@ -57,7 +62,7 @@ class Rank:
 
 
 class FolderLease:
-    """A rank's place in a folder; use as a context. Raises UserError where a run at work is no fellow rank."""
+    """The right of a rank to write into a folder; use as a context. Raises UserError where another run holds it."""
 
     def __init__(self, folder: Path, rank: Rank) -> None:
         self.rank = rank
@@ -75,7 +80,7 @@ class FolderLease:
                         f"ranks of one world work side by side: wait for it, or give {ELSEWHERE}"
                     )
             self._lock = self._held.enter_context(locked(self._folder / RANKS / self.rank.name, instead=ELSEWHERE))
-            self._announce()
+            self._describe()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -101,17 +106,20 @@ class FolderLease:
                         others.append(Rank(**json.loads(path.read_bytes())))
         return others
 
-    def agree(self, plan: dict[str, Any]) -> bool:
-        """Announce what this run plans by; whether ranks at work have planned by it already. Raises UserError."""
-        planned = [other for other in self.others() if other.plan]
+    def agree(self, terms: dict[str, Any]) -> bool:
+        """Publish what this run plans by; whether ranks at work have planned by it already.
+
+        Raises ContractError where they have planned by something else. To be called during a turn.
+        """
+        planned = [other for other in self.others() if other.terms]
         for other in planned:
             remedy = f"Ranks at work at one time share one plan: wait for them, or give {ELSEWHERE}."
-            require_same(plan, other.plan, str(other), remedy)
-        self.rank = replace(self.rank, plan=plan)
-        self._announce()
+            require_same(terms, other.terms, str(other), remedy)
+        self.rank = replace(self.rank, terms=terms)
+        self._describe()
         return bool(planned)
 
-    def _announce(self) -> None:
+    def _describe(self) -> None:
         """Write what the others are told of this rank into its lock."""
         assert self._lock is not None
         self._lock.seek(0)

@@ -1,4 +1,4 @@
-"""A bounded sample of a shard folder: clips spread evenly over all shards, read member by member at their offsets."""
+"""A sample of a shard folder, of bounded size: clips at equal distances through all shards, read at their offsets."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class TeacherHead:
     head: str
     teacher_set: str
     card: TeacherCard
+    precision: str
     folder: Path
 
 
@@ -36,7 +37,7 @@ def teacher_heads(folder: Path, manifest: Manifest) -> list[TeacherHead]:
     added = sorted(path.parent for path in (folder / "teachers").glob(f"*/{MANIFEST}"))
     sets = [(folder, manifest)] + [(place, Manifest.load(place)) for place in added]
     return [
-        TeacherHead(head, labels.teacher_set, card, place)
+        TeacherHead(head, labels.teacher_set, card, labels.precision, place)
         for place, labels in sets
         for head, card in sorted(labels.teachers.items())
     ]

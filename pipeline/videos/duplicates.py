@@ -1,4 +1,4 @@
-"""Finding files with the same content: same size, then same first 64 KiB, then same full hash."""
+"""Find files with the same content: same size, then same first 64 KiB, then same full hash."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _head_of(stream: IO[bytes]) -> str:
 
 
 def _try(digest: Callable[[IO[bytes]], str], root: str, video: Video) -> str | None:
-    """None for a file that cannot be read: the decoder will reject it and say why."""
+    """None for a file that cannot be read: the decoder will reject it with the reason."""
     try:
         with open_place(address(root, video.path)) as stream:
             return digest(stream)

@@ -88,8 +88,8 @@ def _blocks(place: str) -> Iterator[bytes]:
                 yield block
     except FileNotFoundError as error:
         cause = error.__cause__  # fsspec's http says this for every answer that is not the file, and for none at all
-        told = isinstance(cause, FileNotFoundError) or getattr(cause, "status", None) in (404, 410)
-        if isinstance(cause, network_errors()) and not told:
+        is_answer = isinstance(cause, FileNotFoundError) or getattr(cause, "status", None) in (404, 410)
+        if isinstance(cause, network_errors()) and not is_answer:
             raise _Interrupted(f"{type(cause).__name__}: {cause}") from None
         raise UnreadableMedia("not_found", "there is no such file at its URL") from None
     except IsADirectoryError:

@@ -21,7 +21,7 @@ import torch
 from safetensors.numpy import save_file
 
 from pipeline.teachers.cards import cards
-from pipeline.teachers.teacher import TeacherSet, TeacherSpec, Transform
+from pipeline.teachers.spec import TeacherSet, TeacherSpec, Transform
 from shards.errors import UserError
 from shards.format.check import check
 from shards.format.codec import DamagedExample, decode, decode_array
@@ -110,7 +110,7 @@ def test_json_a_hundred_thousand_deep_is_no_traceback(small: Path, name: str) ->
 def test_a_manifest_from_the_future_is_refused_with_both_versions(small: Path) -> None:
     facts = json.loads((small / "manifest.json").read_bytes())
     (small / "manifest.json").write_text(json.dumps(facts | {"format": 7, "unheard": "of"}))
-    with pytest.raises(UserError, match=r"has format 7, this program reads 1: read it with the version that wrote"):
+    with pytest.raises(UserError, match=r"has format 7, this program reads 2: read it with the version that wrote"):
         Manifest.load(small)
 
 

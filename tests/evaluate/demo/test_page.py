@@ -39,7 +39,7 @@ def write_shards(folder: Path) -> None:
     """One video with a hostile name to train on, one held out; noise in both."""
     card = TeacherCard("resnet18", "r18.pth", "ab" * 32, {"resize": 256}, CLASSES)
     folder.mkdir(parents=True)
-    Manifest(CLIP, "first", {"objects": card}, "wav", "none", "exact", True, 0.25, 0).save(folder)
+    Manifest(CLIP, "first", {"objects": card}, "float32", "wav", "none", "exact", True, 0.25, 0).save(folder)
     rng = np.random.default_rng(0)
     plan = []
     for name, path in (("train-000000", HOSTILE), ("validation-000000", "held/out.mp4")):

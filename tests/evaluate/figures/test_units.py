@@ -26,7 +26,9 @@ def example(index: int, samples: int) -> Example:
 @pytest.fixture
 def shards(tmp_path: Path) -> tuple[Path, list[Example]]:
     card = TeacherCard("none", "none", "", {}, ("a", "b", "c"))
-    manifest = Manifest(ClipSpec(8000, 2.0, 1), "none", {"objects": card}, "wav", "none", "exact", False, 0.0, 0)
+    manifest = Manifest(
+        ClipSpec(8000, 2.0, 1), "none", {"objects": card}, "float32", "wav", "none", "exact", False, 0.0, 0
+    )
     manifest.save(tmp_path)
     examples = [example(index, 16_000 if index % 3 else 6_000) for index in range(11)]
     for shard in range(2):

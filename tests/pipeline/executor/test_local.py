@@ -31,6 +31,7 @@ def executor(videos, small_teachers, tmp_path):
             heads=heads_of(small_teachers, cards(small_teachers)),
             reading=DecodeSettings(),
             keep_frames=False,
+            precision="float32",
         )
 
     return start

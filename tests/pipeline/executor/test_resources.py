@@ -39,4 +39,12 @@ def test_a_gpu_that_is_not_there_is_one_line(monkeypatch, device):
 def test_settings_of_the_local_executor_are_not_silently_ignored(field):
     chosen = Resources(executor="ray", **{field: 3})
     with pytest.raises(UserError, match=f"{field}=3 is of executor=local"):
-        chosen.start(root="", spool=Path(), clip=ClipSpec(), heads={}, reading=DecodeSettings(), keep_frames=False)
+        chosen.start(
+            root="",
+            spool=Path(),
+            clip=ClipSpec(),
+            heads={},
+            reading=DecodeSettings(),
+            keep_frames=False,
+            precision="float32",
+        )

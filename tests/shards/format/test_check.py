@@ -30,7 +30,7 @@ def make_example(video, clip, windows=4, classes=5, shift=0.0):
 
 def write(folder, shard, examples):
     folder.mkdir(exist_ok=True)
-    Manifest(CLIP, "set", {"objects": CARD}, "wav", "r", "exact", True, 0.1, 0).save(folder)
+    Manifest(CLIP, "set", {"objects": CARD}, "float32", "wav", "r", "exact", True, 0.1, 0).save(folder)
     writer = ShardWriter(folder, shard, sample_rate=CLIP.sample_rate)
     for example in examples:
         writer.write(example)

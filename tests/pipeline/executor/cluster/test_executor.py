@@ -7,7 +7,7 @@ from pipeline.executor.cluster.session import RaySettings
 from pipeline.relabel import RelabelSettings
 from pipeline.relabel import run as relabel
 from pipeline.run import run
-from pipeline.teachers.teacher import TeacherSet
+from pipeline.teachers.spec import TeacherSet
 from shards.errors import UserError
 from shards.format.check import check
 from tests.pipeline.executor.cluster.processes import Killer, files

@@ -12,7 +12,7 @@ import pytest
 from pipeline.relabel import RelabelSettings
 from pipeline.relabel import run as relabel
 from pipeline.run import run
-from pipeline.teachers.teacher import TeacherSet
+from pipeline.teachers.spec import TeacherSet
 from shards.errors import UserError
 from tests.pipeline.executor.cluster.processes import Killer, files
 
