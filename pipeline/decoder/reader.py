@@ -18,7 +18,8 @@ from pipeline.decoder.sampler import SampledFrame
 from pipeline.decoder.settings import DecodeSettings
 from pipeline.decoder.video import VideoTrack
 from shards.format.clip import ClipSpec
-from shards.media.file import HOLE_SECONDS, AnyPacket, MediaFile, Reason, UnreadableMedia
+from shards.media.clock import AnyPacket
+from shards.media.file import MediaFile, Reason, UnreadableMedia
 from shards.media.waveform import AudioTrack, audible_track
 
 UNDECODED = ("damaged", "no_frames")
@@ -79,7 +80,7 @@ class VideoReader:
             audio_stream = media.audio_stream(track)
             self._track = audio_stream.index
             audio = AudioTrack(self._spec.sample_rate)
-            packets = media.packets(video_stream, audio_stream)
+            packets = media.packets(video_stream, audio_stream, beside=[media.audio_stream(None)])
             first = self._first_key(media, packets, audio_stream, audio)
             shift = media.edit_shift(video_stream, first)
             video_starts = (at + shift for at in _starts(media, video_stream, first))
@@ -96,8 +97,6 @@ class VideoReader:
                 else:
                     assembler.add(video.push(packet))
                 yield from assembler.ready(video.end_seconds)
-                if abs(max(video.end_seconds, start) - max(audio.end_seconds or start, start)) > HOLE_SECONDS:
-                    break  # one of the two has ended long ago: nothing in common is to come
             audio.push(media.decoded(audio_stream.codec_context.decode, None))
             audio.finish()
             assembler.add(video.drain())
@@ -190,7 +189,9 @@ def _sampled_frames(
 ) -> Iterator[SampledFrame]:
     with MediaFile(path, settings.max_pixels) as media:
         video_stream = media.video_stream()
-        packets = itertools.dropwhile(lambda packet: not packet.is_keyframe, media.packets(video_stream))
+        beside = media.audio_streams()[:1]  # the clock must be that of the first reading
+        read = media.packets(video_stream, beside=beside)
+        packets = itertools.dropwhile(lambda packet: not packet.is_keyframe, read)
         first = next(packets, None)
         if first is None:
             return

@@ -18,7 +18,8 @@ from pipeline.decoder.crop import FrameResizer, ResizeCrop
 from pipeline.decoder.gop import Gop, GopSplitter, TimedPacket
 from pipeline.decoder.sampler import FrameRequest, FrameSampler, SampledFrame
 from pipeline.decoder.settings import DecodeSettings
-from shards.media.file import HOLE_SECONDS, AnyPacket, MediaFile
+from shards.media.clock import AnyPacket
+from shards.media.file import MediaFile
 
 ROUNDING = 1e-6  # seconds; asked times are sums of floats
 
@@ -50,7 +51,6 @@ class VideoTrack:
         self._skipping: Literal["DEFAULT", "NONREF"] = "DEFAULT"
         self._every_frame = every_frame or not media.has_times  # then only the decoder knows when each frame is shown
         self._guessed: list[int] = []  # a heap of time stamps that no frame has taken yet
-        self._ended = False  # after a leap of HOLE_SECONDS nothing more is taken
         self._fields = self._context.field_order > 1  # interlaced: two packets may make one frame
         self._base, self._shift = media.time_base(stream), shift
         self._context.open(strict=False)  # dav1d would keep the `skip_frame` that it is opened with
@@ -65,8 +65,6 @@ class VideoTrack:
     def push(self, packet: AnyPacket) -> Iterator[SampledFrame]:
         """Takes the next packet; gives the frames that have become certain."""
         timed = self._timed(packet)
-        if self._ended:
-            return
         if timed is None and not self._every_frame:
             yield from self._stop_splitting()
         if timed is None or self._every_frame:
@@ -97,8 +95,7 @@ class VideoTrack:
         begin = self._seconds(stamp)
         own = (duration or 0) * self._base[0] / self._base[1]
         timed = TimedPacket(packet, begin, begin + own, packet.is_keyframe, packet.is_discard)
-        self._ended |= HOLE_SECONDS < begin - self.end_seconds < math.inf
-        if not timed.hidden and not self._ended:
+        if not timed.hidden:
             self.end_seconds = max(self.end_seconds, begin + (own or self._frame_seconds))
         return timed
 

@@ -14,7 +14,7 @@ from av.error import ArgumentError
 from av.filter import Graph
 from numpy.typing import NDArray
 
-from shards.media.file import HOLE_SECONDS, MediaFile, UnreadableMedia
+from shards.media.file import MediaFile, UnreadableMedia
 
 RESAMPLER = "ffmpeg swresample, default filter, s16 mono downmix, placed by time stamps"
 RATES = (1_000, 1_000_000)  # Hz that are believed: a file that claims 1 Hz would be resampled to days of sound
@@ -92,7 +92,6 @@ class AudioTrack:
         self.sample_rate = sample_rate
         self.written = 0  # one past the last sample that is ready; up to a second more is being resampled
         self.end_seconds: float | None = None  # where the frames fed so far end; None before the first
-        self._ended = False  # after a leap of HOLE_SECONDS nothing more is taken
         self._pieces: deque[tuple[int, NDArray[np.int16]]] = deque()  # (first sample, samples), ascending
         self._run: Resampler | None = None
         self._next = 0  # where the run's next sample goes
@@ -108,7 +107,7 @@ class AudioTrack:
         run, stamp = self._run, frame.pts
         if run is None or (stamp is not None and abs(stamp * run.unit - run.end) > JUMP_SECONDS):
             run = self._start_run(frame)
-        if self._ended or not frame.samples:
+        if not frame.samples:
             return
         try:
             ready = run.push(frame)
@@ -148,7 +147,6 @@ class AudioTrack:
     def _start_run(self, frame: av.AudioFrame) -> Resampler:
         before = self.end_seconds
         begin = (before if frame.pts is None else frame.time) or 0.0
-        self._ended |= before is not None and begin - before > HOLE_SECONDS
         self.finish()
         self._run = Resampler(frame, begin, self.sample_rate)
         self._next = round(begin * self.sample_rate)
