@@ -189,7 +189,9 @@ def _sampled_frames(
 ) -> Iterator[SampledFrame]:
     with MediaFile(path, settings.max_pixels) as media:
         video_stream = media.video_stream()
-        beside = media.audio_streams()[:1]  # the clock must be that of the first reading
+        beside = (
+            media.audio_streams()[:1] if media.container.streams.audio else []
+        )  # for the clock of the first reading
         read = media.packets(video_stream, beside=beside)
         packets = itertools.dropwhile(lambda packet: not packet.is_keyframe, read)
         first = next(packets, None)

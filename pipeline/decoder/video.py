@@ -151,7 +151,9 @@ class VideoTrack:
             return requests
         shown = gop.shown() or [gop.key]
         begins = [timed.begin for timed in shown]
-        lasts = [*begins[1:], gop.until] if self._media.is_indexed else [timed.end for timed in shown]
+        # A frame stays on the screen until the next one comes. In a damaged file that lists none, the next may be missing.
+        stay = self._media.is_indexed or not self._media.errors
+        lasts = [*begins[1:], gop.until] if stay else [timed.end for timed in shown]
         while self._upcoming + ROUNDING < until:
             key = self._nearest_key(gop, self._upcoming)
             if key is None:

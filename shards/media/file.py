@@ -219,6 +219,7 @@ class MediaFile:
                     failures = 0
                     if packet.has_sidedata("encryption_info"):
                         raise UnreadableMedia("encrypted", "its packets are encrypted, and there is no key")
+                    self.errors += packet.is_corrupt  # something in front of it is missing
                     if packet.size:  # an empty packet would tell the decoder that the stream has ended
                         yield packet
                 return
