@@ -128,9 +128,11 @@ def video_stream(
 ) -> av.VideoStream:
     """A stream to encode pictures of (width, height) pixels into; all films of tests are encoded here.
 
-    One thread: with several x264 makes other bytes on another number of cores, and now and then on a busy machine.
+    Their bytes are the same each time. With several threads x264 makes others on another number of cores; and its
+    assembly now and then makes others of 64 x 48 pixels, in one thread too.
     """
-    stream = container.add_stream(codec, fps, options=options or {})
+    same = {"x264opts": "asm=0"} if codec == "libx264" else {}
+    stream = container.add_stream(codec, fps, options=same | (options or {}))
     stream.width, stream.height, stream.pix_fmt = *size, "yuvj420p" if codec == "mjpeg" else "yuv420p"
     stream.codec_context.thread_count = 1
     return stream
