@@ -151,7 +151,7 @@ class VideoTrack:
             return requests
         shown = gop.shown() or [gop.key]
         begins = [timed.begin for timed in shown]
-        # A frame stays on the screen until the next one comes. In a damaged file that lists none, the next may be missing.
+        # A frame stays on the screen until the next one comes; which may be missing in a damaged file that lists none.
         stay = self._media.is_indexed or not self._media.errors
         lasts = [*begins[1:], gop.until] if stay else [timed.end for timed in shown]
         while self._upcoming + ROUNDING < until:

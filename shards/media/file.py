@@ -197,15 +197,21 @@ class MediaFile:
         yield from (each for each in clock.finish() if each.stream_index in wanted)
 
     def _in_step(self, clock: Clock, late: int, ahead: int, seen: int) -> Iterator[AnyPacket]:
-        """The rest of two streams, each from an opening of its own, until one of them ends behind the other."""
+        """The rest of two streams, each from an opening of its own, until one has ended and the other is past it."""
         with MediaFile(self._path, self._max_pixels) as other:
             stream = self.container.streams[ahead]
             sources = {
                 late: itertools.islice(other._demuxed([other.container.streams[late]]), seen, None),
                 ahead: (packet for packet in self._demuxed([stream]) if packet.stream_index == ahead),
             }
-            while packet := next(sources[late if clock.end(late) <= clock.end(ahead) else ahead], None):
+            behind = late
+            while packet := next(sources[behind], None):
                 yield from clock.push(packet)
+                behind = min((late, ahead), key=lambda index: clock.end(index, held=True))
+            for packet in sources[late + ahead - behind]:  # a frame may be shown long after it is decoded
+                yield from clock.push(packet)
+                if clock.end(packet.stream_index) > clock.end(behind, held=True) + LEAD_SECONDS:
+                    break
             self.errors += other.errors
 
     def _demuxed(self, streams: Sequence[Stream]) -> Iterator[AnyPacket]:
