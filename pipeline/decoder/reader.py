@@ -20,7 +20,7 @@ from pipeline.decoder.video import VideoTrack
 from shards.format.clip import ClipSpec
 from shards.media.clock import AnyPacket
 from shards.media.file import MediaFile, Reason, UnreadableMedia
-from shards.media.waveform import AudioTrack, audible_track
+from shards.media.waveform import AudioTrack, TrackChoice, audible_track
 
 UNDECODED = ("damaged", "no_frames")
 
@@ -46,23 +46,24 @@ class VideoReader:
         self.decode_errors = 0
         self.dropped: list[str] = []
         self.media_seconds = 0.0
+        self._audio = AudioTrack(spec.sample_rate)
         self._path, self._spec, self._crops, self._settings = path, spec, crops, settings
         self._progress = progress
-        self._track = -1  # index of the sound track that is read
+        self._track = TrackChoice(-1, left=False)  # the sound track that is read
 
     def clips(self) -> Iterator[DecodedClip]:
         """The clips in order. Raises UnreadableMedia if there is none, and then before any was given."""
         first, clips = self._open(None)
-        if not first.waveform.any():
+        if self._audio.cancels or not first.waveform.any():
             track = audible_track(self._path, self._spec.sample_rate, self._progress)
             if track is None:
-                raise UnreadableMedia("silent", "every sample of its sound is zero")
+                raise UnreadableMedia("silent", "every sample of its sound is zero, mixed to one channel")
             if track != self._track:
                 first, clips = self._open(track)
         yield first
         yield from clips
 
-    def _open(self, track: int | None) -> tuple[DecodedClip, Iterator[DecodedClip]]:
+    def _open(self, track: TrackChoice | None) -> tuple[DecodedClip, Iterator[DecodedClip]]:
         """The first clip and the others. Where no GOP gives a frame, its key frames may be none: then once more."""
         try:
             clips = self._read(track)
@@ -73,13 +74,13 @@ class VideoReader:
         clips = self._read(track, every_frame=True)
         return next(clips), clips
 
-    def _read(self, track: int | None, every_frame: bool = False) -> Iterator[DecodedClip]:
+    def _read(self, track: TrackChoice | None, every_frame: bool = False) -> Iterator[DecodedClip]:
         """One clip at least; with this sound track, or the default one."""
         with MediaFile(self._path, self._settings.max_pixels) as media:
             video_stream = media.video_stream()
-            audio_stream = media.audio_stream(track)
-            self._track = audio_stream.index
-            audio = AudioTrack(self._spec.sample_rate)
+            audio_stream = media.audio_stream(track and track.stream)
+            self._track = track or TrackChoice(audio_stream.index, left=False)
+            self._audio = audio = AudioTrack(self._spec.sample_rate, left=self._track.left)
             packets = media.packets(video_stream, audio_stream, beside=[media.audio_stream(None)])
             first = self._first_key(media, packets, audio_stream, audio)
             shift = media.edit_shift(video_stream, first)
