@@ -81,7 +81,7 @@ class VideoTrack:
     def finish(self, until: float) -> Iterator[SampledFrame]:
         """After `drain`: gives the frames for the times that are left before `until` seconds."""
         if self._every_frame:
-            self._request_latest(until)
+            self._request_latest(until, self.end_seconds)
             yield from self._sampler.finish()
         else:
             for gop in self._splitter.finish():
@@ -121,15 +121,15 @@ class VideoTrack:
                 shown = heapq.heappop(self._guessed)
             if shown is not None:
                 begin = self._seconds(shown)
-                self._request_latest(begin)
+                self._request_latest(begin, self.end_seconds if self._media.errors else begin)
                 yield from self._sampler.push(begin, frame)
                 own = frame.duration * self._base[0] / self._base[1]
                 self.end_seconds = max(self.end_seconds, begin + (own or self._frame_seconds))
 
-    def _request_latest(self, until: float) -> None:
-        """Requests the latest frame for all times before `until` seconds."""
+    def _request_latest(self, until: float, lasts: float) -> None:
+        """Requests the latest frame, which is shown until `lasts`, for all times before `until` seconds."""
         while self._upcoming + ROUNDING < until and self._sampler.latest is not None:
-            self._sampler.request(FrameRequest(self._upcoming, self._sampler.latest, self.end_seconds))
+            self._sampler.request(FrameRequest(self._upcoming, self._sampler.latest, lasts))
             self._upcoming = next(self._times, math.inf)
 
     def _sample(self, gop: Gop, until: float) -> Iterator[SampledFrame]:

@@ -86,6 +86,8 @@ class MediaFile:
 
     def __init__(self, path: Path, max_pixels: int = MAX_PIXELS) -> None:
         self.errors = 0
+        self.corrupt_frames = 0  # that the decoder says it has guessed; none of them is given
+        self.ended_early = False  # one of two streams has ended, and the other was not read to its end
         self._path, self._max_pixels = path, max_pixels
         _require_regular_file(path)
         try:
@@ -103,6 +105,11 @@ class MediaFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.container.close()
+
+    @property
+    def promised_seconds(self) -> float:
+        """The length that the container tells; 0 where it tells none."""
+        return max((self.container.duration or 0) / av.time_base, 0.0)
 
     @property
     def has_times(self) -> bool:
@@ -211,6 +218,7 @@ class MediaFile:
             for packet in sources[late + ahead - behind]:  # a frame may be shown long after it is decoded
                 yield from clock.push(packet)
                 if clock.end(packet.stream_index) > clock.end(behind, held=True) + LEAD_SECONDS:
+                    self.ended_early = True
                     break
             self.errors += other.errors
 
@@ -240,7 +248,7 @@ class MediaFile:
     def decoded(self, decode: Callable[[AnyPacket | None], list[Frame]], packet: AnyPacket | None) -> list[Frame]:
         """Frames that this packet completes, or all that are left (None). One that fails is counted and gives none."""
         try:
-            return decode(packet)
+            frames = decode(packet)
         except MemoryError as error:
             _refuse_out_of_memory(error)
         except EOFError:  # emptied before
@@ -248,6 +256,9 @@ class MediaFile:
         except FFmpegError:
             self.errors += 1
             return []
+        good = [frame for frame in frames if not frame.is_corrupt]
+        self.corrupt_frames += len(frames) - len(good)
+        return good
 
 
 def _opened(path: Path, **options: str) -> InputContainer:
