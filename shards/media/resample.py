@@ -103,10 +103,9 @@ class Resampler:
         try:
             self._gather = _Chain(source, [], self._batch)
             target = ("aformat", f"sample_rates={sample_rate}:sample_fmts=s16:channel_layouts=mono")
-            mix = _mix(frame.layout, left)
             try:
-                self._mix = _Chain(source, [*mix, target], sample_rate)
-            except ArgumentError:  # swresample does not know the layout
+                self._mix = _Chain(source, [*_mix(frame.layout, left), target], sample_rate)
+            except ArgumentError:  # swresample knows the layout by name alone
                 self._mix = _Chain(source, [_mean(self._channels), target], sample_rate)
         except ArgumentError as error:
             raise ImpossibleFrame(f"{frame.format.name}, {frame.layout.name}") from error
@@ -166,6 +165,8 @@ def _mix(layout: av.AudioLayout, left: bool) -> list[tuple[str, str]]:
     """What comes before swresample's own downmix."""
     if left or layout.name.startswith("ambisonic"):  # whose first channel is the sound from all sides
         return [("pan", "mono|c0=c0")]
+    if layout.nb_channels > 2 and layout.name.endswith(" channels"):  # swresample would guess some to be 2.1 and so on
+        return [_mean(layout.nb_channels)]
     return []
 
 
