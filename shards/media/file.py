@@ -88,6 +88,8 @@ class MediaFile:
         self, path: Path, max_pixels: int = MAX_PIXELS, options: Mapping[str, str] = MappingProxyType({})
     ) -> None:
         self.errors = 0
+        self.corrupt_frames = 0  # that the decoder says it has guessed; none of them is given
+        self.ended_early = False  # one of two streams has ended, and the other was not read to its end
         self._path, self._max_pixels = path, max_pixels
         _require_regular_file(path)
         try:
@@ -105,6 +107,11 @@ class MediaFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.container.close()
+
+    @property
+    def promised_seconds(self) -> float:
+        """The length that the container tells; 0 where it tells none."""
+        return max((self.container.duration or 0) / av.time_base, 0.0)
 
     @property
     def has_times(self) -> bool:
@@ -199,15 +206,22 @@ class MediaFile:
         yield from (each for each in clock.finish() if each.stream_index in wanted)
 
     def _in_step(self, clock: Clock, late: int, ahead: int, seen: int) -> Iterator[AnyPacket]:
-        """The rest of two streams, each from an opening of its own, until one of them ends behind the other."""
+        """The rest of two streams, each from an opening of its own, until one has ended and the other is past it."""
         with MediaFile(self._path, self._max_pixels) as other:
             stream = self.container.streams[ahead]
             sources = {
                 late: itertools.islice(other._demuxed([other.container.streams[late]]), seen, None),
                 ahead: (packet for packet in self._demuxed([stream]) if packet.stream_index == ahead),
             }
-            while packet := next(sources[late if clock.end(late) <= clock.end(ahead) else ahead], None):
+            behind = late
+            while packet := next(sources[behind], None):
                 yield from clock.push(packet)
+                behind = min((late, ahead), key=lambda index: clock.end(index, held=True))
+            for packet in sources[late + ahead - behind]:  # a frame may be shown long after it is decoded
+                yield from clock.push(packet)
+                if clock.end(packet.stream_index) > clock.end(behind, held=True) + LEAD_SECONDS:
+                    self.ended_early = True
+                    break
             self.errors += other.errors
 
     def _demuxed(self, streams: Sequence[Stream]) -> Iterator[AnyPacket]:
@@ -221,6 +235,7 @@ class MediaFile:
                     failures = 0
                     if packet.has_sidedata("encryption_info"):
                         raise UnreadableMedia("encrypted", "its packets are encrypted, and there is no key")
+                    self.errors += packet.is_corrupt  # something in front of it is missing
                     if packet.size:  # an empty packet would tell the decoder that the stream has ended
                         yield packet
                 return
@@ -235,7 +250,7 @@ class MediaFile:
     def decoded(self, decode: Callable[[AnyPacket | None], list[Frame]], packet: AnyPacket | None) -> list[Frame]:
         """Frames that this packet completes, or all that are left (None). One that fails is counted and gives none."""
         try:
-            return decode(packet)
+            frames = decode(packet)
         except MemoryError as error:
             _refuse_out_of_memory(error)
         except EOFError:  # emptied before
@@ -243,6 +258,9 @@ class MediaFile:
         except FFmpegError:
             self.errors += 1
             return []
+        good = [frame for frame in frames if not frame.is_corrupt]
+        self.corrupt_frames += len(frames) - len(good)
+        return good
 
 
 def _opened(path: Path, **options: str) -> InputContainer:
