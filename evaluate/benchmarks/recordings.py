@@ -13,7 +13,7 @@ from evaluate.benchmarks.benchmark import Benchmark, Recording
 from shards.errors import UserError
 from shards.files import sha256_of
 from shards.media.file import UnreadableMedia
-from shards.media.wave import shortfall
+from shards.media.wave import read_header
 from shards.media.waveform import RESAMPLER, read_waveform
 
 
@@ -66,8 +66,8 @@ class Recordings:
 def require_whole(path: Path) -> None:
     """Raise UnreadableMedia for a WAV file that ends before its header says: FFmpeg would read what is there."""
     try:
-        missing = shortfall(path)
+        header = read_header(path)
     except OSError as error:
         raise UnreadableMedia("not_found", f"{error.strerror}") from None
-    if missing:
-        raise UnreadableMedia("damaged", str(missing))
+    if header and header.shortfall:
+        raise UnreadableMedia("damaged", str(header.shortfall))

@@ -7,11 +7,11 @@ import math
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Literal, NoReturn, TypeVar
 
 import av
@@ -84,14 +84,16 @@ class MediaFile:
     Raises UnreadableMedia when opened or asked for a stream that is not there.
     """
 
-    def __init__(self, path: Path, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(
+        self, path: Path, max_pixels: int = MAX_PIXELS, options: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self.errors = 0
         self.corrupt_frames = 0  # that the decoder says it has guessed; none of them is given
         self.ended_early = False  # one of two streams has ended, and the other was not read to its end
         self._path, self._max_pixels = path, max_pixels
         _require_regular_file(path)
         try:
-            self.container = _opened(path)
+            self.container = _opened(path, **options)
         except MemoryError as error:
             _refuse_out_of_memory(error)
         except (FFmpegError, OSError, ValueError) as error:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -28,8 +27,7 @@ FEW = 12  # stamps, of which fewer lie on one side of the others by chance
 Offsets = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class PlacedFrame:
+class PlacedFrame(NamedTuple):
     """`time` is seconds on the media's timeline; `begins`: a run begins here, else it follows the frame before."""
 
     frame: av.AudioFrame
@@ -37,8 +35,7 @@ class PlacedFrame:
     begins: bool
 
 
-@dataclass(frozen=True)
-class _Counted:
+class _Counted(NamedTuple):
     frame: av.AudioFrame
     counted: float  # seconds of sound before it
     stamp: float  # seconds; nan where it has none
@@ -58,22 +55,23 @@ class FramePlacer:
         self._counted = 0.0  # seconds of all frames so far
         self._level = math.nan  # the run's offset
 
-    def push(self, frame: av.AudioFrame) -> Iterator[PlacedFrame]:
+    def push(self, frame: av.AudioFrame) -> list[PlacedFrame]:
         """The frames that can be placed, now that this one is known too."""
         stamp = math.nan if frame.pts is None else float(frame.time)  # type: ignore[arg-type]
         held, counted = self._held, self._counted
         held.append(_Counted(frame, counted, stamp, stamp - counted))
         self._counted += frame.samples / frame.sample_rate
+        placed = []
         while len(held) > 1:
             ahead = self._counted - held[0].counted
             if (ahead < AHEAD_SECONDS or len(held) < AHEAD_FRAMES) and ahead < MOST_AHEAD_SECONDS:
-                return
-            yield self._place()
+                break
+            placed.append(self._place())
+        return placed
 
-    def finish(self) -> Iterator[PlacedFrame]:
+    def finish(self) -> list[PlacedFrame]:
         """No more frames will come: those still held."""
-        while self._held:
-            yield self._place()
+        return [self._place() for _ in range(len(self._held))]
 
     def _place(self) -> PlacedFrame:
         head = self._held[0]

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 RESAMPLER = "ffmpeg swresample, default filter, s16 mono downmix, placed by time stamps"
 RATES = (1_000, 1_000_000)  # Hz that are believed: a file that claims 1 Hz would be resampled to days of sound
-BATCH = 2**16  # samples at most that are looked at and resampled at once; a second where that is less
+BATCH = 2**14  # samples at most that are looked at and resampled at once: what stays in the cache costs least
 MEASURED_SECONDS = 20.0  # of sound, after which it is settled whether two channels cancel: as long as a clip
 CANCELS = 0.01  # of the channels' mean energy that is left in their mean, 20 dB below
 DTYPES = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "s64": np.int64, "flt": np.float32, "dbl": np.float64}
+
+FLOATS = ("flt", "dbl")
 
 
 class ImpossibleFrame(Exception):
@@ -44,12 +46,11 @@ class ChannelStats:
     def measured(self) -> bool:
         return self.channels != 2 or self.seconds >= MEASURED_SECONDS
 
-    def add(self, frame: av.AudioFrame) -> None:
-        """The next samples of the track; those that are no numbers become silence in the frame itself."""
-        self.channels = frame.layout.nb_channels
-        kind = frame.format.packed.name
-        self.samples += frame.samples * self.channels
-        if kind in ("flt", "dbl"):
+    def add(self, frame: av.AudioFrame, kind: str, channels: int) -> None:
+        """The next samples of the track, of a format in DTYPES; those that are no numbers become silence in place."""
+        self.channels = channels
+        self.samples += frame.samples * channels
+        if kind in FLOATS:
             for samples in _planes(frame, kind):
                 self._repair(samples)
         if not self.measured:
@@ -57,7 +58,7 @@ class ChannelStats:
 
     def _repair(self, samples: NDArray[np.float64]) -> None:
         with np.errstate(over="ignore", invalid="ignore"):
-            if math.isfinite(samples.dot(samples)):  # one pass, and no array
+            if math.isfinite(samples.sum()):  # one pass, and no array
                 return
         bad = ~np.isfinite(samples)
         self.non_finite += int(bad.sum())
@@ -66,8 +67,8 @@ class ChannelStats:
     def _measure(self, frame: av.AudioFrame, kind: str) -> None:
         planes = [samples.astype(np.float64) - (128 if kind == "u8" else 0) for samples in _planes(frame, kind)]
         left, right = planes if len(planes) == 2 else (planes[0][::2], planes[0][1::2])
-        self.energy += float(left.dot(left) + right.dot(right))
-        self.product += float(left.dot(right))
+        self.energy += float((left * left + right * right).sum())  # no dot: it wakes a thread for each core
+        self.product += float((left * right).sum())
         if self.energy:
             self.seconds += frame.samples / frame.sample_rate
 
@@ -91,6 +92,7 @@ class Resampler:
         self.end = begin  # seconds, of the frames fed so far
         self._begin, self._rate, self._fed, self._unread = begin, frame.sample_rate, 0, 0
         self._stats = stats
+        self._kind, self._channels = frame.format.packed.name, frame.layout.nb_channels
         self._batch = min(frame.sample_rate, BATCH)
         source = {
             "sample_rate": str(frame.sample_rate),
@@ -101,11 +103,10 @@ class Resampler:
         try:
             self._gather = _Chain(source, [], self._batch)
             target = ("aformat", f"sample_rates={sample_rate}:sample_fmts=s16:channel_layouts=mono")
-            mix = _mix(frame.layout, left)
             try:
-                self._mix = _Chain(source, [*mix, target], sample_rate)
-            except ArgumentError:  # swresample does not know the layout
-                self._mix = _Chain(source, [_mean(frame.layout.nb_channels), target], sample_rate)
+                self._mix = _Chain(source, [*_mix(frame.layout, left), target], sample_rate)
+            except ArgumentError:  # swresample knows the layout by name alone
+                self._mix = _Chain(source, [_mean(self._channels), target], sample_rate)
         except ArgumentError as error:
             raise ImpossibleFrame(f"{frame.format.name}, {frame.layout.name}") from error
 
@@ -130,7 +131,7 @@ class Resampler:
 
     def _read(self) -> list[NDArray[np.int16]]:
         for frame in self._gather.pull():
-            self._stats.add(frame)
+            self._stats.add(frame, self._kind, self._channels)
             self._mix.push(frame)
         return _arrays(self._mix)
 
@@ -164,6 +165,8 @@ def _mix(layout: av.AudioLayout, left: bool) -> list[tuple[str, str]]:
     """What comes before swresample's own downmix."""
     if left or layout.name.startswith("ambisonic"):  # whose first channel is the sound from all sides
         return [("pan", "mono|c0=c0")]
+    if layout.nb_channels > 2 and layout.name.endswith(" channels"):  # swresample would guess some to be 2.1 and so on
+        return [_mean(layout.nb_channels)]
     return []
 
 

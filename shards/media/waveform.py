@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from shards.media.file import MediaFile, UnreadableMedia
 from shards.media.placement import JUMP_SECONDS, SPLIT_SECONDS, STEADY_SECONDS, FramePlacer, PlacedFrame
 from shards.media.resample import RATES, RESAMPLER, ChannelStats, ImpossibleFrame, Resampler
-from shards.media.wave import shortfall
+from shards.media.wave import read_header
 
 __all__ = [
     "JUMP_SECONDS",
@@ -202,8 +202,8 @@ def stream_waveform(
         if len(tracks) > 1:
             choice = audible_track(path, sample_rate) or choice
     audio = AudioTrack(sample_rate, left=choice.left)
-    if missing := shortfall(path):
-        log(str(missing))
+    if (header := read_header(path)) and header.shortfall:
+        log(str(header.shortfall))
     given, held = 0, list[NDArray[np.int16]]()
     for piece in _pieces(path, choice.stream, audio):
         held.append(piece)
@@ -226,7 +226,8 @@ def _pieces(
     path: Path, index: int, audio: AudioTrack, progress: Callable[[], None] = lambda: None
 ) -> Iterator[NDArray[np.int16]]:
     """All that one sound track gives, through `audio`. Raises UnreadableMedia, at the end where that is nothing."""
-    with MediaFile(path) as media:
+    header = read_header(path)
+    with MediaFile(path, options=header.options if header else {}) as media:
         stream = media.audio_stream(index)
         pictures = []
         with suppress(UnreadableMedia):  # they know of the film's clock what sound alone does not
