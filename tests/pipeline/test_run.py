@@ -152,7 +152,9 @@ def test_kill_9_anywhere_then_the_same_command_gives_the_same_bytes(settings, un
     arguments += [
         f"teachers.heads.objects.{name}={getattr(spec, name)}" for name in ("architecture", "weights", "classes")
     ]
-    arguments += ["teachers.heads.objects.transform={resize:40,crop:32,channels:rgb,mean:[127,127,127],std:[64,64,64]}"]
+    arguments += [
+        "teachers.heads.objects.transform={resize:40,crop:32,channels:rgb,mean:[127,127,127],std:[64,64,64],interpolation:bicubic}"
+    ]
     arguments += ["clip.seconds=2.0", "teacher_processes=1"]
     assert not script.exists()
     finished_at = []
