@@ -4,16 +4,13 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python -m
 INSTALLED := $(VENV)/.installed
 
-# MAKEOVERRIDES has a backslash before each blank and backslash, and each $ twice. While the words are told apart,
-# ␠, ␉ and ␛ stand for what was escaped; then each becomes one single-quoted word of the shell. VENV and PYTHON are make's.
-# No $(shell) before the settings are unexported: since make 4.4 it would expand the $ in them.
-NOTHING :=
-TAB := $(NOTHING)	$(NOTHING)
+# What was typed, one single-quoted word of the shell a setting; VENV and PYTHON are make's. Sorted, so that a key stands
+# before those inside it. `value` does not expand the $ in them; as make's own environment of a command they would be
+# expanded, since make 4.4 in $(shell) too: so they are unexported before there is one.
 QUOTED = '$(subst ','\'',$(1))'
-TYPED := $(filter-out VENV=% PYTHON=%,$(subst \$(TAB),␉,$(subst \ ,␠,$(subst \\,␛,$(MAKEOVERRIDES)))))
-OVERRIDES := $(subst $$$$,$$,$(subst ␉,$(TAB),$(subst ␠, ,$(subst ␛,\,$(foreach WORD,$(TYPED),$(call QUOTED,$(WORD)))))))
-# Settings are no environment variables; without this, make would also expand the $ in them.
-$(foreach WORD,$(TYPED),$(eval unexport $(firstword $(subst =, ,$(WORD)))))
+TYPED := $(foreach NAME,$(sort $(.VARIABLES)),$(if $(filter command,$(origin $(NAME))),$(filter-out VENV PYTHON,$(NAME))))
+OVERRIDES = $(foreach NAME,$(TYPED),$(call QUOTED,$(NAME)=$(value $(NAME))))
+$(foreach NAME,$(TYPED),$(eval unexport $(NAME)))
 
 .DEFAULT_GOAL := help
 .PHONY: $(shell sed -n 's/^\([a-z0-9-]*\):.*## .*/\1/p' Makefile)
@@ -81,11 +78,14 @@ bench-scale: $(INSTALLED) ## Weigh planning, memory and rates here, and estimate
 bench-train: $(INSTALLED) ## Time stage two: reader, loop, compiler; device=cpu batch=4 steps=3
 	$(RUN) evaluate.bench.training $(OVERRIDES)
 
-test: $(INSTALLED) ## Run all tests
-	$(RUN) pytest
+test: $(INSTALLED) ## Run all tests, on all cores
+	$(RUN) pytest -n auto --dist worksteal
 
 test-faults: $(INSTALLED) ## Run the slow tests of faults: killed processes, full disks, mutated videos
 	$(RUN) pytest -m faults
+
+test-machines: $(INSTALLED) ## Run the tests that compute as on other CPUs; full=true: all, on a busy machine
+	$(RUN) tests.project.machines $(OVERRIDES)
 
 test-gpu: $(INSTALLED) ## Run the tests that need a GPU
 	$(RUN) pytest -m gpu

@@ -1,4 +1,3 @@
-"""Evaluation and use: a checkpoint on published benchmarks, the paper's tables and figures, tags, features.
+"""A checkpoint evaluated and used: published benchmarks, the paper's tables and figures, tags, features.
 
-Run as `python -m evaluate`, and `.supervised`, `.finetune`, `.reproduce`, `.tag` and `.embed` of it.
-"""
+`python -m evaluate`, `.supervised`, `.supervised.finetune`, `.reproduce`, `.inference.tag` and `.inference.embed`."""

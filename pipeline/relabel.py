@@ -19,17 +19,16 @@ from pipeline.output.progress import Progress
 from pipeline.output.ranks import FolderLease, Rank
 from pipeline.report import write_report
 from pipeline.teachers.cards import cards
-from pipeline.teachers.teacher import TeacherSet
+from pipeline.teachers.spec import TeacherSet
 from pipeline.videos.fetch import within_reach
 from pipeline.videos.listing import root_of
 from shards.cli.command import command
-from shards.errors import UserError
-from shards.format.example import ClipMeta, video_of
+from shards.errors import ContractError, UserError
+from shards.format.example import video_of
 from shards.format.manifest import Manifest
-from shards.format.shard import REMEDY, DamagedShard, meta_of, metas
+from shards.format.shard import metas
 from shards.format.sidefile import SideFile, side_files
 from shards.format.writer import ShardWriter
-from shards.storage import file_system, reaching, under
 
 log = logging.getLogger("pipeline")
 
@@ -45,15 +44,18 @@ class RelabelSettings(Resources):
 
 
 def run(settings: RelabelSettings) -> None:
-    """Write teachers/<set>/<shard>.tar for every finished shard that lacks it. Raises UserError."""
+    """Write teachers/<set>/<shard>.tar for every finished shard that lacks it. Raises UserError.
+
+    The set has a manifest of its own: with precision=auto its first run chooses, and later ones follow it.
+    """
     root, name, rank = root_of(settings.videos), settings.teachers.name, Rank(job="relabel")
     teacher_cards = cards(settings.teachers)
     shards = Output.at(settings.shards, settings.work)
     labels = shards.beside(f"teachers/{name}")
     if not shards.is_remote:
         Manifest.load(shards.folder)  # before anything is written into a folder that is none of shards
-    with FolderLease(shards.folder, rank) as seat, Progress(shards.folder / "pipeline.log") as progress:
-        with seat.turn():
+    with FolderLease(shards.folder, rank) as lease, Progress(shards.folder / rank.log_name) as progress:
+        with lease.turn():
             shards.pull()
         manifest = Manifest.load(shards.folder)
         if name == manifest.teacher_set:
@@ -61,8 +63,9 @@ def run(settings: RelabelSettings) -> None:
         labels.folder.mkdir(parents=True, exist_ok=True)
         labels.pull()
         labels.clear()
-        relabelled = replace(manifest, teacher_set=name, teachers=teacher_cards)
-        labels.agree_on(relabelled, f"Delete {labels.location} to label again with other weights.")
+        precision = settings.precision_of(labels.manifest)
+        relabelled = replace(manifest, teacher_set=name, teachers=teacher_cards, precision=precision)
+        labels.agree_on(relabelled, f"Delete {labels.location} to label again with other weights or precision.")
         videos = {side.shard: len({video_of(key) for key in side.keys}) for side in side_files(shards.folder)}
         todo = [shard for shard in videos if videos[shard] and not (labels.folder / f"{shard}.json").exists()]
         if not todo:
@@ -78,6 +81,7 @@ def run(settings: RelabelSettings) -> None:
                 heads=heads_of(settings.teachers, teacher_cards),
                 reading=DecodeSettings(),
                 keep_frames=False,
+                precision=precision,
             ) as executor,
         ):
             write = partial(write_labels, shards, labels)
@@ -94,35 +98,22 @@ def tasks_of(output: Output, shards: Iterable[str]) -> Iterator[DecodeTask]:
     number = 0
     for shard in shards:
         side = SideFile.load(output.folder / f"{shard}.json")
-        clips = remote_metas(output.location, side) if output.is_remote else metas(output.folder, side)
-        for key, group in groupby(clips, key=lambda meta: meta.video):
+        for key, group in groupby(metas(output.tars or output.folder, side), key=lambda meta: meta.video):
             video = list(group)
             times = [meta.frame_got for meta in video]
             yield DecodeTask(side.shard, video[0].path, key, number, times, video[0].video_sha256)
             number += 1
 
 
-def remote_metas(location: str, side: SideFile) -> Iterator[ClipMeta]:
-    """Where each clip comes from, of a shard behind a URL: of its tar, nothing else is read. Raises UserError."""
-    system, tar = file_system(under(location, f"{side.shard}.tar"))
-    places = [place for place in side.members["json"] if place is not None]
-    if len(places) < len(side.keys):
-        raise DamagedShard(f"{location}: {side.shard}.tar lacks the .json of a clip. {REMEDY}")
-    starts, ends = [offset for offset, _ in places], [offset + size for offset, size in places]
-    with reaching(location):
-        texts = system.cat_ranges([tar] * len(places), starts, ends, on_error="raise")
-    return (meta_of(side, clip, text) for clip, text in enumerate(texts))
-
-
 def write_labels(shards: Output, labels: Output, shard: str, jobs: Iterable[VideoJob[Any]], _: Waveforms) -> SideFile:
-    """One tar of labels, with the keys and member names of the shard it belongs to."""
+    """One tar of labels, with the keys and member names of the shard it belongs to. Raises ContractError."""
     side = SideFile.load(shards.folder / f"{shard}.json")
     clips = zip(side.keys, side.samples, strict=True)
     with closing(ShardWriter(labels.folder, shard, sample_rate=0)) as writer:
         for job in jobs:
-            if job.summary is not None and job.summary.reason is not None:
-                raise UserError(
-                    f"{job.task.path} cannot be labelled again: {job.summary.reason}: {job.summary.detail}. "
+            if job.result is not None and job.result.reason is not None:
+                raise ContractError(
+                    f"{job.task.path} cannot be labelled again: {job.result.reason}: {job.result.detail}. "
                     "videos=... must hold the very files that the shards were made from; finished shards stay"
                 )
             for clip in job.clips:

@@ -6,51 +6,51 @@ import logging
 from dataclasses import dataclass
 from functools import partial
 
-from pipeline.executor.job import DecodeTask, Outcome
+from pipeline.executor.job import DecodeResult, DecodeTask
 from pipeline.executor.resources import heads_of
-from pipeline.output.account import REJECTS, account_for, write_rejects
+from pipeline.output.account import REJECTS, account_of, write_rejects
 from pipeline.output.agreement import make_plan, unfinished
 from pipeline.output.destination import Output, spool
 from pipeline.output.progress import Progress
-from pipeline.output.ranks import FolderLease, Rank
+from pipeline.output.ranks import FolderLease
 from pipeline.output.writing import write_shard
 from pipeline.report import write_report
 from pipeline.settings import PipelineSettings
 from pipeline.teachers.cards import cards
 from pipeline.videos.fetch import within_reach
 from pipeline.videos.listing import find_videos, require_protocols, root_of
-from pipeline.videos.plan import Plan, ShardPlan
+from pipeline.videos.plan import ShardPlan
 from shards.errors import UserError
-from shards.format.manifest import TeacherCard
-from shards.format.sidefile import side_files
+from shards.format.manifest import Manifest
 
 log = logging.getLogger("pipeline")
-JUDGED_FROM = 100  # inputs after which max_reject_share is looked at while the run goes on
+MIN_INPUTS = 100  # from which on max_reject_share is looked at while the run goes on
 
 
 def run(settings: PipelineSettings) -> None:
     """Make the shards, or go on where a killed run stopped. Raises UserError."""
     root = root_of(settings.videos)
     teacher_cards = cards(settings.teachers)  # missing weights stop the run before any video is touched
-    output, rank = settings.output, settings.seat
-    with FolderLease(output.folder, rank) as seat, Progress(output.folder / log_of(rank)) as progress:
+    output, rank = settings.output, settings.as_rank
+    with FolderLease(output.folder, rank) as lease, Progress(output.folder / rank.log_name) as progress:
         listing = find_videos(settings.videos)
         require_protocols(listing)
-        with seat.turn():
+        with lease.turn():
             output.pull()
+            manifest = settings.manifest(teacher_cards, settings.precision_of(output.manifest))
             output.agree_on(
-                settings.manifest(teacher_cards),
+                manifest,
                 "Use the settings the shards were made with, or another folder (shards=...).",
                 f"Another set is added beside it: `make relabel videos={settings.videos} shards={settings.shards} "
                 f"teachers={settings.teachers.name}`",
             )
             plan = make_plan(
                 output,
-                seat,
+                lease,
                 listing,
                 policy=settings.policy,
                 reading=settings.reading,
-                sample_rate=settings.clip.sample_rate,
+                clip=settings.clip,
                 retry_rejected=settings.retry_rejected,
             )
             seal = output.seal()
@@ -58,23 +58,15 @@ def run(settings: PipelineSettings) -> None:
         output.clear(None if rank.world == 1 else [shard.shard for shard in part])
         todo = unfinished(output.folder, part)
         if todo:
-            label_shards(settings, teacher_cards, todo, root, progress)
-        with seat.turn():
+            label_shards(settings, manifest, todo, root, progress)
+        with lease.turn():
             output.pull()
-            output.require_sealed(seal)
-            settle(settings, output, plan, alone=not seat.others())
-
-
-def log_of(rank: Rank) -> str:
-    return "pipeline.log" if rank.world == 1 else f"pipeline-{rank.rank}-of-{rank.world}.log"
+            output.require_sealed(seal, manifest)
+            settle(settings, output, is_last=not lease.others())
 
 
 def label_shards(
-    settings: PipelineSettings,
-    teacher_cards: dict[str, TeacherCard],
-    todo: list[ShardPlan],
-    root: str,
-    progress: Progress,
+    settings: PipelineSettings, manifest: Manifest, todo: list[ShardPlan], root: str, progress: Progress
 ) -> None:
     """Decode and label the videos of all unfinished shards, and write each shard when its last video is complete."""
     tasks = (
@@ -83,39 +75,40 @@ def label_shards(
     )
     progress.start(total=sum(shard.count for shard in todo), shards=len(todo))
     with (
-        spool(settings.output.folder, settings.seat.name) as place,
+        spool(settings.output.folder, settings.as_rank.name) as place,
         settings.start(
             root=within_reach(root, place),
             spool=place,
             clip=settings.clip,
-            heads=heads_of(settings.teachers, teacher_cards),
+            heads=heads_of(settings.teachers, manifest.teachers),
             reading=settings.reading,
             keep_frames=settings.keep_frames,
+            precision=manifest.precision,
         ) as executor,
     ):
-        judge = RejectLimit(progress, settings.max_reject_share)
-        for side in executor.shards(
-            tasks, partial(write_shard, settings.output, settings.clip.sample_rate, settings.audio), judge.hear
-        ):
+        write = partial(write_shard, settings.output, settings.clip.sample_rate, settings.audio)
+        limit = RejectLimit(progress, settings.max_reject_share)
+        for side in executor.shards(tasks, write, limit.on_video):
             progress.shard_done(side)
 
 
 @dataclass
 class RejectLimit:
-    """Hears what became of each video, and stops the run once too many are rejected. Finished shards stay."""
+    """Stops the run with UserError once too many of its videos are rejected. Finished shards stay."""
 
     progress: Progress
     max_reject_share: float
-    seen: int = 0
+    inputs: int = 0
 
-    def hear(self, video: Outcome) -> None:
-        self.progress.video_done(video)
-        self.seen += 1
-        if self.seen >= JUDGED_FROM:
-            require_share(self.progress.rejected, self.seen, self.max_reject_share)
+    def on_video(self, path: str, result: DecodeResult) -> None:
+        self.progress.video_done(path, result)
+        self.inputs += 1
+        if self.inputs >= MIN_INPUTS:
+            require_share(self.progress.rejected, self.inputs, self.max_reject_share)
 
 
 def require_share(rejected: int, inputs: int, max_reject_share: float) -> None:
+    """Raise UserError where more than this share of the inputs is rejected."""
     if rejected > max_reject_share * inputs:
         raise UserError(
             f"{rejected} of {inputs} inputs are rejected, max_reject_share={max_reject_share:g}: see the reasons in "
@@ -123,15 +116,15 @@ def require_share(rejected: int, inputs: int, max_reject_share: float) -> None:
         )
 
 
-def settle(settings: PipelineSettings, output: Output, plan: Plan, *, alone: bool) -> None:
+def settle(settings: PipelineSettings, output: Output, *, is_last: bool) -> None:
     """The account of all inputs; from the rank that ends last, the page too. Raises UserError for many rejects."""
-    account = account_for(plan, side_files(output.folder), settings.clip.sample_rate)
-    if alone:
-        write_rejects(output.folder, account.rejects)
+    account = account_of(output.folder, settings.clip)
+    if is_last:
+        write_rejects(output.folder, account)
         output.push(REJECTS)
     require_share(len(account.rejects), account.inputs, settings.max_reject_share)
     log.info("%s", account)
-    if alone:
-        page = write_report(output.folder, output.tars)
+    if is_last:
+        page = write_report(output.folder, output.tars, account)
         output.push(page.name)
         log.info("a page to look at: %s", page)

@@ -9,7 +9,7 @@ from pipeline.decoder.settings import DecodeSettings
 from pipeline.executor.resources import Resources
 from pipeline.output.destination import Output
 from pipeline.output.ranks import Rank
-from pipeline.teachers.teacher import TeacherSet
+from pipeline.teachers.spec import TeacherSet
 from pipeline.videos.plan import ShardPolicy, Size
 from shards.format.clip import ClipSpec
 from shards.format.manifest import Manifest, TeacherCard
@@ -46,29 +46,30 @@ class PipelineSettings(Resources):
             raise ValueError(
                 "retry_rejected=true adds to the plan, so it wants world=1; ranks may finish what it planned"
             )
-        _ = self.seat
+        _ = self.as_rank
 
     @property
     def policy(self) -> ShardPolicy:
         return ShardPolicy(self.shard_size, self.validation_share, self.seed)
 
-    def manifest(self, cards: dict[str, TeacherCard]) -> Manifest:
-        """What all shards of this run have in common, with the cards of its teachers."""
-        reading = self.reading
+    def manifest(self, cards: dict[str, TeacherCard], precision: str) -> Manifest:
+        """What all shards of this run have in common, with the cards of its teachers and what they compute in."""
+        sampling, tolerance = self.reading.sampling, self.reading.tolerance
         return Manifest(
             clip=self.clip,
             teacher_set=self.teachers.name,
             teachers=cards,
+            precision=precision,
             audio=self.audio,
             resampler=RESAMPLER,
-            sampling=f"tolerance {reading.tolerance:g} s" if reading.sampling == "tolerance" else reading.sampling,
+            sampling=f"tolerance {tolerance:g} s" if sampling == "tolerance" else sampling,
             keep_frames=self.keep_frames,
             validation_share=self.validation_share,
             seed=self.seed,
         )
 
     @property
-    def seat(self) -> Rank:
+    def as_rank(self) -> Rank:
         return Rank(self.rank, self.world)
 
     @property

@@ -59,7 +59,7 @@ def names_in(location: str) -> set[str]:
 
 
 def address(root: str, path: str) -> str:
-    """Where a video of a listing is: a local path, or a URL."""
+    """Where a path of a folder is, which may be a URL by itself: a local path, or a URL."""
     if is_remote(path):
         return path
     return under(root, path) if is_remote(root) else os.path.join(root, path)

@@ -13,23 +13,24 @@ from train.runfolder import RunFolder
 from train.settings import TrainSettings, record
 from train.trainer.journal import Journal
 from train.trainer.losses import windows_per_step
-from train.trainer.state import TrainState, begin, go_on
+from train.trainer.state import TrainState
 from train.trainer.trainer import Corpus, Trainer
 
 
 def run(settings: TrainSettings) -> None:
-    """Train a student, or go on where a run stopped. Raises UserError; ends with code 75 after SIGTERM."""
+    """Train a student, or resume where a run stopped. Raises UserError; ends with code 75 after SIGTERM."""
     with ExitStack() as stack:
         ranks = stack.enter_context(ranks_of(settings.device))
         device = require_device(settings.device, ranks.local_rank)
         corpus = open_corpus(settings)
         folder = claim(settings, corpus, ranks, stack)
-        pupil = begin(settings, corpus.training, device)
-        go_on(pupil, folder, device)
-        journal = open_journal(settings, corpus, folder, pupil, stack) if ranks.is_first else None
-        if pupil.step < settings.steps:
+        state = TrainState.create(settings, corpus.training, device)
+        if folder.last.exists():
+            state.resume(folder.last, device)
+        journal = open_journal(settings, corpus, folder, state, stack) if ranks.is_first else None
+        if state.step < settings.steps:
             stop = stack.enter_context(Stop(ranks))
-            Trainer(settings, corpus, folder, pupil, journal, ranks, device).teach(stop)
+            Trainer(settings, corpus, folder, state, journal, ranks, device).fit(stop)
             stop.leave()
 
 
@@ -58,20 +59,20 @@ def claim(settings: TrainSettings, corpus: Corpus, ranks: Ranks, stack: ExitStac
 
 
 def open_journal(
-    settings: TrainSettings, corpus: Corpus, folder: RunFolder, pupil: TrainState, stack: ExitStack
+    settings: TrainSettings, corpus: Corpus, folder: RunFolder, state: TrainState, stack: ExitStack
 ) -> Journal:
     """The run's journal, which begins with what is about to happen."""
-    journal = stack.enter_context(Journal(folder, step=pupil.step, steps=settings.steps, batch=settings.batch))
+    journal = stack.enter_context(Journal(folder, step=state.step, steps=settings.steps, batch=settings.batch))
     heads = ", ".join(f"{head} ({classes})" for head, classes in corpus.training.classes.items())
-    lesson = f"{settings.loss} to {heads}" if settings.student.kind == "student" else "reconstruction"
-    journal.say(
-        f"{settings.student.name}: {lesson}; {corpus.training.clips} clips, {corpus.held_out.clips} held out; "
+    objective = f"{settings.loss} to {heads}" if settings.student.kind == "student" else "reconstruction"
+    journal.log(
+        f"{settings.student.name}: {objective}; {corpus.training.clips} clips, {corpus.held_out.clips} held out; "
         f"run {folder.path}"
     )
-    if pupil.step >= settings.steps:
-        journal.say(f"all {pupil.step} steps are done: raise steps=... to go on")
-    elif pupil.step:
-        journal.say(f"going on after step {pupil.step}")
+    if state.step >= settings.steps:
+        journal.log(f"all {state.step} steps are done: raise steps=... to go on")
+    elif state.step:
+        journal.log(f"going on after step {state.step}")
     if not corpus.held_out.clips:
-        journal.say(f"no clip of {settings.shards} is held out: training without validation")
+        journal.log(f"no clip of {settings.shards} is held out: training without validation")
     return journal

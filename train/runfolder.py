@@ -1,8 +1,7 @@
-"""The folder of a run: what it is called, what two runs into one must agree on, and what lies in it."""
+"""The folder of a run: its name, its lock, the files in it, and the record that a resumed run must agree with."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import re
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from shards.errors import UserError, require_same
-from shards.files import write_whole
+from shards.files import locked, write_whole
 
 RUNS = Path("outputs/runs")
 Resume = Literal["auto", "never"]
@@ -40,18 +39,14 @@ class RunFolder:
     def exclusive(self) -> Iterator[None]:
         """Hold the folder's lock; the kernel drops it with the process. Raises UserError where another has it."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / ".lock", "w") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"another run is writing into {self.path}: wait for it, or say run=another/folder"
-                ) from None
+        with locked(self.path / ".lock", wait=False, instead="run=another/folder") as held:
+            if held is None:
+                raise UserError(f"another run is writing into {self.path}: wait for it, or say run=another/folder")
             yield
 
     def begin(self, record: Mapping[str, Any], resume: Resume) -> None:
-        """Note what this run is; where a checkpoint is there already, be equal to its record. Raises UserError."""
-        if not self.last.exists():  # nothing that could be gone on with, whatever an earlier try has left
+        """Write the run's record, or compare it where there is a checkpoint already. Raises UserError."""
+        if not self.last.exists():  # nothing to resume, whatever an earlier try has left
             self.best.unlink(missing_ok=True)
             write_whole(self.record, json.dumps(record, indent=1, sort_keys=True).encode())
             return

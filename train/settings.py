@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,15 +12,15 @@ from shards.loader.catalog import Catalog
 from shards.loader.streaming import Streaming
 from train.data.augment import Augment
 from train.device.device import Compile, Precision
-from train.model.layers import StudentSpec
+from train.model.layers import Layer, StudentSpec
 from train.runfolder import Resume, name_run
 
-NOT_IN_NAME = ("run", "resume", "shards", "loss", "learn_from", "student")  # said otherwise, or no part of the run
+NOT_IN_NAME = ("run", "resume", "shards", "loss", "learn_from", "student")  # elsewhere in the name, or not its matter
 
 
 @dataclass
 class TrainSettings:
-    """The paper's values (section 3.4) where it names one. The first block may not change while a run goes on."""
+    """The paper's values (section 3.4) where it names one. The first block may not change when a run is resumed."""
 
     shards: str = field(kw_only=True, metadata={"example": "outputs/shards/mine"})  # a folder, or any fsspec URL
     student: StudentSpec = field(kw_only=True)
@@ -58,7 +58,7 @@ class TrainSettings:
         differing = {
             key: value
             for key, _, standard in leaves(type(self))
-            if key.partition(".")[0] not in NOT_IN_NAME and (value := _value(self, key)) != standard
+            if key.partition(".")[0] not in NOT_IN_NAME and (value := attrgetter(key)(self)) != standard
         }
         everything = {key: value for key, value in plain(self).items() if key not in ("run", "resume")}
         heads = ["+".join(self.learn_from)] if self.learn_from else []
@@ -67,17 +67,28 @@ class TrainSettings:
 
 def plain(settings: TrainSettings) -> dict[str, Any]:
     """The settings as words and numbers, as a checkpoint keeps them."""
-    plained: dict[str, Any] = _plain(asdict(settings))
-    return plained
+
+    def plained(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plained(item) for name, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [plained(item) for item in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return {name: plained(value) for name, value in asdict(settings).items()}
 
 
 def record(settings: TrainSettings, catalog: Catalog) -> dict[str, Any]:
-    """What a run must stay equal in to be gone on with; flat, so that a refusal can name what differs."""
-    layers = [*settings.student.layers, settings.student.output]
+    """What must be equal for a run to be resumed; flat, so that a refusal can name what differs."""
+
+    def words(layer: Layer) -> str:
+        fields = {name: value for name, value in asdict(layer).items() if value is not None and name != "name"}
+        return " ".join(f"{name}={value}" for name, value in fields.items())
+
     return {
         "student": settings.student.name,
         "student.kind": settings.student.kind,
-        **{f"student.{layer.name}": _words(asdict(layer)) for layer in layers},
+        **{f"student.{layer.name}": words(layer) for layer in settings.student.through()},
         "loss": settings.loss,
         "learn_from": list(catalog.cards),
         "teacher_set": catalog.teacher_set,
@@ -89,21 +100,3 @@ def record(settings: TrainSettings, catalog: Catalog) -> dict[str, Any]:
         **{name: getattr(settings, name) for name in ("batch", "lr", "beta1", "seed", "precision")},
         **{f"augment.{name}": value for name, value in asdict(settings.augment).items()},
     }
-
-
-def _words(fields: Mapping[str, Any]) -> str:
-    return " ".join(f"{name}={value}" for name, value in fields.items() if value is not None and name != "name")
-
-
-def _value(settings: Any, key: str) -> Any:
-    for name in key.split("."):
-        settings = getattr(settings, name)
-    return settings
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value

@@ -1,4 +1,4 @@
-"""What a piece of work weighs: time, and the memory that its process and the children of that process came to."""
+"""What a piece of work costs: time, and the peak memory of its process and of that process's children."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def cost_of(function: Callable[..., Any], *arguments: Any) -> Cost:
     """Run function(*arguments) in a process of its own. Both must be importable there. Linux only (/proc)."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_carry, args=(theirs, function, arguments))
+    process = context.Process(target=_measure, args=(theirs, function, arguments))
     process.start()
     theirs.close()
     try:
-        burden = ours.recv()
+        cost = ours.recv()
     except EOFError:
-        raise SystemExit("the measured process ended: what it said stands above") from None
+        raise SystemExit("the measured process ended: what it printed stands above") from None
     process.join()
-    assert isinstance(burden, Cost)
-    return burden
+    assert isinstance(cost, Cost)
+    return cost
 
 
-def _carry(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _measure(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     children = Children()
     children.start()
     begun = time.monotonic()
@@ -64,10 +64,10 @@ class Children(threading.Thread):
     def run(self) -> None:
         while True:
             for task in Path("/proc/self/task").iterdir():
-                self._look(task)
+                self._update(task)
             time.sleep(POLL_SECONDS)
 
-    def _look(self, task: Path) -> None:
+    def _update(self, task: Path) -> None:
         try:
             children = (task / "children").read_text().split()
         except OSError:

@@ -10,14 +10,15 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.files import replacing
+
 FPS, SOUND_RATE = 25, 44_100
 
 
 def render_film(path: Path, height: int, seconds: int) -> None:
     """16:9, encoded with x264's defaults in one thread; a new scene every 2 to 10 s. The same film each time."""
     random = np.random.default_rng(height)
-    partial = path.with_suffix(".partial.mp4")
-    with av.open(str(partial), "w") as container:
+    with replacing(path) as partial, av.open(str(partial), "w", format="mp4") as container:
         video = container.add_stream("libx264", FPS, options={"crf": "23"})
         video.width, video.height, video.pix_fmt = height * 16 // 9 // 2 * 2, height, "yuv420p"
         sound = container.add_stream("aac", SOUND_RATE, layout="stereo", options={"b": "128000"})
@@ -31,7 +32,6 @@ def render_film(path: Path, height: int, seconds: int) -> None:
                 container.mux(sound.encode(_second_of_sound(random, index // FPS)))
         container.mux(video.encode(None))
         container.mux(sound.encode(None))
-    partial.replace(path)
 
 
 def _scenes(random: np.random.Generator, height: int, width: int, frames: int) -> Iterator[NDArray[np.uint8]]:

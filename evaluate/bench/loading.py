@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from shards.format.clip import ClipSpec
 from shards.format.codec import WAV_HEADER_BYTES
-from shards.format.example import ClipMeta, Example
+from shards.format.example import ClipMeta, Example, clip_key
 from shards.format.manifest import Manifest, TeacherCard
+from shards.format.sidefile import shard_name
 from shards.format.writer import ShardWriter
 from shards.loader.batch import Batch, allocate
 from shards.loader.catalog import Catalog, load_catalog
@@ -50,16 +51,16 @@ def make_shards(folder: Path, *, clips: int, shards: int) -> None:
     """Shards of noise, 20 s a clip, with labels of every head."""
     random, spec = np.random.default_rng(0), ClipSpec()
     cards = {head: TeacherCard("none", "none", "", {}, tuple(map(str, range(size)))) for head, size in HEADS.items()}
-    Manifest(spec, "none", cards, "wav", "none", "exact", False, 0.0, 0).save(folder)
+    Manifest(spec, "none", cards, "float32", "wav", "none", "exact", False, 0.0, 0).save(folder)
     for shard in range(shards):
-        writer = ShardWriter(folder, f"train-{shard:06d}", sample_rate=spec.sample_rate)
+        writer = ShardWriter(folder, shard_name("train", shard), sample_rate=spec.sample_rate)
         for clip in range(shard, clips, shards):
             waveform = random.integers(-(2**15), 2**15, spec.samples, dtype=np.int16)
             posteriors = {
                 head: random.dirichlet(np.ones(size), spec.windows).astype(np.float16) for head, size in HEADS.items()
             }
             meta = ClipMeta("noise", "noise", 0, "", clip, 0.0, spec.seconds, [], [])
-            writer.write(Example(f"noise-{clip:05d}", waveform, posteriors, meta))
+            writer.write(Example(clip_key("noise", clip), waveform, posteriors, meta))
         writer.finish()
 
 

@@ -1,4 +1,4 @@
-"""Weighs planning, memory and rates on this machine, and prints what stage one would take for two million videos."""
+"""Planning, memory and rates of stage one, measured on this machine, and what two million videos would take by them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from evaluate.bench import workloads as rehearsal
-from evaluate.bench.cost import Cost, cost_of
+from evaluate.bench import workloads
+from evaluate.bench.cost import cost_of
 from evaluate.bench.films import render_film
 from shards.cli.command import command
 from shards.format.clip import ClipSpec
@@ -24,71 +24,69 @@ FINISHED = 0.9  # of the planned shards, when the list is resumed
 DECODED = 8  # films, to see how decoding scales
 
 
-def weigh_planning(settings: Scale, console: Console) -> None:
+def measure_planning(settings: Scale, console: Console) -> None:
     """A list planned, and resumed with most of it done: time and memory."""
     videos, shards = settings.out / "list.csv", settings.out / "planned"
-    rehearsal.write_list(videos, settings.rows)
-    planned = cost_of(rehearsal.plan_list, videos, shards)
-    done = cost_of(rehearsal.finish_shards, shards, FINISHED).result
-    resumed = cost_of(rehearsal.resume_list, videos, shards)
+    workloads.write_list(videos, settings.rows)
+    planned = cost_of(workloads.plan_list, videos, shards)
+    done = cost_of(workloads.finish_shards, shards, FINISHED).result
+    resumed = cost_of(workloads.resume_list, videos, shards)
     table = Table("a list of videos", "rows", "shards", "seconds", "memory, GB", title="Planning")
-    for what, burden, count in (("planned", planned, planned.result), ("resumed and accounted for", resumed, done)):
-        row = (what, f"{settings.rows:,}", f"{count:,}", f"{burden.seconds:.0f}", f"{burden.own_bytes / GIGABYTE:.2f}")
+    for what, cost, count in (("planned", planned, planned.result), ("resumed and accounted for", resumed, done)):
+        row = (what, f"{settings.rows:,}", f"{count:,}", f"{cost.seconds:.0f}", f"{cost.own_bytes / GIGABYTE:.2f}")
         table.add_row(*row)
     console.print(table)
 
 
-def weigh_labelling(settings: Scale, console: Console) -> float:
+def measure_labelling(settings: Scale, console: Console) -> float:
     """More and more small videos through the whole of stage one. Returns bytes of shard for a second of film."""
     film = settings.out / "small.mp4"
     render_film(film, 96, seconds := 5)
     table = Table("small videos", "seconds", "driver, GB", "largest worker, GB", title="Memory of stage one")
-    weighed = 0.0
+    bytes_per_second = 0.0
     for count in settings.small_videos:
         videos, shards = settings.out / f"videos-{count}", settings.out / f"labelled-{count}"
-        rehearsal.write_copies(film, videos, count)
-        burden = cost_of(rehearsal.label_all, videos, shards)
-        sizes = (f"{size / GIGABYTE:.3f}" for size in (burden.own_bytes, burden.child_bytes))
-        table.add_row(f"{count:,}", f"{burden.seconds:.1f}", *sizes)
-        weighed = float(burden.result / (count * seconds))
+        workloads.write_copies(film, videos, count)
+        cost = cost_of(workloads.label_all, videos, shards)
+        sizes = (f"{size / GIGABYTE:.3f}" for size in (cost.own_bytes, cost.child_bytes))
+        table.add_row(f"{count:,}", f"{cost.seconds:.1f}", *sizes)
+        bytes_per_second = float(cost.result / (count * seconds))
     console.print(table)
-    return weighed
+    return bytes_per_second
 
 
-def weigh_decoding(settings: Scale, console: Console) -> float:
+def measure_decoding(settings: Scale, console: Console) -> float:
     """Films read by more and more workers. Returns CPU seconds for a second of film, with one worker."""
     film, videos = settings.out / "film.mp4", settings.out / "films"
     render_film(film, settings.height, settings.seconds)
-    rehearsal.write_copies(film, videos, DECODED)
+    workloads.write_copies(film, videos, DECODED)
+    (none := settings.out / "none").mkdir(exist_ok=True)
     footage = DECODED * settings.seconds
-    idle = {workers: cost_of(rehearsal.decode_all, _empty(settings.out), workers) for workers in _workers()}
-    busy = {workers: cost_of(rehearsal.decode_all, videos, workers) for workers in _workers()}
+    idle = {workers: cost_of(workloads.decode_all, none, workers) for workers in _workers()}
+    busy = {workers: cost_of(workloads.decode_all, videos, workers) for workers in _workers()}
     one = busy[1].seconds - idle[1].seconds
     table = Table("decode workers", "seconds of film a second", "times one worker", title="Decoding")
-    for workers, burden in busy.items():
-        seconds = burden.seconds - idle[workers].seconds  # without the start of the processes
+    for workers, cost in busy.items():
+        seconds = cost.seconds - idle[workers].seconds  # without the start of the processes
         table.add_row(str(workers), f"{footage / seconds:.0f}", f"{one / seconds:.2f}")
     console.print(table)
     return (busy[1].cpu_seconds - idle[1].cpu_seconds) / footage
 
 
-def weigh_teachers(device: str) -> float:
+def measure_teachers(device: str) -> float:
     """Seconds a frame, of one core or of the GPU."""
-    few, many = (_teacher_burden(device, batches) for batches in (2, 12))
+    few, many = (cost_of(workloads.label_frames, device, batches) for batches in (2, 12))
     return float((many.seconds - few.seconds) / (many.result - few.result))
 
 
-def _teacher_burden(device: str, batches: int) -> Cost:
-    return cost_of(rehearsal.label_frames, device, batches)
-
-
 def show_estimate(settings: Scale, rates: Rates, console: Console) -> None:
-    """The measured rates, and the whole lake by them."""
-    found, lake, prices = estimate(settings.lake, rates, settings.prices), settings.lake, settings.prices
-    table = Table("", "", title=f"Stage one for {lake.videos:,} videos, {lake.seconds / 3600:,.0f} hours")
+    """The measured rates, and what the whole corpus takes by them."""
+    corpus, prices = settings.lake, settings.prices
+    found = estimate(corpus, rates, prices)
+    table = Table("", "", title=f"Stage one for {corpus.videos:,} videos, {corpus.seconds / 3600:,.0f} hours")
     where = "of the GPU" if rates.on_gpu else "of one core; there is no GPU here"
     table.add_row("decoding, CPU seconds for a second of film", f"{rates.decode_cpu_seconds:.4f}")
-    table.add_row(f"teachers ({rehearsal.TEACHERS}), ms a frame {where}", f"{1000 * rates.teacher_seconds:.2f}")
+    table.add_row(f"teachers ({workloads.TEACHERS}), ms a frame {where}", f"{1000 * rates.teacher_seconds:.2f}")
     table.add_row("shards, kB for a second of film", f"{rates.bytes_per_second / 1000:.1f}")
     table.add_section()
     table.add_row("core-hours", f"{found.core_hours:,.0f} ({found.decode_core_hours:,.0f} of them decoding)")
@@ -101,12 +99,6 @@ def show_estimate(settings: Scale, rates: Rates, console: Console) -> None:
     console.print(table)
 
 
-def _empty(out: Path) -> Path:
-    folder = out / "none"
-    folder.mkdir(exist_ok=True)
-    return folder
-
-
 def _workers() -> list[int]:
     cores = len(os.sched_getaffinity(0))
     return sorted({1, cores, *(2**power for power in range(1, 8) if 2**power < cores)})
@@ -117,11 +109,11 @@ def run(settings: Scale) -> None:
     shutil.rmtree(settings.out, ignore_errors=True)
     settings.out.mkdir(parents=True)
     try:
-        weigh_planning(settings, console)
-        stored = weigh_labelling(settings, console)
-        decoding = weigh_decoding(settings, console)
+        measure_planning(settings, console)
+        stored = measure_labelling(settings, console)
+        decoding = measure_decoding(settings, console)
         on_gpu = torch.cuda.is_available()
-        teacher = weigh_teachers("cuda:0" if on_gpu else "cpu")
+        teacher = measure_teachers("cuda:0" if on_gpu else "cpu")
         clip = ClipSpec()
         show_estimate(settings, Rates(decoding, teacher, clip.frames / clip.seconds, stored, on_gpu), console)
     finally:
@@ -182,12 +174,12 @@ class Estimate:
         return self.decode_core_hours + self.teacher_core_hours
 
 
-def estimate(lake: Corpus, rates: Rates, prices: Prices) -> Estimate:
-    """Stage one over the whole lake."""
-    decode = lake.seconds * rates.decode_cpu_seconds / HOUR
-    teacher = lake.seconds * rates.frames_per_second * rates.teacher_seconds / HOUR
+def estimate(corpus: Corpus, rates: Rates, prices: Prices) -> Estimate:
+    """Stage one over the whole corpus."""
+    decode = corpus.seconds * rates.decode_cpu_seconds / HOUR
+    teacher = corpus.seconds * rates.frames_per_second * rates.teacher_seconds / HOUR
     on_cores, on_gpus = (0.0, teacher) if rates.on_gpu else (teacher, 0.0)
-    terabytes = lake.seconds * rates.bytes_per_second / 1e12
+    terabytes = corpus.seconds * rates.bytes_per_second / 1e12
     dollars = (decode + on_cores) * prices.core_hour + on_gpus * prices.gpu_hour + terabytes * prices.terabyte_month
     return Estimate(decode, on_cores, on_gpus, terabytes, dollars)
 

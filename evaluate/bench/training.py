@@ -31,7 +31,7 @@ from train.model.layers import StudentSpec
 from train.trainer.loop import train
 from train.trainer.losses import kl
 from train.trainer.meter import Meter
-from train.trainer.trainer import hearing
+from train.trainer.trainer import predictor
 
 LOOP_TARGET = 1.03  # times the bare step
 PAPER_STEPS = 100_000  # section 3.4, of 64 clips
@@ -63,10 +63,10 @@ class Bench:
         self._autocast = arithmetic(self.device, settings.precision)
         network = build(settings.student, catalog.classes, sample_rate=catalog.clip.sample_rate).to(self.device)
         self._optimizer = torch.optim.Adam(network.parameters(), fused=True)
-        self._ear = Frontend(network)
-        self._eager, self._loss = hearing(self._ear, lambda function: function), kl
+        self._frontend = Frontend(network)
+        self._eager, self._loss = predictor(self._frontend, lambda function: function), kl
         compiled = compiler(settings.compile, self.device)
-        self._fast, self._fast_loss = hearing(self._ear, compiled), compiled(kl)
+        self._fast, self._fast_loss = predictor(self._frontend, compiled), compiled(kl)
         batches = self._batches()
         self._held = [next(batches) for _ in range(2)]
         batches.close()

@@ -1,4 +1,4 @@
-"""What is weighed of stage one: planning and resuming a long list, labelling many small videos, decoding, teachers."""
+"""What is measured of stage one: planning and resuming a long list, labelling many small videos, decoding, teachers."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ import numpy as np
 from evaluate.bench.readers import exact
 from pipeline.executor.resources import heads_of
 from pipeline.executor.teacher_worker import TeacherConfig, Teachers
-from pipeline.output.account import account_for
+from pipeline.output.account import account_of
 from pipeline.output.agreement import make_plan, unfinished
 from pipeline.output.ranks import FolderLease
 from pipeline.run import run
 from pipeline.settings import PipelineSettings
 from pipeline.teachers.cards import cards
+from pipeline.teachers.precision import fastest_precision
 from pipeline.teachers.timm_models import input_transform
 from pipeline.videos.listing import find_videos
 from pipeline.videos.plan import Plan, ShardPlan
 from shards.cli.command import compose
 from shards.format.clip import ClipSpec
-from shards.format.sidefile import SideFile, side_files
+from shards.format.example import clip_key
+from shards.format.sidefile import SideFile
 
 TEACHERS = "efficientnet_lite0"  # its weights are in a package that `make setup` has installed
 
@@ -35,7 +37,7 @@ def settings_of(videos: Path, shards: Path, *overrides: str) -> PipelineSettings
 
 
 def write_list(path: Path, rows: int) -> None:
-    """A list of URLs such as a lake has; nobody asks for them."""
+    """A list of URLs such as a large corpus has; nobody asks for them."""
     with open(path, "w") as stream:
         stream.write("path\n")
         stream.writelines(f"https://lake.example/{row % 1000:03d}/video-{row:08d}.mp4\n" for row in range(rows))
@@ -63,7 +65,7 @@ def _pretend(shard: ShardPlan) -> SideFile:
         shard=shard.shard,
         tar_bytes=10**9,
         tar_sha256="0" * 64,
-        keys=[f"{key}-00000" for key in keys],
+        keys=[clip_key(key, 0) for key in keys],
         samples=[ClipSpec().samples] * len(keys),
         windows=[4] * len(keys),
         members={extension: [(10**9 - 1000, 900_000)] * len(keys) for extension in extensions},
@@ -81,21 +83,21 @@ def resume_list(videos: Path, shards: Path) -> int:
     settings = settings_of(videos, shards)
     plan = _planned(settings)
     left = unfinished(shards, plan.shards)
-    account = account_for(plan, side_files(shards), settings.clip.sample_rate)
+    account = account_of(shards, settings.clip)
     assert account.waiting == sum(shard.count for shard in left)
     return len(left)
 
 
 def _planned(settings: PipelineSettings) -> Plan:
-    with FolderLease(settings.output.folder, settings.seat) as seat, seat.turn():
+    with FolderLease(settings.output.folder, settings.as_rank) as lease, lease.turn():
         settings.output.pull()
         return make_plan(
             settings.output,
-            seat,
+            lease,
             find_videos(settings.videos),
             policy=settings.policy,
             reading=settings.reading,
-            sample_rate=settings.clip.sample_rate,
+            clip=settings.clip,
             retry_rejected=settings.retry_rejected,
         )
 
@@ -125,9 +127,9 @@ def label_frames(device: str, batches: int, batch: int = 32) -> int:
     settings = settings_of(Path("."), Path("."))
     heads = heads_of(settings.teachers, cards(settings.teachers))
     views = list(dict.fromkeys(input_transform(spec).view for spec, _ in heads.values()))
-    teachers = Teachers(TeacherConfig(heads, views, batch, "auto", threads=1), device)
+    teachers = Teachers(TeacherConfig(heads, views, ClipSpec(), fastest_precision(device), threads=1), device)
     for pictures in _pictures(views[0].crop, batches, batch):
-        teachers.label([[pictures] * len(views)], [batch])
+        teachers.label([[pictures] * len(views)])
     return batches * batch
 
 

@@ -49,8 +49,8 @@ class Recording:
     fold: str
 
     @property
-    def mark(self) -> str:
-        """Of the file's bytes, whatever it is called: the first half of their sha256."""
+    def digest(self) -> str:
+        """The first half of the sha256 of the file's bytes: a recording is known by it, whatever it is called."""
         return sha256_of(self.path)[:32]
 
 
@@ -66,7 +66,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Recordings in a fixed order. Each of the folds in `tested` is classified by what all the others teach."""
+    """Recordings in a fixed order. Each of the folds in `tested` is classified after training on all the others."""
 
     spec: BenchmarkSpec
     classes: tuple[str, ...]

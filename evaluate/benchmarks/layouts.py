@@ -16,10 +16,9 @@ import numpy as np
 
 from evaluate.benchmarks.benchmark import INNER_FOLDS, Benchmark, BenchmarkSpec, Recording, stratified
 from shards.errors import UserError
+from shards.media.file import RECORDING_SUFFIXES
 
 DCASE_FOLDERS = {"train": "scenes_stereo", "test": "scenes_stereo_testset"}
-SOUND_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aif", ".aiff", ".au", ".wma"}
-SOUND_SUFFIXES |= {".mp4", ".mkv", ".webm", ".mov", ".avi"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,10 @@ def load_benchmark(spec: BenchmarkSpec, root: Path) -> Benchmark:
     entries = LAYOUTS[spec.layout](spec, root)
     classes = spec.classes or sorted({entry.category for entry in entries})
     _require_classes(spec, root, classes, entries)
-    _require_files(spec, root, entries)
+    if missing := [entry.name for entry in entries if not entry.path.is_file()]:
+        raise UserError(
+            f"{root} lacks {len(missing)} of its {len(entries)} recordings (first {missing[0]}). {_remedy(spec, root)}"
+        )
     return _assemble(spec, classes, entries)
 
 
@@ -120,14 +122,6 @@ def _require_classes(spec: BenchmarkSpec, root: Path, classes: Sequence[str], en
                 )
 
 
-def _require_files(spec: BenchmarkSpec, root: Path, entries: Sequence[Entry]) -> None:
-    missing = [entry.name for entry in entries if not entry.path.is_file()]
-    if missing:
-        raise UserError(
-            f"{root} lacks {len(missing)} of its {len(entries)} recordings (first {missing[0]}). {_remedy(spec, root)}"
-        )
-
-
 def _assemble(spec: BenchmarkSpec, classes: Sequence[str], entries: Sequence[Entry]) -> Benchmark:
     """Classes numbered and folds given: the data's own, or dealt out class by class where it has none."""
     entries = sorted(entries, key=lambda entry: entry.name)
@@ -158,7 +152,9 @@ def _require_folds(folds: Sequence[str], tested: Sequence[str]) -> None:
 def _sounds_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SOUND_SUFFIXES and path.name[0] != ".")
+    return sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in RECORDING_SUFFIXES and path.name[0] != "."
+    )
 
 
 def _read_table(path: Path, columns: Iterable[str], remedy: str) -> list[dict[str, str]]:

@@ -7,63 +7,53 @@ from pathlib import Path
 from evaluate.demo.results import HeldOut, Probe
 from evaluate.figures.confusion import draw_confusion
 from evaluate.figures.filters import draw_filters
-from evaluate.figures.units import Unit, find_units
+from evaluate.figures.units import find_units
 from evaluate.model import EvaluatedModel
 from evaluate.probe.scores import Scores
-from evaluate.reproduce.figures import LAYER, Moment, moment_of
-from pipeline.report.clip import ClipView, data_url, exhibit_of
+from evaluate.reproduce.figures import LAYER, moment_of
+from pipeline.output.account import account_of
+from pipeline.report.clip import clip_view, data_url
 from pipeline.report.page import STYLE, template
 from pipeline.report.sample import evenly, sampled, teacher_heads
-from pipeline.report.survey import Survey, survey_of
 from shards.files import write_whole
 from shards.format.manifest import Manifest
 from train.runfolder import RunFolder
 
 TEMPLATE = "page.html.j2"
-EXHIBITS = 8  # clips shown
-UNITS = 4
+CLIPS = 8  # shown, at equal distances through all shards
+UNITS = 4  # the most selective ones, each with the moments that excite it most
 
 
-def write_story(page: Path, *, shards: Path, run: Path, scores: Path, head: str, origin: str) -> Path:
+def write_page(page: Path, *, shards: Path, run: Path, scores: Path, head: str, origin: str) -> Path:
     """Write the page; `origin` says in a few words where the videos come from, and stands at its top.
 
     Raises UserError or DamagedExample where an artifact is missing or not what it should be.
     """
     folder, manifest = RunFolder(run), Manifest.load(shards)
-    survey = survey_of(shards, manifest.clip)
-    subject = EvaluatedModel.load(folder.last)
+    survey = account_of(shards, manifest.clip)
+    shown = sampled(shards, evenly(survey.shard_clips, CLIPS), teacher_heads(shards, manifest))
+    model = EvaluatedModel.load(folder.last)
     found = Scores.load(scores)
     probe = Probe.of(found)
-    told = template(TEMPLATE, Path(__file__).parent, STYLE).render(
+    units = find_units(model.network, LAYER, shards, UNITS)
+    html = template(TEMPLATE, Path(__file__).parent, STYLE).render(
         origin=origin,
         survey=survey,
         clip=manifest.clip,
         teacher=manifest.teachers[head],
-        exhibits=_exhibits(shards, manifest, survey),
+        clips=[clip_view(shard, clip, manifest.clip) for shard, clip in shown],
         report=_link(page, shards / "report.html"),
-        subject=subject,
+        model=model,
         held_out=HeldOut.load(folder.validation, head),
         curves=data_url("image/png", folder.curves.read_bytes()),
         probe=probe,
         confusion=data_url("image/png", draw_confusion(probe.student.confusion, found.classes)),
-        filters=data_url("image/png", draw_filters(subject.network)),
+        filters=data_url("image/png", draw_filters(model.network)),
         layer=LAYER,
-        units=_units(shards, subject),
+        units=[(unit, [moment_of(shards, model, peak) for peak in unit.peaks]) for unit in units],
     )
-    write_whole(page, told.encode())
+    write_whole(page, html.encode())
     return page
-
-
-def _exhibits(shards: Path, manifest: Manifest, survey: Survey) -> list[ClipView]:
-    """Clips at equal distances through all shards."""
-    chosen = sampled(shards, evenly(survey.shard_clips, EXHIBITS), teacher_heads(shards, manifest))
-    return [exhibit_of(shard, clip, manifest.clip) for shard, clip in chosen]
-
-
-def _units(shards: Path, subject: EvaluatedModel) -> list[tuple[Unit, list[Moment]]]:
-    """The most selective hidden units, each with the moments that excite it most."""
-    units = find_units(subject.network, LAYER, shards, UNITS)
-    return [(unit, [moment_of(shards, subject, peak) for peak in unit.peaks]) for unit in units]
 
 
 def _link(page: Path, target: Path) -> str:

@@ -1,4 +1,4 @@
-"""What a demo has come to: its held-out videos and the probe of its network, in numbers and in plain words."""
+"""The results of a demo: its held-out videos and the probe of its network, in numbers and in a sentence each."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Distance:
     video: str
     clips: int
     student: float
-    mean: float  # the training set's mean posterior, which hears nothing
+    mean: float  # the training set's mean posterior, whatever the sound
     uniform: float
 
     @property
     def is_nearest(self) -> bool:
-        """Whether the student is nearer to the teacher than both predictions that hear nothing."""
+        """Whether the student is nearer to the teacher than both predictions that ignore the sound."""
         return self.student < min(self.mean, self.uniform)
 
 
@@ -49,7 +49,7 @@ class HeldOut:
             raise UserError(f"{path} is no validation of {head}: {error!r}. Delete it and run again") from None
 
     @property
-    def verdict(self) -> str:
+    def summary(self) -> str:
         total = self.total
         nearer = sum(video.is_nearest for video in self.videos)
         learned = (
@@ -106,7 +106,7 @@ class Probe:
         )
 
     @property
-    def verdict(self) -> str:
+    def summary(self) -> str:
         if self.student.accuracy == self.random_accuracy == 1:
             found = "A network that learned nothing names them all as well: this task is too easy to show a gain."
         elif self.student.accuracy <= self.random_accuracy:

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evaluate.demo.corpus import CorpusSettings, render_corpus
-from evaluate.demo.page import write_story
+from evaluate.demo.page import write_page
 from evaluate.demo.results import Distance, HeldOut, Probe
 from evaluate.probe.scores import NAME as SCORES_NAME
 from evaluate.probe.scores import Scores
@@ -39,7 +39,7 @@ HEAD = "objects"  # the demo's teacher has this one
 # The paper's lr of 1e-3 wants its 100,000 steps: in so few, the held-out KL was 1.28 at step 80, 3.14 at 100; with
 # 3e-4 it is 0.82 at step 80, and 0.52 with sounds rolled and made louder or softer. With more steps it rises again:
 # there are only 30 videos to learn from.
-LESSON = ("batch=8", "lr=3e-4", "steps=80", "augment.roll=true", "augment.gain_db=6")
+TRAINING = ("batch=8", "lr=3e-4", "steps=80", "augment.roll=true", "augment.gain_db=6")
 REPORTS = ("log_every=10", "validate_every=20", "save_every=20")
 MAX_PROCESSES = 8  # that render; more would wait for each other's memory
 
@@ -76,7 +76,7 @@ def check_shards() -> None:
 
 def train_student() -> None:
     """Train SoundNet8 to say from the sound what the network saw; then look at the videos held out."""
-    run("train", f"shards={SHARDS}", f"run={RUN}", "device=cpu", *LESSON, *REPORTS)
+    run("train", f"shards={SHARDS}", f"run={RUN}", "device=cpu", *TRAINING, *REPORTS)
     show_held_out(HeldOut.load(ROOT / RunFolder(RUN).validation, HEAD))
 
 
@@ -93,12 +93,12 @@ def probe_student() -> None:
     show_probe(Probe.of(Scores.load(ROOT / SCORES)))
 
 
-def tell_story() -> None:
+def put_on_a_page() -> None:
     """Put the whole on one page."""
     made = [RunFolder(ROOT / RUN).last, RunFolder(ROOT / RUN).validation, ROOT / SCORES / SCORES_NAME]
     page = ROOT / PAGE
     if not page.is_file() or page.stat().st_mtime <= max(path.stat().st_mtime for path in made):
-        write_story(page, shards=ROOT / SHARDS, run=ROOT / RUN, scores=ROOT / SCORES, head=HEAD, origin=SYNTHETIC)
+        write_page(page, shards=ROOT / SHARDS, run=ROOT / RUN, scores=ROOT / SCORES, head=HEAD, origin=SYNTHETIC)
     print(f"{PAGE}: {page.stat().st_size / 1e6:.1f} MB")
 
 
@@ -108,7 +108,7 @@ STEPS: list[Callable[[], None]] = [
     check_shards,
     train_student,
     probe_student,
-    tell_story,
+    put_on_a_page,
 ]
 
 
@@ -149,7 +149,7 @@ def show_held_out(held_out: HeldOut) -> None:
     table.add_section()
     add("mean over clips", held_out.total)
     show(table)
-    print(held_out.verdict)
+    print(held_out.summary)
 
 
 def show_probe(probe: Probe) -> None:
@@ -164,7 +164,7 @@ def show_probe(probe: Probe) -> None:
         table.add_row(title, f"{score.accuracy:.0%}", f"{low:.0%} to {high:.0%}")
     table.add_row("chance", f"{probe.chance:.0%}", "")
     show(table)
-    print(probe.verdict)
+    print(probe.summary)
 
 
 def show(table: Table) -> None:

@@ -10,7 +10,7 @@ from evaluate.figures.canvas import canvas, png
 
 
 def draw_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> bytes:
-    """A PNG: rows are true classes, columns what was said, each row as shares of its recordings."""
+    """A PNG: rows are true classes, columns predicted ones, each row as shares of its recordings."""
     counts = np.array(confusion, np.float64)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = max(4.5, 0.19 * len(classes) + 2)
@@ -21,7 +21,7 @@ def draw_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -
     fontsize = 8 if len(classes) <= 20 else 6
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=fontsize)
     axes.set_yticks(range(len(names)), names, fontsize=fontsize)
-    axes.set_xlabel("said", fontsize=9)
+    axes.set_xlabel("predicted", fontsize=9)
     axes.set_ylabel("true", fontsize=9)
     figure.colorbar(image, ax=axes, shrink=0.6).ax.tick_params(labelsize=7)
     return png(figure)
@@ -30,11 +30,11 @@ def draw_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -
 def worst_confusions(
     confusion: Sequence[Sequence[int]], classes: Sequence[str], count: int = 5
 ) -> list[tuple[str, str, int]]:
-    """(true, said, recordings) of the most frequent mistakes."""
+    """(true, predicted, recordings) of the most frequent mistakes."""
     mistakes = [
-        (classes[true], classes[said], recordings)
+        (classes[true], classes[predicted], recordings)
         for true, row in enumerate(confusion)
-        for said, recordings in enumerate(row)
-        if true != said and recordings
+        for predicted, recordings in enumerate(row)
+        if true != predicted and recordings
     ]
     return sorted(mistakes, key=lambda mistake: -mistake[2])[:count]

@@ -1,4 +1,4 @@
-"""Figure 4: t-SNE of what is seen and of what is heard; labels only colour the points."""
+"""Figure 4: t-SNE of visual features and of sound features; labels only colour the points."""
 
 from __future__ import annotations
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from evaluate.model import run_layers
 from pipeline.report.sample import SampledShard
 from shards.format.example import Example
 from shards.format.manifest import Manifest
 from shards.format.sidefile import finished
-from train.model.student import Trunk, scaled
+from train.model.student import Trunk
 
 CLIPS_PER_UNIT = 4
 EXCERPT_SECONDS = 3.0  # around the unit's most excited step
@@ -69,36 +68,27 @@ class Peaks:
 
     def _peaks(self, unit: int) -> list[Peak]:
         order = np.argsort(-self._values[unit], kind="stable")
-        return [
-            Peak(float(self._values[unit, at]), *self._places[unit, at])
-            for at in order
-            if self._places[unit, at] is not None
-        ]
+        found = [(float(self._values[unit, at]), self._places[unit, at]) for at in order]
+        return [Peak(value, *place) for value, place in found if place is not None]
 
 
-def find_units(network: Trunk, layer: str, shards: Path, count: int, device: str = "cpu") -> list[Unit]:
+def find_units(network: Trunk, layer: str, shards: Path, count: int) -> list[Unit]:
     """The most selective units of a layer over all clips in a shard folder. Raises UserError."""
     rate, peaks = Manifest.load(shards).clip.sample_rate, None
     shortest = network.min_samples(layer)
-    for shard, clip, example in clips_of(shards, rate):
-        waveform = np.resize(example.waveform, max(shortest, len(example.waveform)))
-        with torch.inference_mode():
-            heard = network.features(scaled(torch.from_numpy(waveform)[None].to(device)), [layer])[layer][0]
-        peaks = peaks or Peaks(len(heard))
-        peaks.add(heard.float().cpu().numpy(), shard, clip)
+    for side in finished(shards):
+        shard = SampledShard(shards, side.shard, [])
+        for clip in range(len(side.keys)):
+            waveform = shard.example(clip, rate).waveform
+            repeated = np.resize(waveform, max(shortest, len(waveform)))
+            activations = run_layers(network, repeated[None], [layer])[layer][0]  # (units, steps)
+            peaks = peaks or Peaks(len(activations))
+            peaks.add(activations, side.shard, clip)
     return [] if peaks is None else peaks.most_selective(count)
 
 
-def clips_of(shards: Path, sample_rate: int) -> Iterator[tuple[str, int, Example]]:
-    """(shard, number in it, example), one after the other."""
-    for side in finished(shards):
-        opened = SampledShard(shards, side.shard, [])
-        for clip in range(len(side.keys)):
-            yield side.shard, clip, opened.example(clip, sample_rate)
-
-
 def excerpt(network: Trunk, layer: str, example: Example, step: int) -> NDArray[np.int16]:
-    """The seconds around the middle of what one step hears, int16 (samples,), inside the clip."""
+    """The seconds around the middle of one step's receptive field, int16 (samples,), inside the clip."""
     samples = min(round(EXCERPT_SECONDS * network.sample_rate), len(example.waveform))
     middle = round(network.spec.centre(step, layer)) % len(example.waveform)  # a short clip was repeated
     first = min(max(0, middle - samples // 2), len(example.waveform) - samples)

@@ -1,7 +1,7 @@
 """A layer's features of a sound of any length, in memory that does not grow, equal to those of one pass.
 
-A long sound is heard in stretches that overlap by the layer's receptive field: a step is kept where all it depends on
-lies inside its stretch, or beyond an end of the sound itself, where one pass has padding too.
+The network runs on stretches that overlap by the layer's receptive field: a step is kept where all it depends on lies
+inside its stretch, or beyond an end of the sound itself, where one pass has padding too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from train.model.layers import StudentSpec
 from train.model.student import Trunk
 
-STRETCH_SECONDS = 60.0  # heard at a time, besides the overlap
+STRETCH_SECONDS = 60.0  # of sound in one pass, besides the overlap
 
 
 def features_of(
@@ -27,9 +27,9 @@ def features_of(
     spec = network.spec
     stride, shortest = spec.stride(layer), network.min_samples(layer)
     enough = max(round(stretch_seconds * network.sample_rate), shortest) + spec.receptive_field(layer) + stride
-    held, first, done = None, 0, 0  # what is heard next, the step it begins at, and how many steps are out
+    held, first, done = None, 0, 0  # the next stretch, the step it begins at, and how many steps are out
 
-    def hear(waveform: Tensor) -> Tensor:
+    def run(waveform: Tensor) -> Tensor:
         with torch.inference_mode():
             return network.features(waveform, [layer])[layer]
 
@@ -38,7 +38,7 @@ def features_of(
         if held.shape[1] < enough:
             continue
         whole = whole_steps(spec, layer, held.shape[1])  # of the stretch
-        yield hear(held)[..., done - first : whole]
+        yield run(held)[..., done - first : whole]
         done = first + whole
         kept = max(0, (done * stride - padding(spec, layer)) // stride)  # where the next stretch may begin, in steps
         held, first = held[:, (kept - first) * stride :].clone(), kept
@@ -47,7 +47,7 @@ def features_of(
     if done == 0 and held.shape[1] < shortest:
         held = held.repeat(1, -(-shortest // held.shape[1]))[:, :shortest]
     if spec.steps(held.shape[1], layer) > done - first:
-        yield hear(held)[..., done - first :]
+        yield run(held)[..., done - first :]
 
 
 def padding(spec: StudentSpec, layer: str) -> int:

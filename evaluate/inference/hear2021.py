@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from evaluate.inference.features import features_of
-from train.checkpoint.checkpoint import load_network
+from evaluate.model import EvaluatedModel, device_of
 from train.model.student import SCALE, Trunk
 
 CHECKPOINT = "data/published/soundnet8.pt"  # of `make published`
@@ -22,7 +22,7 @@ HOP_SECONDS = 0.05
 STRETCH_SECONDS = 20.0  # of a batch of sounds, so that 20 minutes stay far below the rules' 16 GB
 
 
-class Model(nn.Module):
+class HearModel(nn.Module):
     """A network with what the API asks of it: `sample_rate` and the two sizes."""
 
     def __init__(self, network: Trunk) -> None:
@@ -34,28 +34,29 @@ class Model(nn.Module):
         self.scene_layer = SCENE_LAYER if SCENE_LAYER in hidden else hidden[-1]
         self.timestamp_layer = (fine or hidden)[-1]
         self.sample_rate = network.sample_rate
-        self.scene_embedding_size = _channels(network, self.scene_layer)
-        self.timestamp_embedding_size = _channels(network, self.timestamp_layer)
+        self.scene_embedding_size, self.timestamp_embedding_size = (
+            next(each.filters for each in reversed(spec.through(layer)) if each.filters is not None)
+            for layer in (self.scene_layer, self.timestamp_layer)  # a pool has the channels of the layer before it
+        )
         self.eval()
 
     def features(self, audio: Tensor, layer: str) -> Tensor:
         """(n_sounds, channels, steps) of audio (n_sounds, n_samples) in [-1, 1], on the model's device."""
-        device = next(self.network.parameters()).device
-        pieces = torch.split(audio.to(device).float() * SCALE, self.sample_rate, dim=1)
+        pieces = torch.split(audio.to(device_of(self.network)).float() * SCALE, self.sample_rate, dim=1)
         return torch.cat(list(features_of(self.network, layer, pieces, STRETCH_SECONDS)), dim=2)
 
 
-def load_model(model_file_path: str = CHECKPOINT) -> Model:
+def load_model(model_file_path: str = CHECKPOINT) -> HearModel:
     """Raises UserError where there is no checkpoint."""
-    return Model(load_network(Path(model_file_path))[0])
+    return HearModel(EvaluatedModel.load(Path(model_file_path)).network)
 
 
-def get_scene_embeddings(audio: Tensor, model: Model) -> Tensor:
+def get_scene_embeddings(audio: Tensor, model: HearModel) -> Tensor:
     """float32 (n_sounds, scene_embedding_size) of audio (n_sounds, n_samples) in [-1, 1] at the model's rate."""
     return model.features(audio, model.scene_layer).mean(dim=2)
 
 
-def get_timestamp_embeddings(audio: Tensor, model: Model) -> tuple[Tensor, Tensor]:
+def get_timestamp_embeddings(audio: Tensor, model: HearModel) -> tuple[Tensor, Tensor]:
     """Embeddings float32 (n_sounds, n_timestamps, size) and their centres in milliseconds (n_sounds, n_timestamps).
 
     Steps centred before the sound's beginning or behind its end, where there is padding, are left out.
@@ -69,8 +70,3 @@ def get_timestamp_embeddings(audio: Tensor, model: Model) -> tuple[Tensor, Tenso
         inside[0], centres[0] = True, audio.shape[1] / 2  # a sound shorter than a step is its only one
     timestamps = (centres[inside] * 1000 / model.sample_rate).float()
     return features[:, inside], timestamps.expand(len(audio), -1).clone()
-
-
-def _channels(network: Trunk, layer: str) -> int:
-    """Of a layer: those of the last convolution up to it."""
-    return next(each.filters for each in reversed(network.spec.through(layer)) if each.filters is not None)

@@ -1,4 +1,4 @@
-"""The sounds a user names: files, folders of them, lists of them."""
+"""The sounds a user names: files, folders, lists; read piece by piece, with progress and errors on stderr."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from evaluate.benchmarks.layouts import SOUND_SUFFIXES
 from shards.errors import UserError
-from shards.media.file import MEDIA_SUFFIXES
+from shards.media.file import RECORDING_SUFFIXES
+from shards.media.waveform import stream_waveform
 
 LIST_SUFFIX = ".txt"  # a path on each line, from the list's own folder
 
@@ -29,8 +31,9 @@ def find_sounds(given: Sequence[Path]) -> list[Path]:
 
 def _sounds_of(given: Path) -> Iterator[Path]:
     if given.is_dir():
-        suffixes = {*SOUND_SUFFIXES, *MEDIA_SUFFIXES}
-        yield from (path for path in sorted(_below(given)) if path.suffix.lower() in suffixes and path.is_file())
+        yield from (
+            path for path in sorted(_below(given)) if path.suffix.lower() in RECORDING_SUFFIXES and path.is_file()
+        )
     elif given.suffix.lower() == LIST_SUFFIX and given.is_file():
         with open(given, encoding="utf-8", errors="surrogateescape") as stream:
             yield from (given.parent / line.rstrip("\r\n") for line in stream if line.strip())
@@ -51,12 +54,17 @@ def _below(folder: Path) -> Iterator[Path]:
             yield path
 
 
+def stream_sound(path: Path, sample_rate: int) -> Iterator[NDArray[np.int16]]:
+    """A file's sound in pieces of int16 (samples,); what was mended in it is said. Raises UnreadableMedia."""
+    yield from stream_waveform(path, sample_rate, lambda line: log(f"{path}: {line}"))
+
+
 def progress(paths: Sequence[Path], title: str) -> Iterator[Path]:
-    """The same paths; the bar is gone at the end, and there is none where nobody looks."""
+    """The same paths, with a bar on stderr that is gone at the end; none where stderr is no terminal."""
     console = Console(stderr=True)
     yield from track(paths, title, console=console, transient=True, disable=not console.is_terminal)
 
 
-def say(line: str) -> None:
-    """A line; letters that are no text, as in a file's name, become question marks."""
+def log(line: str) -> None:
+    """A line on stderr; letters that are no text, as in a file's name, become question marks."""
     print(line.encode(errors="replace").decode(), file=sys.stderr, flush=True)

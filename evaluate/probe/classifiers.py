@@ -1,4 +1,7 @@
-"""The paper's classifier (section 3.3): one-vs-all linear SVMs on windows, C fixed or chosen by cross-validation."""
+"""Classifiers of windows: the paper's one-vs-all linear SVMs (section 3.3), and Table 4's random forest.
+
+`fit` learns the recordings' labels (recordings,) from their windows; `inner` gives each recording a fold for C.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,6 @@ from sklearn.svm import LinearSVC
 
 from evaluate.probe.windows import Windows
 
-TREES = 500
-
 # The authors have 0.01; layers differ in scale by a hundred.
 GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 # Where liblinear stops its solver -s 1, which the authors call; 1e-4 takes twice as long and ESC-10 comes out the same.
@@ -25,7 +26,7 @@ TOLERANCE = 0.1
 
 @dataclass(frozen=True)
 class FittedClassifier:
-    """`score` gives a recording's scores (recordings, classes); `C` and `converged` are facts for the record."""
+    """`score` turns windows into scores (recordings, classes); `C` and `converged` are facts for the record."""
 
     score: Callable[[Windows], NDArray[np.float64]]
     C: float | None = None
@@ -40,10 +41,9 @@ class LinearSVM:
     grid: tuple[float, ...] = GRID
     name: str = "linear SVM"
 
-    def train(self, windows: Windows, labels: NDArray[np.int64], inner: NDArray[np.int64]) -> FittedClassifier:
-        """Learns the recordings' labels (recordings,) from their windows; `inner` gives each recording a fold for C."""
+    def fit(self, windows: Windows, labels: NDArray[np.int64], inner: NDArray[np.int64]) -> FittedClassifier:
         C = self.C if self.C is not None else self._choose(windows, labels, inner)  # noqa: N806 - as everywhere
-        return fit(windows, labels, C)
+        return fit_svm(windows, labels, C)
 
     def _choose(self, windows: Windows, labels: NDArray[np.int64], inner: NDArray[np.int64]) -> float:
         """The C that names most recordings rightly when each inner fold is left out in turn; of equals the smallest.
@@ -55,27 +55,27 @@ class LinearSVM:
             right = 0
             for fold in np.unique(inner):
                 (held_out,), (rest,) = np.nonzero(inner == fold), np.nonzero(inner != fold)
-                trained = fit(windows.of(rest), labels[rest], C)
-                if not trained.converged:
+                fitted = fit_svm(windows.of(rest), labels[rest], C)
+                if not fitted.converged:
                     return best
-                right += int((trained.score(windows.of(held_out)).argmax(axis=1) == labels[held_out]).sum())
+                right += int((fitted.score(windows.of(held_out)).argmax(axis=1) == labels[held_out]).sum())
             if right > most:
                 best, most = C, right
         return best
 
 
-def fit(windows: Windows, labels: NDArray[np.int64], C: float) -> FittedClassifier:  # noqa: N803
+def fit_svm(windows: Windows, labels: NDArray[np.int64], C: float) -> FittedClassifier:  # noqa: N803
     """One SVM per class on single windows. Scores are decision values, averaged over a recording's windows."""
     svm = LinearSVC(C=C, tol=TOLERANCE, dual=True, random_state=0)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # said in the scores
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the scores say so
         svm.fit(windows.values, labels[windows.recordings])
 
-    def score(asked: Windows) -> NDArray[np.float64]:
-        decisions = svm.decision_function(asked.values)
+    def score(windows: Windows) -> NDArray[np.float64]:
+        decisions = svm.decision_function(windows.values)
         if decisions.ndim == 1:  # two classes have one plane
             decisions = np.stack([-decisions, decisions], axis=1)
-        return asked.mean(by_class(decisions, svm.classes_))
+        return windows.mean(by_class(decisions, svm.classes_))
 
     return FittedClassifier(score, C, converged=bool(svm.n_iter_ < svm.max_iter))
 
@@ -97,27 +97,27 @@ class ScaledSVM:
     def name(self) -> str:
         return f"scaled {self.svm.name}"
 
-    def train(self, windows: Windows, labels: NDArray[np.int64], inner: NDArray[np.int64]) -> FittedClassifier:
+    def fit(self, windows: Windows, labels: NDArray[np.int64], inner: NDArray[np.int64]) -> FittedClassifier:
         scaler = StandardScaler().fit(windows.values)
 
-        def scaled(asked: Windows) -> Windows:
-            return Windows(scaler.transform(asked.values), asked.recordings)
+        def scaled(windows: Windows) -> Windows:
+            return Windows(scaler.transform(windows.values), windows.recordings)
 
-        trained = self.svm.train(scaled(windows), labels, inner)
-        return FittedClassifier(lambda asked: trained.score(scaled(asked)), trained.C, trained.converged)
+        fitted = self.svm.fit(scaled(windows), labels, inner)
+        return FittedClassifier(lambda windows: fitted.score(scaled(windows)), fitted.C, fitted.converged)
 
 
 @dataclass(frozen=True)
 class RandomForest:
     """Table 4's random forest [28]; the authors give no size."""
 
-    trees: int = TREES
+    trees: int = 500
     name: str = "random forest"
 
-    def train(self, windows: Windows, labels: NDArray[np.int64], inner: NDArray[np.int64]) -> FittedClassifier:
+    def fit(self, windows: Windows, labels: NDArray[np.int64], inner: NDArray[np.int64]) -> FittedClassifier:
         forest = RandomForestClassifier(self.trees, random_state=0).fit(windows.values, labels[windows.recordings])
 
-        def score(asked: Windows) -> NDArray[np.float64]:
-            return asked.mean(by_class(forest.predict_proba(asked.values), forest.classes_))
+        def score(windows: Windows) -> NDArray[np.float64]:
+            return windows.mean(by_class(forest.predict_proba(windows.values), forest.classes_))
 
         return FittedClassifier(score)

@@ -1,4 +1,4 @@
-"""The procedure that every number shares: train on all folds but one, name the recordings of that one, count."""
+"""Cross-validation, which every number shares: train on all folds but one, classify the recordings of that one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Classifier(Protocol):
     @property
     def name(self) -> str: ...
 
-    def train(self, windows: Windows, labels: NDArray[np.int64], inner: NDArray[np.int64]) -> FittedClassifier: ...
+    def fit(self, windows: Windows, labels: NDArray[np.int64], inner: NDArray[np.int64]) -> FittedClassifier: ...
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Source:
 
 @dataclass
 class _Tally:
-    said: NDArray[np.int64]  # (recordings,), -1 where a recording is not tested
+    predicted: NDArray[np.int64]  # (recordings,), -1 where a recording is not tested
     C: dict[str, float | None] = field(default_factory=dict)
     converged: bool = True
     shape: tuple[int, ...] = ()
@@ -56,26 +56,23 @@ def evaluate_folds(
     for split in benchmark.splits():
         for layer, windows in source.of(split).items():
             tally = tallies.setdefault(layer, _Tally(np.full(len(benchmark.recordings), -1)))
-            _test(benchmark, split, windows, by_layer.get(layer, classifier), tally)
+            begun = time.monotonic()
+            chosen = by_layer.get(layer, classifier)
+            fitted = chosen.fit(windows.of(split.train), benchmark.labels[split.train], split.inner)
+            tally.predicted[split.test] = fitted.score(windows.of(split.test)).argmax(axis=1)
+            tally.C[split.tested] = fitted.C
+            tally.converged &= fitted.converged
+            tally.shape = windows.values.shape
+            tally.seconds += time.monotonic() - begun
     return [
         _score(benchmark, source, by_layer.get(layer, classifier), layer, tally) for layer, tally in tallies.items()
     ]
 
 
-def _test(benchmark: Benchmark, split: Split, windows: Windows, classifier: Classifier, tally: _Tally) -> None:
-    begun = time.monotonic()
-    trained = classifier.train(windows.of(split.train), benchmark.labels[split.train], split.inner)
-    tally.said[split.test] = trained.score(windows.of(split.test)).argmax(axis=1)
-    tally.C[split.tested] = trained.C
-    tally.converged &= trained.converged
-    tally.shape = windows.values.shape
-    tally.seconds += time.monotonic() - begun
-
-
 def _score(benchmark: Benchmark, source: Source, classifier: Classifier, layer: str, tally: _Tally) -> Score:
-    labels, tested = benchmark.labels, tally.said >= 0
-    right = tally.said == labels
-    confusion = confusion_of(labels[tested], tally.said[tested], len(benchmark.classes))
+    labels, tested = benchmark.labels, tally.predicted >= 0
+    right = tally.predicted == labels
+    confusion = confusion_of(labels[tested], tally.predicted[tested], len(benchmark.classes))
     return Score(
         benchmark=benchmark.spec.name,
         features=source.name,

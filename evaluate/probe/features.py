@@ -1,22 +1,22 @@
-"""A network's features of whole recordings: one pass for all the layers wanted, kept by checkpoint and data hash."""
+"""A network's features of a benchmark's recordings: one pass for all the layers wanted, cached by hash."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from evaluate.benchmarks.recordings import Recordings
+from evaluate.model import run_layers
 from evaluate.probe.windows import HOP_SECONDS, Windows, cut_for, join
-from train.model.student import Trunk, scaled
+from shards.files import replacing
+from train.model.student import Trunk
 
 BATCH_SECONDS = 80.0  # of sound at a time; twice as much is no faster on a CPU
 FORMAT = 1  # of the cached files; another one is computed anew
@@ -25,106 +25,100 @@ Features = list[NDArray[np.float32]]  # one (channels, steps) or (windows, dimen
 
 
 @dataclass(frozen=True)
-class Extractor:
-    """A network at work on recordings. `identity` is a hash of its weights, None where nothing is to be kept.
+class FeatureCache:
+    """A folder of features, by the hash of a checkpoint's file and of everything else that decides them."""
 
-    `windows` is `features`: the network hears whole recordings and windows are cut out of its features; or `waveform`:
-    it hears each excerpt by itself, with its own padding.
-    """
+    folder: Path
+    checkpoint_sha256: str
 
-    network: Trunk
-    identity: str | None
-    cache: Path
-    windows: str = "features"
-    device: str = "cpu"
-
-    def extract(self, sounds: Recordings, layers: Sequence[str]) -> dict[str, Windows]:
-        """{layer: windows of all recordings}. Raises UserError for an unknown layer and for too short sounds."""
-        spec = sounds.benchmark.spec
-        lengths = {"seconds": spec.seconds, "window_seconds": spec.window_seconds}
-        if self.windows == "waveform":
-            lengths["seconds"] = spec.window_seconds
-        cuts = {layer: cut_for(self.network, layer, **lengths) for layer in layers}  # refused before any work
-        found = {layer: self._load(sounds, layer) for layer in layers}
-        missing = [layer for layer in layers if found[layer] is None]
-        if missing:
-            hear = self._hear_excerpts if self.windows == "waveform" else self._hear_recordings
-            for layer, features in hear(sounds, missing).items():
-                self._save(sounds, layer, features)
-                found[layer] = features
-        if self.windows == "waveform":
-            return {layer: join(features or []) for layer, features in found.items()}
-        return {layer: join([cuts[layer](each) for each in features or []]) for layer, features in found.items()}
-
-    def _hear_recordings(self, sounds: Recordings, layers: Sequence[str]) -> dict[str, Features]:
-        """{layer: (channels, steps) per recording}; recordings of one length go through together."""
-        found: dict[str, Features] = {layer: [np.empty((0, 0), np.float32)] * len(sounds.waveforms) for layer in layers}
-        for batch in batches(sounds):
-            waveforms = np.stack([sounds.repeated(index) for index in batch])  # (batch, samples)
-            for layer, values in self._hear(waveforms, layers).items():
-                for index, features in zip(batch, values, strict=True):
-                    found[layer][index] = features
-        return found
-
-    def _hear_excerpts(self, sounds: Recordings, layers: Sequence[str]) -> dict[str, Features]:
-        """{layer: (windows, channels * steps) per recording}."""
-        found: dict[str, Features] = {layer: [] for layer in layers}
-        for index in range(len(sounds.waveforms)):
-            for layer, values in self._hear(excerpts(sounds, index), layers).items():
-                found[layer].append(values.reshape(len(values), -1))
-        return found
-
-    def _hear(self, waveforms: NDArray[np.int16], layers: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        with torch.inference_mode():
-            heard = self.network.features(scaled(torch.from_numpy(waveforms).to(self.device)), layers)
-            return {layer: values.float().cpu().numpy() for layer, values in heard.items()}
-
-    def _path(self, sounds: Recordings, layer: str) -> Path:
-        spec = sounds.benchmark.spec
-        window_seconds = spec.window_seconds if self.windows == "waveform" else None
-        facts = f"{FORMAT} {self.identity} {sounds.sha256} {self.windows} {spec.seconds} {window_seconds}"
-        return self.cache / hashlib.sha256(facts.encode()).hexdigest()[:24] / f"{layer}.npz"
-
-    def _load(self, sounds: Recordings, layer: str) -> Features | None:
-        if self.identity is None:
-            return None
+    def load(self, recordings: Recordings, layer: str, windows: str) -> Features | None:
+        """What is there; a damaged file is as good as none."""
         try:
-            with np.load(self._path(sounds, layer), allow_pickle=False) as stored:
+            with np.load(self._path(recordings, layer, windows), allow_pickle=False) as stored:
                 values, lengths = stored["values"], stored["lengths"]
         except (FileNotFoundError, zipfile.BadZipFile, KeyError, ValueError):
             return None
-        return [part.reshape(shape) for part, shape in zip(np.split(values, _ends(lengths)), lengths, strict=True)]
+        ends = np.cumsum(lengths.prod(axis=1))[:-1]  # where one recording's values end and the next one's begin
+        return [part.reshape(shape) for part, shape in zip(np.split(values, ends), lengths, strict=True)]
 
-    def _save(self, sounds: Recordings, layer: str, features: Features) -> None:
-        if self.identity is None:
-            return
-        path = self._path(sounds, layer)
+    def save(self, recordings: Recordings, layer: str, windows: str, features: Features) -> None:
+        path = self._path(recordings, layer, windows)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # another evaluation may be at the same
-        with open(partial, "wb") as stream:
-            values = np.concatenate([part.ravel() for part in features])
+        values = np.concatenate([part.ravel() for part in features])
+        # Another evaluation may be at the same.
+        with replacing(path, unique=True) as partial, open(partial, "wb") as stream:
             np.savez(stream, values=values, lengths=np.array([part.shape for part in features]))
-        os.replace(partial, path)
+
+    def _path(self, recordings: Recordings, layer: str, windows: str) -> Path:
+        spec = recordings.benchmark.spec
+        window_seconds = spec.window_seconds if windows == "waveform" else None
+        facts = f"{FORMAT} {self.checkpoint_sha256} {recordings.sha256} {windows} {spec.seconds} {window_seconds}"
+        return self.folder / hashlib.sha256(facts.encode()).hexdigest()[:24] / f"{layer}.npz"
 
 
-def batches(sounds: Recordings, recordings: Sequence[int] | None = None) -> Iterator[list[int]]:
-    """Indices of recordings of one length, some BATCH_SECONDS of sound together. `recordings`: of these only."""
+def extract(
+    network: Trunk,
+    recordings: Recordings,
+    layers: Sequence[str],
+    *,
+    windows: str = "features",
+    cache: FeatureCache | None = None,
+) -> dict[str, Windows]:
+    """{layer: windows of all recordings}. Raises UserError for an unknown layer and for too short sounds.
+
+    `windows` is `features`: the network runs on whole recordings and windows are cut out of its features; or
+    `waveform`: it runs on each excerpt by itself, with its own padding.
+    """
+    spec, by_excerpt = recordings.benchmark.spec, windows == "waveform"
+    seconds = spec.window_seconds if by_excerpt else spec.seconds
+    cuts = {  # refused before any work
+        layer: cut_for(network, layer, seconds=seconds, window_seconds=spec.window_seconds) for layer in layers
+    }
+    found = {layer: cache and cache.load(recordings, layer, windows) for layer in layers}
+    if missing := [layer for layer in layers if found[layer] is None]:
+        compute = features_of_excerpts if by_excerpt else features_of_recordings
+        for layer, features in compute(network, recordings, missing).items():
+            if cache is not None:
+                cache.save(recordings, layer, windows, features)
+            found[layer] = features
+    if by_excerpt:
+        return {layer: join(features or []) for layer, features in found.items()}
+    return {layer: join([cuts[layer](each) for each in features or []]) for layer, features in found.items()}
+
+
+def features_of_recordings(network: Trunk, recordings: Recordings, layers: Sequence[str]) -> dict[str, Features]:
+    """{layer: (channels, steps) per recording}; recordings of one length go through together."""
+    count = len(recordings.waveforms)
+    found: dict[str, Features] = {layer: [np.empty((0, 0), np.float32)] * count for layer in layers}
+    for batch in batches(recordings):
+        waveforms = np.stack([recordings.repeated(index) for index in batch])  # (batch, samples)
+        for layer, values in run_layers(network, waveforms, layers).items():
+            for index, features in zip(batch, values, strict=True):
+                found[layer][index] = features
+    return found
+
+
+def features_of_excerpts(network: Trunk, recordings: Recordings, layers: Sequence[str]) -> dict[str, Features]:
+    """{layer: (windows, channels * steps) per recording}."""
+    found: dict[str, Features] = {layer: [] for layer in layers}
+    for index in range(len(recordings.waveforms)):
+        for layer, values in run_layers(network, excerpts(recordings, index), layers).items():
+            found[layer].append(values.reshape(len(values), -1))
+    return found
+
+
+def batches(recordings: Recordings, indices: Iterable[int] | None = None) -> Iterator[list[int]]:
+    """Indices of recordings of one length, some BATCH_SECONDS of sound together. `indices`: of these only."""
     by_length: dict[int, list[int]] = {}
-    for index in range(len(sounds.waveforms)) if recordings is None else recordings:
-        by_length.setdefault(max(sounds.samples, len(sounds.waveforms[index])), []).append(index)
-    for samples, indices in sorted(by_length.items()):
-        size = max(1, round(BATCH_SECONDS * sounds.sample_rate / samples))
-        yield from (indices[start : start + size] for start in range(0, len(indices), size))
+    for index in range(len(recordings.waveforms)) if indices is None else indices:
+        by_length.setdefault(max(recordings.samples, len(recordings.waveforms[index])), []).append(index)
+    for samples, equally_long in sorted(by_length.items()):
+        size = max(1, round(BATCH_SECONDS * recordings.sample_rate / samples))
+        yield from (equally_long[start : start + size] for start in range(0, len(equally_long), size))
 
 
-def excerpts(sounds: Recordings, index: int) -> NDArray[np.int16]:
+def excerpts(recordings: Recordings, index: int) -> NDArray[np.int16]:
     """One recording's overlapping excerpts, int16 (windows, samples), 0.37 s apart."""
-    samples = round(sounds.benchmark.spec.window_seconds * sounds.sample_rate)
-    hop = round(HOP_SECONDS * sounds.sample_rate)
-    return sliding_window_view(sounds.repeated(index), samples)[::hop].copy()
-
-
-def _ends(shapes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where one recording's values end and the next one's begin, when they lie one after the other."""
-    ends: NDArray[np.int64] = np.cumsum(shapes.prod(axis=1))[:-1]
-    return ends
+    samples = round(recordings.benchmark.spec.window_seconds * recordings.sample_rate)
+    hop = round(HOP_SECONDS * recordings.sample_rate)
+    return sliding_window_view(recordings.repeated(index), samples)[::hop].copy()

@@ -22,8 +22,8 @@ QUIETEST = 1e-10  # power below which a band counts as silent: 16-bit rounding n
 
 def mfcc(waveform: NDArray[np.int16], sample_rate: int) -> NDArray[np.float64]:
     """int16 (samples,) -> (frames, COEFFICIENTS); a sound shorter than a frame is followed by silence."""
-    heard = frames_of(waveform) / 32768.0 * np.hanning(FRAME_SAMPLES)
-    power = np.abs(np.fft.rfft(heard)) ** 2 / FRAME_SAMPLES
+    frames = frames_of(waveform) / 32768.0 * np.hanning(FRAME_SAMPLES)
+    power = np.abs(np.fft.rfft(frames)) ** 2 / FRAME_SAMPLES
     bands = np.log(np.maximum(power @ mel_filters(sample_rate).T, QUIETEST))  # (frames, bands)
     coefficients: NDArray[np.float64] = bands @ cosines().T
     return coefficients
@@ -63,7 +63,7 @@ def statistics(waveform: NDArray[np.int16], sample_rate: int) -> NDArray[np.floa
     return np.concatenate([statistic for part in parts for statistic in (part.mean(0), part.std(0))]).astype(np.float32)
 
 
-def describe(sounds: Recordings) -> Windows:
+def describe(recordings: Recordings) -> Windows:
     """One vector per recording, which is not repeated: (recordings, dimensions)."""
-    vectors = np.stack([statistics(waveform, sounds.sample_rate) for waveform in sounds.waveforms])
+    vectors = np.stack([statistics(waveform, recordings.sample_rate) for waveform in recordings.waveforms])
     return Windows(vectors, np.arange(len(vectors)))

@@ -1,4 +1,4 @@
-"""Scores that were made before: looked up by everything that decides them, so that pages are redrawn in seconds."""
+"""Scores computed before, by a hash of everything that decides them, so that pages are redrawn in seconds."""
 
 from __future__ import annotations
 
@@ -14,29 +14,12 @@ from evaluate.probe.scores import FORMAT, LIBRARIES, NAME, Scores
 from shards.files import sha256_of
 from shards.format.clip import ClipSpec
 
-PLACES = (
-    "benchmark",
-    "root",
-    "student",
-    "checkpoint",
-    "layer",
-    "device",
-    "cache",
-    "out",
-)  # settings that decide no number
+# Settings that decide no number, or that the key has by their content.
+PLACES = ("benchmark", "root", "student", "checkpoint", "layer", "device", "cache", "out")
 
 
-def remembered(settings: EvaluateSettings) -> Scores:
+def cached_scores(settings: EvaluateSettings) -> Scores:
     """As `evaluate`, but once for each combination of data, weights, settings and library versions."""
-    folder = settings.cache / "scores" / _key(settings)
-    if (folder / NAME).is_file():
-        return Scores.load(folder)
-    scores = evaluate(settings)
-    scores.save(folder)
-    return scores
-
-
-def _key(settings: EvaluateSettings) -> str:
     benchmark = load_benchmark(settings.benchmark, settings.root)
     facts = {
         "format": FORMAT,
@@ -48,4 +31,10 @@ def _key(settings: EvaluateSettings) -> str:
         "settings": {name: value for name, value in asdict(settings).items() if name not in PLACES},
         "versions": {name: version(name) for name in LIBRARIES},
     }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+    folder = settings.cache / "scores" / key
+    if (folder / NAME).is_file():
+        return Scores.load(folder)
+    scores = evaluate(settings)
+    scores.save(folder)
+    return scores

@@ -1,4 +1,4 @@
-"""What an evaluation says: accuracy with its interval, per fold, per class, the confusions; `scores.json` keeps it."""
+"""The numbers of an evaluation: accuracy with its interval, per fold, per class, confusions; and their file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.benchmarks.benchmark import Benchmark
-from shards.errors import UserError
+from shards.errors import ContractError, UserError
 from shards.files import write_whole
 
 FORMAT = 1
@@ -24,7 +24,7 @@ Z95 = 1.959963984540054  # of the normal distribution, two-sided
 
 @dataclass(frozen=True)
 class Score:
-    """One number of a table and what lies behind it. `confusion[true][said]` counts recordings."""
+    """One number of a table and what lies behind it. `confusion[true][predicted]` counts recordings."""
 
     benchmark: str
     features: str  # checkpoint | random | mfcc | ...
@@ -85,22 +85,24 @@ class Scores:
         try:
             fields = json.loads(path.read_bytes())
             if fields["format"] != FORMAT:
-                raise UserError(f"{path} has format {fields['format']}, this program reads {FORMAT}: evaluate again")
+                raise ContractError(
+                    f"{path} has format {fields['format']}, this program reads {FORMAT}: evaluate again"
+                )
             scores = [Score(**{**score, "interval": tuple(score["interval"])}) for score in fields["scores"]]
             return cls(**{**fields, "scores": scores})
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"{path} is not a file of scores: {error}") from None
 
 
-def confusion_of(labels: NDArray[np.int64], said: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """(classes, classes): recordings of class [row] that were said to be of class [column]."""
+def confusion_of(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """(classes, classes): recordings of class [row] that were classified as [column]."""
     counts = np.zeros((classes, classes), np.int64)
-    np.add.at(counts, (labels, said), 1)
+    np.add.at(counts, (labels, predicted), 1)
     return counts
 
 
 def accuracy_by_class(benchmark: Benchmark, confusion: NDArray[np.int64]) -> dict[str, float]:
-    """{class: share of its tested recordings named rightly}; a class without any is left out."""
+    """{class: share of its tested recordings classified rightly}; a class without any is left out."""
     tested = confusion.sum(axis=1)
     return {
         name: float(confusion[index, index] / tested[index])

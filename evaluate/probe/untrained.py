@@ -1,4 +1,4 @@
-"""The baseline of a network that learned nothing: random weights, batch-norm statistics of the training recordings.
+"""The baseline of an untrained network: random weights, batch-norm statistics of the training recordings.
 
 Read a trained student against this and not against chance: random convolutions are no bad features.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from torch import nn
 from evaluate.benchmarks.benchmark import Split
 from evaluate.benchmarks.recordings import Recordings
 from evaluate.probe.crossvalidation import Source
-from evaluate.probe.features import Extractor, batches
+from evaluate.probe.features import batches, extract
 from evaluate.probe.windows import Windows
 from train.checkpoint.checkpoint import build
 from train.model.layers import StudentSpec
@@ -37,26 +36,26 @@ class RandomInit:
 
 
 def untrained_source(
-    birth: RandomInit, sounds: Recordings, layers: Sequence[str], *, windows: str = "features", device: str = "cpu"
+    init: RandomInit, recordings: Recordings, layers: Sequence[str], *, windows: str = "features", device: str = "cpu"
 ) -> Source:
-    """Features of a network as it is born, normalised anew for every split."""
+    """Features of a network of random weights, normalised anew for every split."""
 
     def of(split: Split) -> dict[str, Windows]:
-        network = normalised(birth, sounds, split.train, device)
-        return Extractor(network, None, Path(), windows, device).extract(sounds, layers)
+        network = normalised(init, recordings, split.train, device)
+        return extract(network, recordings, layers, windows=windows)
 
-    return Source("random network", of, birth.seed, {"cut": windows})
+    return Source("random network", of, init.seed, {"cut": windows})
 
 
-def normalised(birth: RandomInit, sounds: Recordings, train: NDArray[np.int64], device: str = "cpu") -> Trunk:
+def normalised(init: RandomInit, recordings: Recordings, train: NDArray[np.int64], device: str = "cpu") -> Trunk:
     """A network of random weights in eval mode, its statistics the mean over batches of training recordings."""
-    network = build(birth.spec, birth.heads, sample_rate=sounds.sample_rate, seed=birth.seed).to(device).train()
+    network = build(init.spec, init.heads, sample_rate=recordings.sample_rate, seed=init.seed).to(device).train()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d):
             module.momentum = None  # the plain mean over batches
     step = max(1, len(train) // STATISTICS_RECORDINGS)
     with torch.no_grad():
-        for batch in batches(sounds, train[::step].tolist()):
-            waveforms = np.stack([sounds.repeated(index) for index in batch])
+        for batch in batches(recordings, train[::step].tolist()):
+            waveforms = np.stack([recordings.repeated(index) for index in batch])
             network.features(scaled(torch.from_numpy(waveforms).to(device)), list(network.blocks)[-1:])
     return network.eval()

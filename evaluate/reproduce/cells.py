@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evaluate.model import EvaluatedModel
 from evaluate.probe.run import EvaluateSettings
-from evaluate.probe.score_cache import remembered
-from evaluate.probe.scores import Score, Scores
+from evaluate.probe.score_cache import cached_scores
+from evaluate.probe.scores import Scores
 from evaluate.reproduce.experiments import Experiments, checkpoint_of, require_row
 from evaluate.reproduce.multimodal import recognise
 from evaluate.reproduce.paper import LAYERS, Column, Row, Table
@@ -21,7 +21,7 @@ from shards.errors import UserError
 class Cell:
     """Shares of 1. `ours` is None where something is `missing`, and for what the paper quotes from others."""
 
-    paper: float | None
+    paper: float | None = None
     ours: float | None = None
     interval: tuple[float, float] | None = None
     note: str = ""  # how far the checkpoint was trained and by whom
@@ -37,59 +37,58 @@ class Filled:
     cells: list[list[Cell]]
 
 
-def fill(table: Table, settings: ReproduceSettings, plans: Experiments) -> Filled:
+def fill(table: Table, settings: ReproduceSettings, experiments: Experiments) -> Filled:
     """Every cell that the checkpoints and data at hand allow."""
     return Filled(
         table,
-        [[_cell(row, column, settings, plans, at) for at, column in enumerate(table.columns)] for row in table.rows],
+        [
+            [_cell(row, column, settings, experiments, at) for at, column in enumerate(table.columns)]
+            for row in table.rows
+        ],
     )
 
 
-def _cell(row: Row, column: Column, settings: ReproduceSettings, plans: Experiments, at: int) -> Cell:
+def _cell(row: Row, column: Column, settings: ReproduceSettings, experiments: Experiments, at: int) -> Cell:
     printed = row.paper[at]
     paper = None if printed is None else printed / 100
     if row.origin == "literature":
         return Cell(paper)
     try:
         make = _of_videos if column.modality else ORIGINS[row.origin]
-        ours, interval, note = make(row, column, settings, plans)
+        return replace(make(row, column, settings, experiments), paper=paper)
     except Missing as missing:
         return Cell(paper, missing=missing.what, command=missing.command)
     except UserError as error:
         return Cell(paper, missing=str(error))
-    return Cell(paper, ours, interval, note)
 
 
-Found = tuple[float, tuple[float, float] | None, str]
-
-
-def _of_checkpoint(row: Row, column: Column, settings: ReproduceSettings, plans: Experiments) -> Found:
+def _of_checkpoint(row: Row, column: Column, settings: ReproduceSettings, experiments: Experiments) -> Cell:
     """The SVM on a layer of a run of our own, or of the published weights."""
-    probe = probe_of(row, column, settings, plans)
+    probe = probe_of(row, column, settings, experiments)
     path = checkpoint_of(row, settings)
-    subject = EvaluatedModel.load(path)
-    require_row(row, subject, plans)
+    model = EvaluatedModel.load(path)
+    require_row(row, model, experiments)
     probe.checkpoint, probe.baselines = path, []
-    # All layers of a row of Table 6 are heard in one pass.
+    # All layers of a row of Table 6 are computed in one pass.
     probe.layers = list(LAYERS) if column.layer else [row.layer]
     wanted = column.layer or row.layer
-    (score,) = [score for score in remembered(probe).scores if score.layer == wanted]
-    return score.accuracy, score.interval, subject.story
+    (score,) = [score for score in cached_scores(probe).scores if score.layer == wanted]
+    return Cell(ours=score.accuracy, interval=score.interval, note=model.provenance)
 
 
-def _of_baseline(row: Row, column: Column, settings: ReproduceSettings, plans: Experiments) -> Found:
+def _of_baseline(row: Row, column: Column, settings: ReproduceSettings, experiments: Experiments) -> Cell:
     """MFCC statistics, or random networks: the mean over their seeds, from the lowest to the highest."""
-    probe = probe_of(row, column, settings, plans)
+    probe = probe_of(row, column, settings, experiments)
     probe.layers, probe.baselines = [row.layer], [row.origin]  # type: ignore[list-item]
-    scores = remembered(probe).scores
+    scores = cached_scores(probe).scores
     accuracies = [score.accuracy for score in scores]
     if len(scores) == 1:
-        return scores[0].accuracy, scores[0].interval, ""
+        return Cell(ours=scores[0].accuracy, interval=scores[0].interval)
     spread = f"{len(scores)} seeds, {min(accuracies):.1%} to {max(accuracies):.1%}"
-    return sum(accuracies) / len(accuracies), None, spread
+    return Cell(ours=sum(accuracies) / len(accuracies), note=spread)
 
 
-def _of_supervised(row: Row, column: Column, settings: ReproduceSettings, plans: Experiments) -> Found:
+def _of_supervised(row: Row, column: Column, settings: ReproduceSettings, experiments: Experiments) -> Cell:
     """What `make supervised` has left."""
     folder = settings.runs / f"supervised-{row.name}-{column.benchmark}"
     if not (folder / "scores.json").is_file():
@@ -100,27 +99,23 @@ def _of_supervised(row: Row, column: Column, settings: ReproduceSettings, plans:
     scores = Scores.load(folder)
     (score,) = scores.scores
     steps = (scores.checkpoint or {}).get("config", {}).get("steps", 0)
-    return score.accuracy, score.interval, f"{steps:,} steps for each fold"
+    return Cell(ours=score.accuracy, interval=score.interval, note=f"{steps:,} steps for each fold")
 
 
-def _of_videos(row: Row, column: Column, settings: ReproduceSettings, plans: Experiments) -> Found:
+def _of_videos(row: Row, column: Column, settings: ReproduceSettings, experiments: Experiments) -> Cell:
     """Table 7: the labelled videos of `videos=...`."""
     if settings.videos is None or not settings.videos.is_file():
         raise Missing("labelled videos", "make reproduce videos=<a CSV file with path and label>")
-    path = checkpoint_of(row, settings)
-    subject = EvaluatedModel.load(path)
-    require_row(row, subject, plans)
-    found = recognise(settings.videos, subject, settings.teachers, row.layer, settings.cache, settings.device)
-    score: Score = found.scores[column.modality]
+    model = EvaluatedModel.load(checkpoint_of(row, settings), settings.device)
+    require_row(row, model, experiments)
+    found = recognise(settings.videos, model, settings.teachers, row.layer, settings.cache)
+    score = found.scores[column.modality]
     chance = f"chance {found.chance:.1%}, most frequent {found.most_frequent:.1%}"
-    return (
-        score.accuracy,
-        score.interval,
-        f"{score.recordings} videos of {found.classes} classes, {chance}; {subject.story}",
-    )
+    note = f"{score.recordings} videos of {found.classes} classes, {chance}; {model.provenance}"
+    return Cell(ours=score.accuracy, interval=score.interval, note=note)
 
 
-ORIGINS: dict[str, Callable[[Row, Column, ReproduceSettings, Experiments], Found]] = {
+ORIGINS: dict[str, Callable[[Row, Column, ReproduceSettings, Experiments], Cell]] = {
     "experiment": _of_checkpoint,
     "published": _of_checkpoint,
     "mfcc": _of_baseline,
@@ -130,10 +125,10 @@ ORIGINS: dict[str, Callable[[Row, Column, ReproduceSettings, Experiments], Found
 }
 
 
-def probe_of(row: Row, column: Column, settings: ReproduceSettings, plans: Experiments) -> EvaluateSettings:
+def probe_of(row: Row, column: Column, settings: ReproduceSettings, experiments: Experiments) -> EvaluateSettings:
     """The settings of `make eval-...` for a cell. Raises Missing where the data set is not there."""
     name = row.benchmark or column.benchmark
-    spec, root = plans.benchmarks[name], settings.roots.get(name, Path("data") / name)
+    spec, root = experiments.benchmarks[name], settings.roots.get(name, Path("data") / name)
     if not root.exists():
         raise Missing(
             f"the data set {name} in {root}", f"get {spec.source}, then make reproduce roots.{name}=<its folder>"

@@ -1,4 +1,4 @@
-"""What conf/ says of benchmarks and experiments: composed once, before Hydra runs the command itself."""
+"""The benchmarks and experiments of conf/, composed once before Hydra runs the command, and which run fills a row."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from train.settings import TrainSettings
 
 @dataclass(frozen=True)
 class Experiments:
-    """Benchmarks and experiments by the names of their files, teacher sets by theirs."""
+    """By the names of their files: benchmarks, the settings of each experiment, and the teacher sets these name."""
 
     benchmarks: dict[str, BenchmarkSpec]
-    experiments: dict[str, TrainSettings]
+    settings: dict[str, TrainSettings]
     teachers: dict[str, TeacherSet]
 
     @classmethod
@@ -32,19 +32,19 @@ class Experiments:
         columns = [column for table in TABLES for column in table.columns]
         benchmarks = {row.benchmark for row in rows} | {column.benchmark for column in columns}
         names = {row.name for row in rows if row.origin == "experiment"}
-        experiments = {
+        settings = {
             name: compose(TrainSettings, "train", [f"experiment={name}", "shards=any"], conf) for name in sorted(names)
         }
-        sets = {each.teacher_set for each in experiments.values() if each.teacher_set is not None}
+        sets = {each.teacher_set for each in settings.values() if each.teacher_set is not None}
         return cls(
             {name: compose(BenchmarkSpec, f"benchmark/{name}", conf=conf) for name in sorted(benchmarks - {""})},
-            experiments,
+            settings,
             {name: compose(TeacherSet, f"teachers/{name}", conf=conf) for name in sorted(sets)},
         )
 
     def facts(self, name: str) -> dict[str, Any]:
-        """What a checkpoint of this experiment must be: layers, loss and teachers, in plain words."""
-        wanted = self.experiments[name]
+        """What a checkpoint of this experiment must be: layers, loss and the architecture of each teacher."""
+        wanted = self.settings[name]
         facts: dict[str, Any] = {"student": wanted.student.name, "layers": wanted.student.layers}
         if wanted.student.kind == "student":
             facts["loss"] = wanted.loss
@@ -67,11 +67,11 @@ def checkpoint_of(row: Row, settings: ReproduceSettings) -> Path:
     return found
 
 
-def require_row(row: Row, subject: EvaluatedModel, plans: Experiments) -> None:
-    """Raise UserError where a checkpoint is not what its experiment asks for: layers, loss, heads, teachers."""
+def require_row(row: Row, model: EvaluatedModel, experiments: Experiments) -> None:
+    """Raise ContractError where a checkpoint is not what its experiment asks for: layers, loss, heads, teachers."""
     if row.origin == "published":
         return
-    checkpoint, wanted = subject.checkpoint, plans.facts(row.name)
+    checkpoint, wanted = model.checkpoint, experiments.facts(row.name)
     found = {
         "student": checkpoint.spec.name,
         "layers": checkpoint.spec.layers,
@@ -79,4 +79,4 @@ def require_row(row: Row, subject: EvaluatedModel, plans: Experiments) -> None:
         "teachers": {head: card.architecture for head, card in checkpoint.teachers.items()},
     }
     remedy = f"Train the row anew: make train experiment={row.name} run=<another folder> shards=..."
-    require_same(wanted, {name: found[name] for name in wanted}, str(subject.path), remedy)
+    require_same(wanted, {name: found[name] for name in wanted}, str(model.path), remedy)

@@ -1,22 +1,20 @@
-"""Sound against sight (section 4.3, Table 7): labelled videos classified by what is heard, what is seen, and both."""
+"""Multi-modal recognition (section 4.3, Table 7): labelled videos classified by sound, by frames, and by both."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from evaluate.benchmarks.benchmark import Benchmark, BenchmarkSpec, Recording
 from evaluate.benchmarks.layouts import load_benchmark
 from evaluate.benchmarks.recordings import Recordings
-from evaluate.model import EvaluatedModel
+from evaluate.model import EvaluatedModel, device_of, run_layers
 from evaluate.probe.classifiers import ScaledSVM
 from evaluate.probe.crossvalidation import Source, evaluate_folds
 from evaluate.probe.scores import Score
@@ -27,17 +25,17 @@ from pipeline.teachers.cards import cards
 from pipeline.teachers.spec import TeacherSet
 from pipeline.teachers.teacher import Teacher
 from shards.errors import UserError
+from shards.files import replacing
 from shards.media.file import UnreadableMedia
-from train.model.student import scaled
 
 FRAMES = 4  # of a video, placed evenly
 TRAINING_SHARE = 0.6
-SECONDS = 20.0  # of sound that are heard: a shorter one is repeated
+SECONDS = 20.0  # of sound that are used: a shorter one is repeated
 
 
 @dataclass(frozen=True)
 class Recognition:
-    """Scores by modality (sound, vision, both), beside what needs neither eyes nor ears."""
+    """Scores by modality (sound, vision, both), beside guessing."""
 
     scores: dict[str, Score]
     chance: float
@@ -45,15 +43,13 @@ class Recognition:
     classes: int
 
 
-def recognise(
-    videos: Path, subject: EvaluatedModel, teachers: TeacherSet, layer: str, cache: Path, device: str = "cpu"
-) -> Recognition:
+def recognise(videos: Path, model: EvaluatedModel, teachers: TeacherSet, layer: str, cache: Path) -> Recognition:
     """SVMs on the sound's layer, on the teachers' features and on both. Raises UserError."""
     benchmark = labelled_videos(videos)
-    sounds = Recordings(benchmark, subject.network.sample_rate)
-    heard = sound_features(sounds, subject, layer, device)
-    seen = visual_features(sounds, teachers, cache, device)
-    vectors = {"sound": heard, "vision": seen, "both": np.hstack([heard, seen])}
+    recordings = Recordings(benchmark, model.network.sample_rate)
+    sound = sound_features(recordings, model, layer)
+    vision = visual_features(recordings, teachers, cache, str(device_of(model.network)))
+    vectors = {"sound": sound, "vision": vision, "both": np.hstack([sound, vision])}
     owners = np.arange(len(benchmark.recordings))
     scores = {}
     for modality, values in vectors.items():
@@ -84,37 +80,33 @@ def labelled_videos(videos: Path) -> Benchmark:
     return Benchmark(spec, benchmark.classes, tuple(recordings), ("test",))
 
 
-def sound_features(sounds: Recordings, subject: EvaluatedModel, layer: str, device: str = "cpu") -> NDArray[np.float32]:
+def sound_features(recordings: Recordings, model: EvaluatedModel, layer: str) -> NDArray[np.float32]:
     """A layer's mean over the first 20 s of each video, float32 (videos, channels)."""
-    vectors = []
-    for index in range(len(sounds.waveforms)):
-        waveform = torch.from_numpy(sounds.repeated(index)[: sounds.samples])[None].to(device)
-        with torch.inference_mode():
-            vectors.append(subject.network.features(scaled(waveform), [layer])[layer][0].mean(dim=1).cpu().numpy())
-    return np.stack(vectors)
+    waveforms = (recordings.repeated(index)[: recordings.samples] for index in range(len(recordings.waveforms)))
+    return np.stack([run_layers(model.network, each[None], [layer])[layer][0].mean(axis=1) for each in waveforms])
 
 
-def visual_features(sounds: Recordings, teachers: TeacherSet, cache: Path, device: str = "cpu") -> NDArray[np.float32]:
+def visual_features(
+    recordings: Recordings, teachers: TeacherSet, cache: Path, device: str = "cpu"
+) -> NDArray[np.float32]:
     """The teachers' penultimate activations, each the mean over 4 evenly placed frames, side by side."""
     known = cards(teachers)
-    facts = " ".join([sounds.sha256, *(card.weights_sha256 for card in known.values())])
+    facts = " ".join([recordings.sha256, *(card.weights_sha256 for card in known.values())])
     path = cache / "vision" / f"{hashlib.sha256(facts.encode()).hexdigest()[:24]}.npy"
     if path.is_file():
         kept: NDArray[np.float32] = np.load(path, allow_pickle=False)
         return kept
     networks = [Teacher(spec, known[head], device) for head, spec in teachers.active.items()]
-    seconds = [len(waveform) / sounds.sample_rate for waveform in sounds.waveforms]
-    paths = [recording.path for recording in sounds.benchmark.recordings]
-    vectors = np.stack([_look(*video, networks) for video in zip(paths, seconds, strict=True)])
+    seconds = [len(waveform) / recordings.sample_rate for waveform in recordings.waveforms]
+    paths = [recording.path for recording in recordings.benchmark.recordings]
+    vectors = np.stack([_frame_features(*video, networks) for video in zip(paths, seconds, strict=True)])
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with open(partial, "wb") as stream:
+    with replacing(path) as partial, open(partial, "wb") as stream:
         np.save(stream, vectors)
-    os.replace(partial, path)
     return vectors
 
 
-def _look(path: Path, seconds: float, networks: Sequence[Teacher]) -> NDArray[np.float32]:
+def _frame_features(path: Path, seconds: float, networks: Sequence[Teacher]) -> NDArray[np.float32]:
     """The mean features of one video's frames, all teachers side by side."""
     times = [(index + 0.5) * seconds / FRAMES for index in range(FRAMES)]
     views = [network.transform.view for network in networks]
@@ -122,5 +114,7 @@ def _look(path: Path, seconds: float, networks: Sequence[Teacher]) -> NDArray[np
         frames = [pictures for _, pictures in frames_at(path, times, views, DecodeSettings())]
     except UnreadableMedia as error:
         raise UserError(f"{path} cannot be read ({error}): take it out of the list of videos") from None
-    seen = [network.features(np.stack(each)) for network, each in zip(networks, zip(*frames, strict=True), strict=True)]
-    return np.concatenate([features.mean(axis=0) for features in seen])
+    features = [
+        network.features(np.stack(each)) for network, each in zip(networks, zip(*frames, strict=True), strict=True)
+    ]
+    return np.concatenate([each.mean(axis=0) for each in features])

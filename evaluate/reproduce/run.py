@@ -10,18 +10,18 @@ from evaluate.reproduce.paper import TABLES
 from evaluate.reproduce.settings import ReproduceSettings
 
 
-def run(settings: ReproduceSettings, plans: Experiments) -> None:
+def run(settings: ReproduceSettings, experiments: Experiments) -> None:
     """Fill what can be filled; what cannot says why. Nothing is trained here but classifiers."""
     tables: list[Filled] = []
     for table in TABLES:
         if table.number in settings.tables:
             print(f"Table {table.number}: {table.title}", flush=True)
-            tables.append(fill(table, settings, plans))
+            tables.append(fill(table, settings, experiments))
     pictures = []
     for number, (title, _) in FIGURES.items():
         if number in settings.figures:
             print(f"Figure {number}: {title}", flush=True)
-            pictures.append(draw(number, settings, plans))
+            pictures.append(draw(number, settings, experiments))
     page, _ = write_page(settings.out, settings, tables, pictures)
     ours = [cell for filled in tables for row in filled.cells for cell in row if cell.ours is not None or cell.missing]
     measured = sum(cell.ours is not None for cell in ours)

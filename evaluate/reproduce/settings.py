@@ -1,4 +1,4 @@
-"""What `make reproduce` is told: where data and runs lie, and how classifiers are trained."""
+"""The settings of `make reproduce`: where data and runs lie, and how classifiers are trained."""
 
 from __future__ import annotations
 

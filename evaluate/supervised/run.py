@@ -1,12 +1,13 @@
 """Training on a benchmark's own labels, the baseline of Table 5: from scratch, or fine-tuned from a checkpoint.
 
-A network per tested fold, trained by stage two's loop and kept with the folds whose labels it has seen.
+A network per tested fold, trained by stage two's loop and kept with the recordings whose labels it has seen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,20 +18,20 @@ from torch.nn import functional as F
 from evaluate.benchmarks.benchmark import BenchmarkSpec, Split
 from evaluate.benchmarks.layouts import load_benchmark
 from evaluate.benchmarks.recordings import Recordings
-from evaluate.model import SUPERVISED, EvaluatedModel
+from evaluate.model import SUPERVISED, EvaluatedModel, run_layers
 from evaluate.probe.classifiers import FittedClassifier
 from evaluate.probe.crossvalidation import Source, evaluate_folds
 from evaluate.probe.scores import Scores
-from evaluate.probe.windows import Windows
+from evaluate.probe.windows import Windows, join
 from shards.errors import require_same
 from shards.files import sha256_of
 from shards.format.clip import ClipSpec
 from shards.format.manifest import TeacherCard
-from train.checkpoint.checkpoint import Checkpoint, load_network, load_student, save
+from train.checkpoint.checkpoint import Checkpoint, load, load_student, save
 from train.checkpoint.modelcard import LABELS
 from train.device.device import arithmetic, require_device
 from train.model.layers import Layer, StudentSpec
-from train.model.student import Student, scaled
+from train.model.student import Student, Trunk, scaled
 from train.trainer.loop import train
 from train.trainer.meter import Meter, Reading
 
@@ -82,12 +83,14 @@ def run(settings: SupervisedSettings) -> None:
     device = require_device(settings.device)
     benchmark = load_benchmark(settings.benchmark, settings.root)
     benchmark = benchmark.restricted(settings.folds) if settings.folds else benchmark
-    sounds = Recordings(benchmark, ClipSpec().sample_rate if settings.start is None else _rate_of(settings.start))
+    recordings = Recordings(
+        benchmark, (ClipSpec() if settings.start is None else load(settings.start).clip).sample_rate
+    )
     settings.folder.mkdir(parents=True, exist_ok=True)
     for split in benchmark.splits():
         if not path_of(settings, split).is_file():
-            save(path_of(settings, split), teach(settings, sounds, split, device))
-    scores = evaluate_supervised(settings, sounds, path_of)
+            save(path_of(settings, split), train_fold(settings, recordings, split, device))
+    scores = evaluate_supervised(settings, recordings, partial(path_of, settings))
     print(*scores.scores, f"{scores.save(settings.folder)}: 1 score on {scores.benchmark}", sep="\n")
 
 
@@ -96,10 +99,10 @@ def path_of(settings: SupervisedSettings, split: Split) -> Path:
     return settings.folder / f"{split.tested}.pt"
 
 
-def teach(settings: SupervisedSettings, sounds: Recordings, split: Split, device: torch.device) -> Checkpoint:
+def train_fold(settings: SupervisedSettings, recordings: Recordings, split: Split, device: torch.device) -> Checkpoint:
     """A network that learned the labels of a split's training recordings, as a checkpoint that says so."""
     torch.manual_seed(settings.seed)
-    network = build_network(settings, sounds).to(device).train()
+    network = build_network(settings, recordings).to(device).train()
     print(f"{network.spec.name}, fold {split.tested} held out: {len(split.train)} recordings", flush=True)
 
     def report(step: int, reading: Reading) -> None:
@@ -110,7 +113,7 @@ def teach(settings: SupervisedSettings, sounds: Recordings, split: Split, device
 
     train(
         lambda batch: network(scaled(batch.waveforms))[HEAD],
-        excerpts(settings, sounds, split, device),
+        excerpts(settings, recordings, split, device),
         error,
         torch.optim.Adam(network.parameters(), lr=settings.lr),
         Meter(device),
@@ -119,21 +122,21 @@ def teach(settings: SupervisedSettings, sounds: Recordings, split: Split, device
         report=report,
         report_every=settings.log_every,
     )
-    return checkpoint_of(settings, sounds, split, network)
+    return checkpoint_of(settings, recordings, split, network)
 
 
-def build_network(settings: SupervisedSettings, sounds: Recordings) -> Student:
-    """A network whose output layer hears one excerpt whole, as the authors' conv(1024, classes, 4) does in SoundNet8.
+def build_network(settings: SupervisedSettings, recordings: Recordings) -> Student:
+    """A network with one output step for an excerpt, as the authors' conv(1024, classes, 4) has in SoundNet8.
 
     With `start`, the hidden layers are those of that checkpoint.
     """
-    samples = round(settings.seconds * sounds.sample_rate)
+    samples = round(settings.seconds * recordings.sample_rate)
     start = None if settings.start is None else load_student(settings.start)[0]
     spec = settings.student if start is None else start.spec
     steps = spec.steps(samples, spec.layers[-1].name)
     spec = replace(spec, output=Layer(spec.output.name, kernel=max(1, steps), stride=1))
-    heads = {HEAD: len(sounds.benchmark.classes)}
-    network = Student(spec, heads, sample_rate=sounds.sample_rate, seed=settings.seed)
+    heads = {HEAD: len(recordings.benchmark.classes)}
+    network = Student(spec, heads, sample_rate=recordings.sample_rate, seed=settings.seed)
     network.require_length(samples, spec.output.name)
     if start is not None:
         network.blocks.load_state_dict(start.blocks.state_dict())
@@ -141,34 +144,34 @@ def build_network(settings: SupervisedSettings, sounds: Recordings) -> Student:
 
 
 def excerpts(
-    settings: SupervisedSettings, sounds: Recordings, split: Split, device: torch.device
+    settings: SupervisedSettings, recordings: Recordings, split: Split, device: torch.device
 ) -> Iterator[Excerpts]:
     """Endless batches: recordings drawn with replacement, each cut at a random place."""
-    random = np.random.default_rng((settings.seed, sounds.benchmark.tested.index(split.tested)))
-    samples = round(settings.seconds * sounds.sample_rate)
-    labels = torch.from_numpy(sounds.benchmark.labels)
+    random = np.random.default_rng((settings.seed, recordings.benchmark.tested.index(split.tested)))
+    samples = round(settings.seconds * recordings.sample_rate)
+    labels = torch.from_numpy(recordings.benchmark.labels)
     while True:
         chosen = random.choice(split.train, settings.batch)
         waveforms = np.empty((settings.batch, samples), np.int16)
         for row, index in enumerate(chosen):
-            recording = sounds.repeated(index)
+            recording = recordings.repeated(index)
             first = random.integers(len(recording) - samples + 1)
             waveforms[row] = recording[first : first + samples]
         yield Excerpts(torch.from_numpy(waveforms).to(device), labels[chosen].to(device))
 
 
-def checkpoint_of(settings: SupervisedSettings, sounds: Recordings, split: Split, network: Student) -> Checkpoint:
+def checkpoint_of(settings: SupervisedSettings, recordings: Recordings, split: Split, network: Student) -> Checkpoint:
     """The network with what it was trained on, so that testing it there can be refused.
 
     Its training mean is the share of each class, as that of a student is the mean of its teachers' posteriors.
     """
-    benchmark = sounds.benchmark
+    benchmark = recordings.benchmark
     seen = [benchmark.recordings[index] for index in split.train]
-    card = TeacherCard(LABELS, benchmark.spec.name, sounds.sha256, {}, benchmark.classes)
+    card = TeacherCard(LABELS, benchmark.spec.name, recordings.sha256, {}, benchmark.classes)
     shares = np.bincount(benchmark.labels[split.train], minlength=len(benchmark.classes)) / len(split.train)
     return Checkpoint(
         spec=network.spec,
-        clip=ClipSpec(sounds.sample_rate, settings.seconds, 1),
+        clip=ClipSpec(recordings.sample_rate, settings.seconds, 1),
         teachers={HEAD: card},
         network=network.state_dict(),
         training_mean={HEAD: torch.from_numpy(shares).float()},
@@ -177,9 +180,9 @@ def checkpoint_of(settings: SupervisedSettings, sounds: Recordings, split: Split
             SUPERVISED: {
                 "benchmark": benchmark.spec.name,
                 "folds": sorted({recording.fold for recording in seen}),
-                "recordings": [recording.mark for recording in seen],
+                "recordings": [recording.digest for recording in seen],
             },
-            **_facts(settings, sounds),
+            **_facts(settings, recordings),
         },
     )
 
@@ -190,52 +193,43 @@ class OwnOutput:
 
     name: str = "its own output"
 
-    def train(self, windows: Windows, labels: object, inner: object) -> FittedClassifier:
-        return FittedClassifier(lambda asked: asked.mean(asked.values.astype(np.float64)))
+    def fit(self, windows: Windows, labels: object, inner: object) -> FittedClassifier:
+        return FittedClassifier(lambda tested: tested.mean(tested.values.astype(np.float64)))
 
 
 def evaluate_supervised(
-    settings: SupervisedSettings, sounds: Recordings, path_of: Callable[[SupervisedSettings, Split], Path]
+    settings: SupervisedSettings, recordings: Recordings, path_of: Callable[[Split], Path]
 ) -> Scores:
-    """Each fold named by the network that has not seen it. Raises UserError for one of other settings or data."""
+    """Each fold classified by the network that has not seen it. Raises ContractError for one trained otherwise."""
     device = require_device(settings.device)
 
     def of(split: Split) -> dict[str, Windows]:
-        path = path_of(settings, split)
-        subject = EvaluatedModel.load(path, str(device))
-        wanted, found = _facts(settings, sounds), _facts_of(subject.checkpoint)
-        require_same(wanted, found, str(path), f"Delete {path} to train it again.")
-        subject.require_unseen(sounds.benchmark.restricted([split.tested]))
-        return {"": posteriors(subject, sounds, split, device)}
+        path = path_of(split)
+        model = EvaluatedModel.load(path, str(device))
+        found = {name: value for name, value in model.checkpoint.config.items() if name != SUPERVISED}
+        require_same(_facts(settings, recordings), found, str(path), f"Delete {path} to train it again.")
+        model.require_unseen(recordings.benchmark.restricted([split.tested]))
+        return {"": log_posteriors(model.network, recordings, split)}
 
-    (score,) = evaluate_folds(sounds.benchmark, Source(f"supervised {settings.student.name}", of), OwnOutput())
-    record = {"student": settings.student.name, "sha256": sounds.sha256, "config": _facts(settings, sounds)}
-    return Scores(sounds.benchmark.spec.name, sounds.sha256, list(sounds.benchmark.classes), record, [score])
+    (score,) = evaluate_folds(recordings.benchmark, Source(f"supervised {settings.student.name}", of), OwnOutput())
+    record = {"student": settings.student.name, "sha256": recordings.sha256, "config": _facts(settings, recordings)}
+    return Scores(
+        recordings.benchmark.spec.name, recordings.sha256, list(recordings.benchmark.classes), record, [score]
+    )
 
 
-def posteriors(subject: EvaluatedModel, sounds: Recordings, split: Split, device: torch.device) -> Windows:
-    """Log posteriors (steps, classes) of the tested recordings, heard whole; of the others a single step of zeros."""
-    name, classes = subject.network.spec.output.name, len(sounds.benchmark.classes)
-    parts = [np.zeros((1, classes), np.float32) for _ in sounds.benchmark.recordings]
+def log_posteriors(network: Trunk, recordings: Recordings, split: Split) -> Windows:
+    """Log posteriors (steps, classes) of the tested recordings, each whole; of the others a single step of zeros."""
+    name, classes = network.spec.output.name, len(recordings.benchmark.classes)
+    parts = [np.zeros((1, classes), np.float32) for _ in recordings.benchmark.recordings]
     for index in split.test:
-        waveform = torch.from_numpy(sounds.repeated(index))[None].to(device)
-        with torch.inference_mode():
-            parts[index] = subject.network.features(scaled(waveform), [name])[name][0].T.cpu().numpy()
-    owners = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    return Windows(np.concatenate(parts), owners)
+        parts[index] = run_layers(network, recordings.repeated(index)[None], [name])[name][0].T
+    return join(parts)
 
 
-def _facts(settings: SupervisedSettings, sounds: Recordings) -> dict[str, object]:
+def _facts(settings: SupervisedSettings, recordings: Recordings) -> dict[str, object]:
     """What must be equal for a network of an earlier run to stand for this one."""
     start = None if settings.start is None else f"{settings.start.name} ({sha256_of(settings.start)[:16]})"
     names = ("seconds", "steps", "batch", "lr", "seed")
-    facts = {"student": settings.student.name, "start": start, "data": sounds.sha256[:16]}
+    facts = {"student": settings.student.name, "start": start, "data": recordings.sha256[:16]}
     return {**facts, **{name: getattr(settings, name) for name in names}}
-
-
-def _facts_of(checkpoint: Checkpoint) -> dict[str, object]:
-    return {name: value for name, value in checkpoint.config.items() if name != SUPERVISED}
-
-
-def _rate_of(start: Path) -> int:
-    return load_network(start)[1].clip.sample_rate

@@ -1,1 +1,1 @@
-"""Who does the work of a shard: decode workers and a teacher on this machine, or a Ray cluster."""
+"""Who does the work of a shard: decode workers and teacher processes on this machine, or a Ray cluster."""

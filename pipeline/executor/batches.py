@@ -1,4 +1,4 @@
-"""Where one teacher batch ends and the next begins, which decides bytes: the order of a sum depends on its batch."""
+"""Where one teacher batch ends and the next begins; it decides bytes, since the order of a sum depends on its batch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Batches(Generic[Place]):
                 if len(self._batch) == self._size:
                     yield from self._close()
             job.batched = len(job.clips)
-            if job.summary is None:
+            if job.result is None:
                 return
             self._jobs.popleft()
         if upcoming_shard != self._shard:

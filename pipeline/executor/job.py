@@ -1,4 +1,4 @@
-"""A video on its way through stage one, from the plan to a shard, whoever carries it: this machine or a cluster."""
+"""A video on its way from the plan to a shard, on this machine or on a cluster: task, clips, posteriors, result."""
 
 from __future__ import annotations
 
@@ -11,55 +11,8 @@ from numpy.typing import NDArray
 
 from shards.format.sidefile import SideFile
 
-Posteriors = dict[str, NDArray[np.float16]]
-
+Posteriors = dict[str, NDArray[np.float16]]  # by head, (windows, classes)
 Place = TypeVar("Place")
-
-
-@dataclass
-class Clip(Generic[Place]):
-    """A decoded clip and where its pictures lie, from the decoder to its posteriors."""
-
-    head: ClipRecord
-    place: Place
-    posteriors: Posteriors | None = None
-
-
-@dataclass
-class VideoJob(Generic[Place]):
-    """A video under way: decoded once its summary is there, complete once its clips are labelled too."""
-
-    task: DecodeTask
-    clips: list[Clip[Place]] = field(default_factory=list)
-    summary: DecodeResult | None = None
-    batched: int = 0  # clips handed to a batch so far
-
-    @property
-    def complete(self) -> bool:
-        return self.summary is not None and all(clip.posteriors is not None for clip in self.clips)
-
-    @property
-    def outcome(self) -> Outcome:
-        assert self.summary is not None
-        return Outcome(self.task.path, self.summary, len(self.clips))
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a video."""
-
-    path: str
-    summary: DecodeResult
-    clips: int
-
-
-Tell: TypeAlias = Callable[[Outcome], None]
-Waveforms: TypeAlias = Callable[
-    [VideoJob[Any]], Iterator[NDArray[np.int16]]
-]  # the sound of a complete video, clip by clip
-Write: TypeAlias = Callable[
-    [str, Iterable[VideoJob[Any]], Waveforms], SideFile
-]  # one shard, from its videos in plan order
 
 
 @dataclass(frozen=True)
@@ -76,18 +29,16 @@ class DecodeTask:
 
 @dataclass(frozen=True)
 class ClipRecord:
-    """One decoded clip without its pictures (in a slot) and its sound (in the spool)."""
+    """What is kept of a decoded clip beside its pictures and its sound; the fields of DecodedClip, and what follows."""
 
     index: int
-    frames: int
-    windows: int
-    start: float
+    start: float  # seconds, as all times here
     seconds: float
     samples: int
-    asked: list[float]
+    asked: list[float]  # time of each frame
     got: list[float]
-    still: bool
-    jpegs: list[bytes]
+    still: bool  # all its frames are one picture
+    jpegs: list[bytes]  # of its frames, where they are kept
 
 
 @dataclass(frozen=True)
@@ -98,6 +49,7 @@ class DecodeResult:
     detail: str = ""
     bytes: int = -1
     sha256: str = ""
+    clips: int = 0
     media_seconds: float = 0.0
     tail_seconds_cut: float = 0.0
     decode_errors: int = 0
@@ -110,3 +62,34 @@ def crashed(exit_code: int | None) -> DecodeResult:
 
 def stalled(seconds: float) -> DecodeResult:
     return DecodeResult("stalled", f"no progress for {seconds:g} s")
+
+
+@dataclass
+class Clip(Generic[Place]):
+    """A clip under way: decoded, and labelled once its posteriors are there. `place` is where its pictures lie."""
+
+    record: ClipRecord
+    place: Place
+    posteriors: Posteriors | None = None
+
+
+@dataclass
+class VideoJob(Generic[Place]):
+    """A video under way: decoded once its result is there, complete once its clips are labelled too."""
+
+    task: DecodeTask
+    clips: list[Clip[Place]] = field(default_factory=list)
+    result: DecodeResult | None = None
+    batched: int = 0  # clips handed to a batch so far
+
+    @property
+    def complete(self) -> bool:
+        return self.result is not None and all(clip.posteriors is not None for clip in self.clips)
+
+
+# Called with the path and the result of each video.
+OnVideo: TypeAlias = Callable[[str, DecodeResult], None]
+# The sound of a complete video, int16 (samples,) clip by clip.
+Waveforms: TypeAlias = Callable[[VideoJob[Any]], Iterator[NDArray[np.int16]]]
+# Writes one shard from its videos in plan order.
+Write: TypeAlias = Callable[[str, Iterable[VideoJob[Any]], Waveforms], SideFile]

@@ -9,30 +9,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from multiprocessing.connection import Connection, wait
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pipeline.executor.batches import Batches
 from pipeline.executor.decode_task import DecodeConfig
-from pipeline.executor.decode_worker import DecodeWorker, spool_path
-from pipeline.executor.job import (
-    Clip,
-    ClipRecord,
-    DecodeResult,
-    DecodeTask,
-    Posteriors,
-    Tell,
-    VideoJob,
-    Write,
-    crashed,
-    stalled,
-)
+from pipeline.executor.decode_worker import CLOSED, DecodeWorker, spool_path, spooled
+from pipeline.executor.job import Clip, DecodeResult, DecodeTask, OnVideo, VideoJob, Write, crashed, stalled
 from pipeline.executor.slots import Slots
 from pipeline.executor.teacher_worker import TeacherConfig, TeacherWorker
-from shards.errors import UserError
 from shards.format.sidefile import SideFile
 
 POLL_SECONDS = 0.5
@@ -52,43 +38,38 @@ class LocalConfig:
 class LocalExecutor:
     """Labels videos. Use as a context; `label` yields each video when it is complete, `shards` each shard."""
 
-    def __init__(self, decoding: DecodeConfig, labelling: TeacherConfig, machine: LocalConfig) -> None:
-        self._decoding, self._machine = decoding, machine
-        self._slots = Slots.create(
-            decoding.views, decoding.spec.frames, wanted=machine.slots, least=machine.batch_clips
-        )
+    def __init__(self, decoding: DecodeConfig, labelling: TeacherConfig, config: LocalConfig) -> None:
+        self._decoding, self._config = decoding, config
+        self._slots = Slots.create(decoding.crops, decoding.clip.frames, wanted=config.slots, least=config.batch_clips)
         self._free = deque(range(self._slots.count))
         self._order: deque[VideoJob[int]] = deque()  # under way, in the plan's order
-        self._uncut: Batches[int] = Batches(machine.batch_clips)
+        self._uncut: Batches[int] = Batches(config.batch_clips)
         self._batches: deque[list[Clip[int]]] = deque()  # cut, and waiting for a teacher
-        self._labellers = [TeacherWorker.start(labelling, device, self._slots) for device in machine.devices]
-        self._decoders = [DecodeWorker.start(decoding, self._slots) for _ in range(machine.decoders)]
+        self._teachers = [TeacherWorker.start(labelling, device, self._slots) for device in config.devices]
+        self._decoders = [DecodeWorker.start(decoding, self._slots) for _ in range(config.decoders)]
 
     def __enter__(self) -> LocalExecutor:
         return self
 
     def __exit__(self, *_: object) -> None:
-        processes = [child.process for child in self._decoders] + [child.process for child in self._labellers]
-        for process in processes:
+        for process in [worker.process for worker in self._decoders] + [worker.process for worker in self._teachers]:
             process.kill()
             process.join()
         self._slots.destroy()
 
-    def shards(self, tasks: Iterable[DecodeTask], write: Write, tell: Tell) -> Iterator[SideFile]:
-        """Have each shard written as its videos are complete; `tell` hears of each video."""
+    def shards(self, tasks: Iterable[DecodeTask], write: Write, on_video: OnVideo) -> Iterator[SideFile]:
+        """Have each shard written as its videos are complete; `on_video` is called for each of them."""
+        spool = self._decoding.spool
+
+        def complete(jobs: Iterable[VideoJob[int]]) -> Iterator[VideoJob[int]]:
+            for job in jobs:
+                assert job.result is not None
+                on_video(job.task.path, job.result)
+                yield job
+                spool_path(spool, job.task).unlink(missing_ok=True)
+
         for shard, jobs in groupby(self.label(tasks), key=lambda job: job.task.shard):
-            yield write(shard, self._told(jobs, tell), self._waveforms)
-
-    def _told(self, jobs: Iterable[VideoJob[int]], tell: Tell) -> Iterator[VideoJob[int]]:
-        for job in jobs:
-            tell(job.outcome)
-            yield job
-            spool_path(self._decoding.spool, job.task).unlink(missing_ok=True)
-
-    def _waveforms(self, job: VideoJob[int]) -> Iterator[NDArray[np.int16]]:
-        with open(spool_path(self._decoding.spool, job.task), "rb") as stream:
-            for clip in job.clips:
-                yield np.frombuffer(stream.read(2 * clip.head.samples), np.int16)
+            yield write(shard, complete(jobs), partial(spooled, spool))
 
     def label(self, tasks: Iterable[DecodeTask]) -> Iterator[VideoJob[int]]:
         """Yield every video in the order given, labelled or with the reason it is rejected for.
@@ -101,9 +82,11 @@ class LocalExecutor:
             self._assign()
             self._grant()
             self._batches.extend(self._uncut.cut(self._upcoming.shard if self._upcoming else None))
-            self._dispatch()
+            for teacher in self._teachers:
+                if teacher.ready and teacher.batch is None and self._batches:
+                    teacher.take(self._batches.popleft())
             self._receive()
-            self._kill_stalled()
+            self._replace_stalled()
             while self._order and self._order[0].complete:
                 yield self._order.popleft()
 
@@ -122,79 +105,42 @@ class LocalExecutor:
         That video's clips are the next that a batch waits for. Were later videos allowed to take the last slots, they
         would hold them until a batch that cannot be cut. Kept this way, a full batch is there whenever no slot is free.
         """
-        first = next((job for job in self._order if job.summary is None), None)
+        first = next((job for job in self._order if job.result is None), None)
         waiting = [(decoder.job.task.number, decoder) for decoder in self._decoders if decoder.waits and decoder.job]
         for _, decoder in sorted(waiting, key=lambda pair: pair[0]):
-            reserve = 0 if decoder.job is first else self._machine.batch_clips
+            reserve = 0 if decoder.job is first else self._config.batch_clips
             if len(self._free) > reserve:
                 decoder.grant(self._free.popleft())
-
-    def _dispatch(self) -> None:
-        for labeller in self._labellers:
-            if labeller.ready and labeller.batch is None and self._batches:
-                labeller.take(self._batches.popleft())
 
     def _receive(self) -> None:
         """Wait for the next messages, and take them in."""
         decoders = {decoder.pipe: decoder for decoder in self._decoders}
-        labellers = {labeller.pipe: labeller for labeller in self._labellers}
-        for pipe in wait([*decoders, *labellers], timeout=POLL_SECONDS):
+        teachers = {teacher.pipe: teacher for teacher in self._teachers}
+        for pipe in wait([*decoders, *teachers], timeout=POLL_SECONDS):
             assert isinstance(pipe, Connection)
+            if pipe in teachers:
+                self._free.extend(teachers[pipe].receive())
+                continue
             try:
-                message = pipe.recv()
-            except (EOFError, ConnectionResetError):
-                message = None  # the process has ended
-            if pipe in labellers:
-                self._take_posteriors(labellers[pipe], message)
-            else:
-                self._take_decoded(decoders[pipe], message)
+                decoders[pipe].receive()
+            except CLOSED:
+                process = decoders[pipe].process
+                process.join()
+                self._replace(decoders[pipe], crashed(process.exitcode))
 
-    def _take_posteriors(self, labeller: TeacherWorker, message: str | list[Posteriors] | None) -> None:
-        if message is None:
-            labeller.process.join()
-            code = labeller.process.exitcode
-            raise UserError(
-                f"a teacher process ended with exit code {code}: what it said stands above. If its device or this "
-                "machine ran out of memory, give batch_clips a smaller value; finished shards stay"
-            )
-        if isinstance(message, str):
-            labeller.ready = True
-            return
-        assert labeller.batch is not None
-        for clip, posteriors in zip(labeller.batch, message, strict=True):
-            clip.posteriors = posteriors
-            self._free.append(clip.place)
-        labeller.batch = None
-
-    def _take_decoded(self, decoder: DecodeWorker, message: str | ClipRecord | DecodeResult | None) -> None:
-        if message is None:
-            decoder.process.join()
-            self._replace(decoder, crashed(decoder.process.exitcode))
-            return
-        assert decoder.job is not None
-        if isinstance(message, ClipRecord):
-            assert decoder.slot is not None
-            decoder.job.clips.append(Clip(message, decoder.slot))
-            decoder.slot = None
-        elif isinstance(message, DecodeResult):
-            decoder.job.summary = message
-            decoder.job = None
-        else:
-            decoder.waits = True
-
-    def _kill_stalled(self) -> None:
-        limit = self._machine.stall_seconds
+    def _replace_stalled(self) -> None:
+        limit = self._config.stall_seconds
         for decoder in list(self._decoders):
             if decoder.idle_seconds() > limit:
                 decoder.process.kill()
+                decoder.process.join()
                 self._replace(decoder, stalled(limit))
 
-    def _replace(self, decoder: DecodeWorker, summary: DecodeResult) -> None:
+    def _replace(self, decoder: DecodeWorker, result: DecodeResult) -> None:
         """Another worker for one that is gone; the video it was at is rejected whole."""
-        decoder.process.join()
         decoder.pipe.close()
         if decoder.slot is not None:
             self._free.append(decoder.slot)
         if decoder.job is not None:
-            decoder.job.summary = summary
+            decoder.job.result = result
         self._decoders[self._decoders.index(decoder)] = DecodeWorker.start(self._decoding, self._slots)

@@ -1,7 +1,8 @@
-"""How much of this machine a run of stage one may use. None of it is recorded with the shards."""
+"""Which executor does the work, and how much of this machine it may use. None of it is recorded with the shards."""
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +17,14 @@ from pipeline.executor.cluster.workers import ClusterConfig
 from pipeline.executor.decode_task import DecodeConfig
 from pipeline.executor.local import LocalConfig, LocalExecutor
 from pipeline.executor.teacher_worker import TeacherConfig
-from pipeline.teachers.teacher import TeacherSet, TeacherSpec
+from pipeline.teachers.precision import Precision, cpu_has_bfloat16, fastest_precision, require_precision
+from pipeline.teachers.spec import TeacherSet, TeacherSpec
 from pipeline.teachers.timm_models import input_transform
 from shards.errors import UserError
 from shards.format.clip import ClipSpec
-from shards.format.manifest import TeacherCard
+from shards.format.manifest import Manifest, TeacherCard
+
+log = logging.getLogger("pipeline")
 
 
 @dataclass
@@ -29,7 +33,7 @@ class Resources:
 
     executor: Literal["local", "ray"] = "local"
     device: str = "auto"  # auto: every GPU there is, else the CPU
-    precision: str = "auto"  # auto: bfloat16 where the device gains by it, else float32
+    precision: Precision = "auto"  # auto: that of the labels already there; else bfloat16 where the device has it
     decoders: int = 0  # decode processes; 0: one for each core
     teacher_processes: int = 0  # 0: one for each GPU, or for each two cores of a CPU
     batch_clips: int = 8
@@ -37,6 +41,22 @@ class Resources:
     stall_seconds: float = 60.0
     memory_gigabytes: float = 4.0  # that a decode process may take for one video
     ray: RaySettings = field(default_factory=RaySettings)
+
+    def precision_of(self, labels: Manifest | None) -> str:
+        """float32 or bfloat16: as it was set; for `auto` as the manifest of earlier labels says; else the fastest.
+
+        Raises UserError where a device of this machine cannot compute in it; nodes of a cluster find out by themselves.
+        """
+        if self.executor == "local":
+            device = self._devices()[0]
+        else:  # of the machine this runs on, whatever its workers have: the manifest is written before they start
+            device = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        chosen: str = self.precision
+        if chosen == "auto":
+            chosen = fastest_precision(device) if labels is None else labels.precision
+        if self.executor == "local":
+            require_precision(chosen, device)
+        return chosen
 
     def start(
         self,
@@ -47,22 +67,26 @@ class Resources:
         heads: dict[str, tuple[TeacherSpec, TeacherCard]],
         reading: DecodeSettings,
         keep_frames: bool,
+        precision: str,
     ) -> LocalExecutor | ClusterExecutor:
         """Start the processes. Raises UserError where the machine has not what the settings ask for."""
-        views = list(dict.fromkeys(input_transform(spec).view for spec, _ in heads.values()))
-        decoding = DecodeConfig(root, spool, clip, views, reading, keep_frames, self.memory_gigabytes)
-        labelling = TeacherConfig(heads, views, clip.frames, self.precision, threads=1)
+        crops = list(dict.fromkeys(input_transform(spec).view for spec, _ in heads.values()))
+        decoding = DecodeConfig(root, spool, clip, crops, reading, keep_frames, self.memory_gigabytes)
+        labelling = TeacherConfig(heads, crops, clip, precision, threads=1)
         if self.executor == "ray":
             return self._on_ray(decoding, labelling)
+        devices = self._devices()
+        if precision == "bfloat16" and devices[0] == "cpu" and not cpu_has_bfloat16():
+            log.warning("the labels are in bfloat16, which this CPU has no instructions for: it takes longer")
         decoders = self.decoders or _cores()
-        machine = LocalConfig(
-            devices=self._devices(),
+        config = LocalConfig(
+            devices=devices,
             decoders=decoders,
             slots=max(self.slots or 4 * self.batch_clips + 2 * decoders, self.batch_clips),
             batch_clips=self.batch_clips,
             stall_seconds=self.stall_seconds,
         )
-        return LocalExecutor(decoding, labelling, machine)
+        return LocalExecutor(decoding, labelling, config)
 
     def _on_ray(self, decoding: DecodeConfig, labelling: TeacherConfig) -> ClusterExecutor:
         for name in ("decoders", "slots"):
@@ -71,28 +95,22 @@ class Resources:
                     f"{name}={getattr(self, name)} is of executor=local; with executor=ray the cluster's CPUs and "
                     "ray.cpus_per_decoder decide how many videos are decoded at once, ray.clips how many clips wait"
                 )
-        work = ClusterConfig(
+        config = ClusterConfig(
             home=Path.cwd(),
             decoding=decoding,
+            ray=self.ray,
             stall_seconds=self.stall_seconds,
-            cpus_per_decoder=self.ray.cpus_per_decoder,
             batch_clips=self.batch_clips,
-            videos=self.ray.videos,
-            clips=self.ray.clips,
         )
-        return ClusterExecutor(
-            work, labelling, self.ray, device=self.device, teachers=self.teacher_processes, cpus=_cores()
-        )
+        teachers = self.teacher_processes
+        return ClusterExecutor(config, labelling, device=self.device, teachers=teachers, cpus=_cores())
 
     def _devices(self) -> list[str]:
         """One entry a teacher process."""
         gpus = torch.cuda.device_count()
+        kinds = [f"cuda:{index}" for index in range(gpus)] if self.device in ("auto", "cuda") else [self.device]
         if self.device == "auto":
-            kinds = [f"cuda:{index}" for index in range(gpus)] or ["cpu"]
-        elif self.device == "cuda":
-            kinds = [f"cuda:{index}" for index in range(gpus)]
-        else:
-            kinds = [self.device]
+            kinds = kinds or ["cpu"]
         if not kinds or (kinds[0].startswith("cuda") and not gpus):
             raise UserError(f"device={self.device}, but this machine has no CUDA device: use device=cpu")
         # One thread each: several small processes keep more of a CPU busy than one with many threads.

@@ -1,7 +1,14 @@
-"""A teacher process: holds every teacher network on one device and labels batches of clips out of the slots."""
+"""A teacher process: it holds every teacher network on one device and labels batches of clips out of the slots.
+
+executor                       pipe             worker
+                               <--  "ready"     once, when the networks are loaded
+(slot, frames) of each clip    -->
+                               <--  Posteriors of each clip
+"""
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,75 +20,31 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.decoder.crop import ResizeCrop
+from pipeline.executor.decode_worker import CLOSED, spawn
 from pipeline.executor.job import Clip, Posteriors
-from pipeline.executor.slots import SPAWN, Slots
-from pipeline.teachers.teacher import Teacher, TeacherSpec
+from pipeline.executor.slots import Slots
+from pipeline.teachers.spec import TeacherSpec
+from pipeline.teachers.teacher import Teacher
 from pipeline.teachers.timm_models import input_transform
+from shards.errors import UserError
+from shards.format.clip import ClipSpec
 from shards.format.manifest import TeacherCard
 
 
 @dataclass(frozen=True)
 class TeacherConfig:
-    """What a teacher process needs to know once."""
+    """What clips are labelled by: the same for all of a run."""
 
     heads: dict[str, tuple[TeacherSpec, TeacherCard]]
-    views: list[ResizeCrop]
-    frames: int  # pictures a slot has room for
+    crops: list[ResizeCrop]  # the geometries of the pictures, as in DecodeConfig
+    clip: ClipSpec
     precision: str
     threads: int  # of the CPU; fixed, since the order of a sum depends on it
 
 
-class Teachers:
-    """Every teacher network, on one device of this process."""
-
-    def __init__(self, labelling: TeacherConfig, device: str) -> None:
-        torch.set_num_threads(labelling.threads)
-        self._heads = {
-            head: (Teacher(spec, card, device, labelling.precision), labelling.views.index(input_transform(spec).view))
-            for head, (spec, card) in labelling.heads.items()
-        }
-
-    def label(self, pictures: Sequence[Sequence[NDArray[np.uint8]]], windows: Sequence[int]) -> list[Posteriors]:
-        """For each clip {head: (its windows, classes)}; `pictures` has its (frames, crop, crop, 3) of every view."""
-        labelled: list[Posteriors] = [{} for _ in pictures]
-        for head, (teacher, view) in self._heads.items():
-            frames = np.concatenate([views[view] for views in pictures])  # (frames of the batch, crop, crop, 3)
-            ends = np.cumsum([len(views[view]) for views in pictures])[:-1]
-            split = np.split(teacher.posteriors(frames), ends)
-            for posteriors, count, by_frame in zip(labelled, windows, split, strict=True):
-                posteriors[head] = window_posteriors(by_frame, count)
-        return labelled
-
-
-@dataclass(frozen=True)
-class SlotClip:
-    """A clip of a batch: where its pictures lie, and how many label windows they make."""
-
-    slot: int
-    frames: int
-    windows: int
-
-
-def run_teacher_worker(pipe: Connection, labelling: TeacherConfig, device: str, slots_name: str, count: int) -> None:
-    """Loop of the process: `ready` out once, then lists of SlotClip in, {head: posteriors (windows, classes)} out."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the executor decides when to stop
-    slots = Slots.attach(slots_name, labelling.views, labelling.frames, count)
-    teachers = Teachers(labelling, device)
-    try:
-        pipe.send("ready")
-        while True:
-            batch: list[SlotClip] = pipe.recv()
-            pictures = [slots.pictures(clip.slot, clip.frames) for clip in batch]
-            pipe.send(teachers.label(pictures, [clip.windows for clip in batch]))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        pass  # the executor is gone, or has closed us
-    finally:
-        slots.close()
-
-
 @dataclass
 class TeacherWorker:
-    """A teacher process and the batch it is at."""
+    """The executor's end: a teacher process and the batch it is at."""
 
     process: SpawnProcess
     pipe: Connection
@@ -89,17 +52,71 @@ class TeacherWorker:
     batch: list[Clip[int]] | None = None
 
     @classmethod
-    def start(cls, labelling: TeacherConfig, device: str, slots: Slots) -> TeacherWorker:
-        ours, theirs = SPAWN.Pipe()
-        arguments = (theirs, labelling, device, slots.memory.name, slots.count)
-        process = SPAWN.Process(target=run_teacher_worker, args=arguments, daemon=True)
-        process.start()
-        theirs.close()
-        return cls(process, ours)
+    def start(cls, config: TeacherConfig, device: str, slots: Slots) -> TeacherWorker:
+        return cls(*spawn(run_teacher_worker, config, device, slots.memory.name, slots.count))
 
     def take(self, batch: list[Clip[int]]) -> None:
         self.batch = batch
-        self.pipe.send([SlotClip(clip.place, clip.head.frames, clip.head.windows) for clip in batch])
+        with contextlib.suppress(*CLOSED):  # of a dead process, `receive` will tell
+            self.pipe.send([(clip.place, len(clip.record.got)) for clip in batch])
+
+    def receive(self) -> list[int]:
+        """Wait for a message and enter it in the batch. Returns the slots that are free then. Raises UserError."""
+        try:
+            message: str | list[Posteriors] = self.pipe.recv()
+        except CLOSED:
+            self.process.join()
+            raise UserError(
+                f"a teacher process ended with exit code {self.process.exitcode}: what it said stands above. If its "
+                "device or this machine ran out of memory, give batch_clips a smaller value; finished shards stay"
+            ) from None
+        if isinstance(message, str):
+            self.ready = True
+            return []
+        assert self.batch is not None
+        labelled, self.batch = self.batch, None
+        for clip, posteriors in zip(labelled, message, strict=True):
+            clip.posteriors = posteriors
+        return [clip.place for clip in labelled]
+
+
+def run_teacher_worker(pipe: Connection, config: TeacherConfig, device: str, slots_name: str, count: int) -> None:
+    """The worker's end, until the pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the executor decides when to stop
+    slots = Slots.attach(slots_name, config.crops, config.clip.frames, count)
+    teachers = Teachers(config, device)
+    try:
+        pipe.send("ready")
+        while True:
+            batch: list[tuple[int, int]] = pipe.recv()
+            pipe.send(teachers.label([slots.pictures(slot, frames) for slot, frames in batch]))
+    except CLOSED:
+        pass  # the executor is gone, or has closed us
+    finally:
+        slots.close()
+
+
+class Teachers:
+    """Every teacher network, on one device of this process."""
+
+    def __init__(self, config: TeacherConfig, device: str) -> None:
+        torch.set_num_threads(config.threads)
+        self._frames_per_window = config.clip.frames_per_window
+        self._heads = {
+            head: (Teacher(spec, card, device, config.precision), config.crops.index(input_transform(spec).view))
+            for head, (spec, card) in config.heads.items()
+        }
+
+    def label(self, batch: Sequence[Sequence[NDArray[np.uint8]]]) -> list[Posteriors]:
+        """Posteriors of each clip, of which `batch` has the pictures, (frames, crop, crop, 3) for every crop."""
+        labelled: list[Posteriors] = [{} for _ in batch]
+        for head, (teacher, crop) in self._heads.items():
+            frames = np.concatenate([pictures[crop] for pictures in batch])  # (frames of the batch, crop, crop, 3)
+            ends = np.cumsum([len(pictures[crop]) for pictures in batch])[:-1]
+            split = np.split(teacher.posteriors(frames), ends)
+            for posteriors, by_frame in zip(labelled, split, strict=True):
+                posteriors[head] = window_posteriors(by_frame, len(by_frame) // self._frames_per_window)
+        return labelled
 
 
 def window_posteriors(frame_posteriors: NDArray[np.float32], windows: int) -> NDArray[np.float16]:

@@ -1,1 +1,1 @@
-"""Where shards go: the folder or URL, its agreement with earlier runs, and the account of what became of each input."""
+"""Where shards go: the folder or URL, the ranks at work there, their common plan, and the account of all inputs."""

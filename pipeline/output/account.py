@@ -1,68 +1,128 @@
-"""A shard folder under work: a run's place for sound, what is finished, and an account of all inputs."""
+"""The account of a shard folder, what became of each input: one pass over the plan and the side files.
+
+One shard is in memory at a time; what grows with the corpus is a name and a number a shard, and the rejects.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from pipeline.videos.plan import Plan
+from pipeline.videos.plan import NAME as PLAN
+from shards.errors import UserError
 from shards.files import write_whole
+from shards.format.clip import ClipSpec
 from shards.format.example import video_of
-from shards.format.sidefile import Reject, SideFile
+from shards.format.sidefile import Reject, side_files
 
 REJECTS = "rejects.jsonl"
+EXAMPLES = 5  # of each kind of reject, of duplicates, of dropped clips
 
 
-@dataclass(frozen=True)
+@dataclass
+class Split:
+    """Accepted videos and what they gave, in one split."""
+
+    shards: int = 0
+    videos: int = 0
+    clips: int = 0
+    seconds: float = 0.0
+    bytes: int = 0  # of the tars
+
+
+@dataclass
 class Account:
-    """Where every input went: inputs = accepted + rejected + duplicates + waiting (in shards not finished yet)."""
+    """inputs = accepted (total.videos) + rejected + duplicates + waiting, in shards that are not finished yet.
 
-    inputs: int
-    accepted: int
-    rejects: list[Reject]
-    duplicates: int
-    waiting: int
-    clips: int
-    seconds: float
+    Each input counts once: a video that a retry recovered is accepted, whatever an earlier shard says of it.
+    """
+
+    splits: defaultdict[str, Split] = field(default_factory=lambda: defaultdict(Split))
+    rejects: dict[str, Reject] = field(default_factory=dict)  # by video key
+    dropped: int = 0
+    dropped_examples: list[Reject] = field(default_factory=list)
+    planned: int = 0
+    duplicates: int = 0
+    duplicate_examples: list[dict[str, str]] = field(default_factory=list)  # key, path, of
+    shard_clips: list[tuple[str, int]] = field(default_factory=list)  # name, clips
+    windows: Counter[int] = field(default_factory=Counter)  # clips by whole windows; 0: shorter than one
 
     def __str__(self) -> str:
-        text = (
-            f"{self.inputs} inputs = {self.accepted} accepted + {len(self.rejects)} rejected "
-            f"+ {self.duplicates} duplicates"
+        total = self.total
+        text = f"{self.inputs} inputs = {total.videos} accepted + {len(self.rejects)} rejected"
+        text += f" + {self.duplicates} duplicates" + (f" + {self.waiting} waiting" if self.waiting else "")
+        return f"{text}; {total.clips} clips, {total.seconds / 3600:.2f} h of sound"
+
+    @property
+    def total(self) -> Split:
+        parts = self.splits.values()
+        return Split(
+            shards=sum(part.shards for part in parts),
+            videos=sum(part.videos for part in parts),
+            clips=sum(part.clips for part in parts),
+            seconds=sum(part.seconds for part in parts),
+            bytes=sum(part.bytes for part in parts),
         )
-        text += f" + {self.waiting} waiting" if self.waiting else ""
-        return f"{text}; {self.clips} clips, {self.seconds / 3600:.2f} h of sound"
+
+    @property
+    def inputs(self) -> int:
+        return self.planned + self.duplicates
+
+    @property
+    def waiting(self) -> int:
+        return self.planned - self.total.videos - len(self.rejects)
+
+    @property
+    def reasons(self) -> list[tuple[str, int, list[Reject]]]:
+        """(reason, how many, the first few), the most frequent first."""
+        counts = Counter(reject.reason for reject in self.rejects.values())
+        examples: defaultdict[str, list[Reject]] = defaultdict(list)
+        for reject in self.rejects.values():
+            if len(examples[reject.reason]) < EXAMPLES:
+                examples[reject.reason].append(reject)
+        return [(reason, count, examples[reason]) for reason, count in counts.most_common()]
 
 
-def account_for(plan: Plan, sides: Iterable[SideFile], sample_rate: int) -> Account:
-    """Count each input once: a video that a retry recovered is accepted, whatever an earlier shard said.
-
-    `sides` come in order of name, in which a retry follows the shard that rejected. Only rejects are held.
-    """
-    planned = sum(shard.count for shard in plan.shards if not shard.retry)
-    rejects: dict[str, Reject] = {}
-    accepted = clips = samples = 0
-    for side in sides:
+def account_of(folder: Path, clip: ClipSpec) -> Account:
+    """Count everything in a shard folder. Raises UserError where a side file or the plan cannot be read."""
+    account = Account()
+    _count_plan(folder / PLAN, account)
+    for side in side_files(folder):  # by name, in which a retry follows the shard that rejected
+        split = account.splits[side.split]
         videos = {video_of(key) for key in side.keys}
-        accepted += len(videos)
-        rejects |= {reject.key: reject for reject in side.rejects}
-        for video in videos & rejects.keys():
-            del rejects[video]
-        clips += len(side.keys)
-        samples += sum(side.samples)
-    return Account(
-        inputs=planned + len(plan.duplicates),
-        accepted=accepted,
-        rejects=list(rejects.values()),
-        duplicates=len(plan.duplicates),
-        waiting=planned - accepted - len(rejects),
-        clips=clips,
-        seconds=samples / sample_rate,
-    )
+        split.shards += 1
+        split.videos += len(videos)
+        split.clips += len(side.keys)
+        split.seconds += sum(side.samples) / clip.sample_rate
+        split.bytes += side.tar_bytes
+        account.windows.update(samples // clip.window_samples for samples in side.samples)
+        account.shard_clips.append((side.shard, len(side.keys)))
+        account.dropped += len(side.dropped)
+        account.dropped_examples += side.dropped[: EXAMPLES - len(account.dropped_examples)]
+        account.rejects.update((reject.key, reject) for reject in side.rejects)
+        for video in videos & account.rejects.keys():  # recovered by a retry
+            del account.rejects[video]
+    return account
 
 
-def write_rejects(folder: Path, rejects: list[Reject]) -> None:
+def _count_plan(path: Path, account: Account) -> None:
+    """The inputs of the plan. A row torn by a kill counts for nothing, a retry for no new input."""
+    if not path.is_file():
+        raise UserError(f"{path.parent} holds no {PLAN}: run the command that made its shards once more")
+    with open(path, "rb") as stream:
+        for line in stream:
+            if not line.endswith(b"\n"):
+                break
+            row = json.loads(line)
+            repeats = row.get("duplicates", [])
+            account.planned += 0 if row.get("retry") else len(row.get("videos", []))
+            account.duplicates += len(repeats)
+            account.duplicate_examples += repeats[: EXAMPLES - len(account.duplicate_examples)]
+
+
+def write_rejects(folder: Path, account: Account) -> None:
     """`rejects.jsonl`, for reading; derived from the side files and never read back."""
-    write_whole(folder / REJECTS, "".join(json.dumps(asdict(reject)) + "\n" for reject in rejects).encode())
+    lines = (json.dumps(asdict(reject)) + "\n" for reject in account.rejects.values())
+    write_whole(folder / REJECTS, "".join(lines).encode())

@@ -1,4 +1,4 @@
-"""What ranks agree on before they work: the manifest, and the plan. The first one writes them, the others find them."""
+"""The plan of a folder, as all ranks agree on it: the first one at work extends it, the others find it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import logging
 import os
 from collections.abc import Iterable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 from pipeline.decoder.settings import DecodeSettings
-from pipeline.output.account import account_for
+from pipeline.output.account import account_of
 from pipeline.output.destination import Output
 from pipeline.output.ranks import FolderLease
 from pipeline.videos.listing import Listing
 from pipeline.videos.plan import NAME as PLAN
 from pipeline.videos.plan import Plan, ShardPlan, ShardPolicy
+from shards.format.clip import ClipSpec
 from shards.format.sidefile import side_files
 from shards.storage import is_remote
 
@@ -24,51 +24,47 @@ log = logging.getLogger("pipeline")
 
 def make_plan(
     output: Output,
-    seat: FolderLease,
+    lease: FolderLease,
     listing: Listing,
     *,
     policy: ShardPolicy,
     reading: DecodeSettings,
-    sample_rate: int,
+    clip: ClipSpec,
     retry_rejected: bool,
 ) -> Plan:
-    """The plan as it stands, where other ranks work by it. Else an unfinished one is finished first, and what is new
-    is added; on request, what was rejected is taken up."""
+    """The plan to work by. Call it in a turn of the lease. Raises ContractError where ranks at work differ.
+
+    Where other ranks work by the plan it stays as it stands. Else new inputs are added to it, and with `retry_rejected`
+    those that were rejected once more, unless an earlier retry is still to be finished.
+    """
     plan = Plan.load(output.folder)
-    if seat.agree(_terms(listing, policy, reading)):
-        return plan
-    retrying = any(shard.retry for shard in unfinished(output.folder, plan.shards))
-    longer = plan.extend(listing, partial(_hashes, output.folder), policy)
-    if retry_rejected and not retrying:  # a killed retry is finished, not begun anew
-        account = account_for(plan, side_files(output.folder), sample_rate)
-        rejected = {reject.key for reject in account.rejects}
-        longer |= plan.retry((video for video in plan.videos if video.key in rejected), policy)
-    if longer:
-        output.push(PLAN)
-    splits = {shard.split for shard in plan.shards}
-    for empty in sorted({"train", "validation"} - splits):
-        share = policy.validation_share
-        videos = sum(shard.count for shard in plan.shards if not shard.retry)
-        log.warning("no video fell into %s: %d videos, validation_share=%.3g", empty, videos, share)
-    return plan
-
-
-def _hashes(folder: Path, keys: set[str]) -> dict[str, str]:
-    """Of the videos with these keys that are in finished shards."""
-    sides = side_files(folder)
-    return {key: digest for side in sides for key, digest in side.video_hashes.items() if key in keys}
-
-
-def _terms(listing: Listing, policy: ShardPolicy, reading: DecodeSettings) -> dict[str, object]:
-    """What ranks at work at one time have in common beside the manifest: the very inputs, and how they are read."""
-    return {
+    terms = {  # what ranks at work at one time have in common beside the manifest
         "videos": listing.root if is_remote(listing.root) else os.path.abspath(listing.root),
         "inputs": len(listing.paths),
         "sha256 of their paths": listing.sha256,
         "shard_size": asdict(policy.size),
         "reading": asdict(reading),
     }
+    if lease.agree(terms):
+        return plan
+
+    def finished_hashes(keys: set[str]) -> dict[str, str]:
+        sides = side_files(output.folder)
+        return {key: digest for side in sides for key, digest in side.video_hashes.items() if key in keys}
+
+    is_retrying = any(shard.retry for shard in unfinished(output.folder, plan.shards))
+    has_grown = plan.extend(listing, finished_hashes, policy)
+    if retry_rejected and not is_retrying and plan.shards:
+        rejected = account_of(output.folder, clip).rejects.keys()
+        has_grown |= plan.retry((video for video in plan.videos if video.key in rejected), policy)
+    if has_grown:
+        output.push(PLAN)
+    for empty in sorted({"train", "validation"} - {shard.split for shard in plan.shards}):
+        videos = sum(shard.count for shard in plan.shards if not shard.retry)
+        log.warning("no video fell into %s: %d videos, validation_share=%.3g", empty, videos, policy.validation_share)
+    return plan
 
 
 def unfinished(folder: Path, shards: Iterable[ShardPlan]) -> list[ShardPlan]:
+    """Those of the plan that have no side file yet."""
     return [shard for shard in shards if not (folder / f"{shard.shard}.json").exists()]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -18,16 +17,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipeline.videos.plan import NAME as PLAN
-from shards.errors import UserError, require_same
-from shards.files import sha256_of, write_whole
+from shards.errors import ContractError, UserError, require_same
+from shards.files import ATTEMPTS, patiently, sha256_of, write_whole
 from shards.format.manifest import NAME as MANIFEST
 from shards.format.manifest import Manifest
 from shards.format.sidefile import SIDE_FILES, SideFile
 from shards.storage import file_system, is_remote, network_errors, under
 
 SPOOL = ".spool"
-
-ATTEMPTS = 3
 
 Answer = TypeVar("Answer")
 
@@ -57,13 +54,18 @@ class Output:
         """The URL where the tars are, if they are not in the folder."""
         return self.location if self.is_remote else None
 
+    @property
+    def manifest(self) -> Manifest | None:
+        """What earlier runs agreed on; None before the first."""
+        return Manifest.load(self.folder) if (self.folder / MANIFEST).exists() else None
+
     def beside(self, path: str) -> Output:
         """The output that is a folder in this one."""
         place = under(self.location, path) if self.is_remote else str(self.folder / path)
         return Output(place, self.folder / path)
 
     def pull(self) -> None:
-        """Bring the folder up to what is finished. During a turn, before anything is decided by what is there."""
+        """Bring the folder up to what is finished. To be called during a turn, before anything is decided by it."""
         if self.is_remote:
             self._mirror()
             return
@@ -72,19 +74,21 @@ class Output:
                 side.unlink()  # it has lost its tar, which is made again
 
     def seal(self) -> tuple[int, str]:
-        """What the plan is known by: its length and its hash."""
+        """Length and hash of the plan, by which it is known again once it has grown."""
         plan = self.folder / PLAN
         return plan.stat().st_size, sha256_of(plan)
 
-    def require_sealed(self, seal: tuple[int, str]) -> None:
-        """Raise UserError where the plan at a URL is another than ours by now: there, no lock keeps runs apart."""
+    def require_sealed(self, seal: tuple[int, str], manifest: Manifest) -> None:
+        """Raise ContractError where plan or manifest at a URL are others by now: there, no lock keeps runs apart."""
         if not self.is_remote:
             return
+        remedy = f"Two runs began there at once, and their shards are mixed: delete {self.location}, and make them anew"
+        require_same(asdict(manifest), asdict(Manifest.load(self.folder)), self.location, remedy)
         size, digest = seal
         with open(self.folder / PLAN, "rb") as stream:
             found = hashlib.sha256(stream.read(size)).hexdigest()
         if found != digest:
-            raise UserError(
+            raise ContractError(
                 f"{self.location} has another plan now than this run worked by: two runs with different videos began "
                 "there at once, and their shards are mixed. Delete it, and give each its own shards=..."
             )
@@ -121,15 +125,15 @@ class Output:
     def agree_on(self, manifest: Manifest, remedy: str, other_teachers: str | None = None) -> None:
         """Write the manifest on the first run; on every later one, be equal to it.
 
-        Raises UserError with both sides and the remedy; `other_teachers` is the one for another teacher set.
+        Raises ContractError with both sides and the remedy; `other_teachers` is the remedy for another teacher set.
         """
-        if not (self.folder / MANIFEST).exists():
+        found = self.manifest
+        if found is None:
             manifest.save(self.folder)
             self.push(MANIFEST)
             return
-        found = Manifest.load(self.folder)
         if other_teachers is not None and found.teacher_set != manifest.teacher_set:
-            raise UserError(
+            raise ContractError(
                 f"{self.location} was labelled by teachers={found.teacher_set}, this run has "
                 f"teachers={manifest.teacher_set}. {other_teachers}"
             )
@@ -167,16 +171,12 @@ class Output:
         return {entry["name"].rstrip("/").rpartition("/")[2]: int(entry["size"] or 0) for entry in entries}
 
     def _patiently(self, action: Callable[[], Answer], complaint: str) -> Answer:
-        """Up to three times. Raises UserError with the complaint."""
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                return action()
-            except network_errors() as error:
-                if attempt == ATTEMPTS:
-                    said = f"{type(error).__name__}: {error}"
-                    raise UserError(f"{self.location}: {complaint} ({ATTEMPTS} tries): {said}") from None
-            time.sleep(attempt)
-        raise AssertionError("unreachable")
+        """Raises UserError with the complaint, in one line, where the other side fails every time."""
+        try:
+            return patiently(action, network_errors())
+        except network_errors() as error:
+            found = f"{type(error).__name__}: {error}"
+            raise UserError(f"{self.location}: {complaint} ({ATTEMPTS} tries): {found}") from None
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What a run of stage one tells while it works: a live line on a terminal, and a log file beside the shards."""
+"""The progress of a run of stage one: a live line on a terminal, and a log file beside the shards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from pipeline.executor.job import Outcome
+from pipeline.executor.job import DecodeResult
 from shards.format.sidefile import SideFile
 
 log = logging.getLogger("pipeline")
@@ -19,7 +19,7 @@ log = logging.getLogger("pipeline")
 
 class LogFile(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """A full disk is told once, by what cannot do without it, and not by a traceback for each line."""
+        """Nothing: a full disk is reported by what cannot do without it, and not by a traceback for each line."""
 
 
 class Progress:
@@ -60,16 +60,15 @@ class Progress:
         self._bar.update(self._task, total=total, visible=True)
         log.info("%d videos to read, into %d shards", total, shards)
 
-    def video_done(self, video: Outcome) -> None:
-        summary = video.summary
-        if summary.reason is not None:
+    def video_done(self, path: str, result: DecodeResult) -> None:
+        if result.reason is not None:
             self.rejected += 1
-            log.warning("rejected %r: %s: %s", video.path, summary.reason, summary.detail)
+            log.warning("rejected %r: %s: %s", path, result.reason, result.detail)
         else:
-            self.clips += video.clips
-            self.media_seconds += summary.media_seconds
-            for dropped in summary.dropped:
-                log.warning("dropped a clip of %r: %s", video.path, dropped)
+            self.clips += result.clips
+            self.media_seconds += result.media_seconds
+            for dropped in result.dropped:
+                log.warning("dropped a clip of %r: %s", path, dropped)
         self._bar.update(self._task, advance=1, clips=self.clips, rejected=self.rejected, speed=self.speed)
 
     def shard_done(self, side: SideFile) -> None:

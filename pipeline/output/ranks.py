@@ -1,44 +1,43 @@
-"""Runs at work in one shard folder: each holds a lock under its rank's name, with what it says of itself in the file.
+"""Runs at work in one shard folder: each holds a lock under its rank's name, and describes itself in the lock's file.
 
-The locks are the kernel's (flock) and vanish with the process that held them, so a killed run stops nobody. Among the
-processes of a machine they hold on every file system that has any; among machines where the file system passes them on:
-NFS with its lock service, CephFS, GPFS, Lustre mounted with `flock`. Where it does not, nobody is refused across
-machines, and one rank has to plan before the others start; ranks write and clear away nothing but their own part.
+A lock vanishes with the process that held it, so a killed run stops nobody. Among the processes of a machine locks hold
+on every file system that has any; among machines where the file system passes them on: NFS with its lock service,
+CephFS, GPFS, Lustre mounted with `flock`. Where it does not, nobody is refused across machines, and one rank has to
+plan before the others start; ranks write and clear away nothing but their own part.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import logging
 import os
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import IO, Any, Self, TypeVar
 
 from shards.errors import UserError, require_same
+from shards.files import locked
 
 log = logging.getLogger("pipeline")
 LOCK = ".lock"  # held while a run plans or settles
 RANKS = ".ranks"
+ELSEWHERE = "shards=another/folder"
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class Rank:
-    """One of `world` runs that share a plan, and what it tells the others of itself."""
+    """One of `world` runs that share a plan, as the others see it."""
 
     rank: int = 0
     world: int = 1
     job: str = "teacher-shards"
     where: str = field(default_factory=lambda: f"{socket.gethostname()}, process {os.getpid()}")
-    plan: dict[str, Any] = field(default_factory=dict)  # what all must agree on; empty until it has planned
+    terms: dict[str, Any] = field(default_factory=dict)  # what all must agree on; empty until it has planned
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.world:
@@ -49,8 +48,13 @@ class Rank:
 
     @property
     def name(self) -> str:
-        """Of its lock, its spool and, with others beside it, its log."""
+        """Of its lock and its spool."""
         return f"{self.job}-{self.rank}-of-{self.world}"
+
+    @property
+    def log_name(self) -> str:
+        """Of its log file; the job is not in it, so that a relabel's lines follow those of the run."""
+        return "pipeline.log" if self.world == 1 else f"pipeline-{self.rank}-of-{self.world}.log"
 
     def part(self, items: Sequence[Item]) -> Sequence[Item]:
         """Every world-th, by position in the whole plan, so that a rank keeps its part from run to run."""
@@ -58,12 +62,13 @@ class Rank:
 
 
 class FolderLease:
-    """A rank's place in a folder; use as a context. Raises UserError where a run at work is no fellow rank."""
+    """The right of a rank to write into a folder; use as a context. Raises UserError where another run holds it."""
 
     def __init__(self, folder: Path, rank: Rank) -> None:
         self.rank = rank
         self._folder = folder
-        self._lock: TextIOWrapper | None = None
+        self._held = ExitStack()
+        self._lock: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
         (self._folder / RANKS).mkdir(parents=True, exist_ok=True)
@@ -72,66 +77,52 @@ class FolderLease:
                 if (other.job, other.world) != (self.rank.job, self.rank.world) or other.rank == self.rank.rank:
                     raise UserError(
                         f"another run is writing into {self._folder}: {other}, and this is {self.rank}. Only different "
-                        "ranks of one world work side by side: wait for it, or give shards=another/folder"
+                        f"ranks of one world work side by side: wait for it, or give {ELSEWHERE}"
                     )
-            self._lock = open(self._folder / RANKS / self.rank.name, "a")
-            _locked(self._lock, wait=True)
-            self._say(self._lock)
+            self._lock = self._held.enter_context(locked(self._folder / RANKS / self.rank.name, instead=ELSEWHERE))
+            self._describe()
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._lock is not None
-        self._lock.close()
+        self._held.close()
 
     @contextmanager
     def turn(self) -> Iterator[None]:
         """One run at a time is in here, to plan or to settle; the others wait."""
-        with open(self._folder / LOCK, "a") as stream:
-            if not _locked(stream):
+        with ExitStack() as stack:
+            path = self._folder / LOCK
+            if stack.enter_context(locked(path, wait=False, instead=ELSEWHERE)) is None:
                 log.warning("waiting for another run to plan or settle in %s", self._folder)
-                _locked(stream, wait=True)
+                stack.enter_context(locked(path, instead=ELSEWHERE))
             yield
 
     def others(self) -> list[Rank]:
-        """The other runs at work in the folder. To be asked during a turn."""
-        paths = sorted((self._folder / RANKS).iterdir())
-        others = [path for path in paths if self._lock is None or path.name != self.rank.name]
-        return [Rank(**json.loads(text)) for text in map(_said, others) if text is not None]
+        """The other runs at work in the folder, by what their locks say. To be asked during a turn."""
+        others = []
+        for path in sorted((self._folder / RANKS).iterdir()):
+            if self._lock is None or path.name != self.rank.name:
+                with locked(path, wait=False, instead=ELSEWHERE) as free:
+                    if free is None:
+                        others.append(Rank(**json.loads(path.read_bytes())))
+        return others
 
-    def agree(self, plan: dict[str, Any]) -> bool:
-        """Say what this run plans by; whether ranks at work have planned by it already. Raises UserError."""
-        planned = [other for other in self.others() if other.plan]
+    def agree(self, terms: dict[str, Any]) -> bool:
+        """Publish what this run plans by; whether ranks at work have planned by it already.
+
+        Raises ContractError where they have planned by something else. To be called during a turn.
+        """
+        planned = [other for other in self.others() if other.terms]
         for other in planned:
-            remedy = "Ranks at work at one time share one plan: wait for them, or give shards=another/folder."
-            require_same(plan, other.plan, str(other), remedy)
-        self.rank = replace(self.rank, plan=plan)
-        assert self._lock is not None
-        self._say(self._lock)
+            remedy = f"Ranks at work at one time share one plan: wait for them, or give {ELSEWHERE}."
+            require_same(terms, other.terms, str(other), remedy)
+        self.rank = replace(self.rank, terms=terms)
+        self._describe()
         return bool(planned)
 
-    def _say(self, lock: TextIOWrapper) -> None:
-        lock.truncate(0)
-        lock.write(json.dumps(asdict(self.rank)))
-        lock.flush()
-
-
-def _locked(stream: TextIOWrapper, *, wait: bool = False) -> bool:
-    """Whether the lock is ours now. Raises UserError where the file system has none."""
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise
-        raise UserError(
-            f"{stream.name}: this file system has no locks ({error.strerror}), and without them runs would not see "
-            "each other: mount it with them (Lustre: flock), or give shards=another/folder"
-        ) from None
-    return True
-
-
-def _said(path: Path) -> str | None:
-    """What the run that holds a lock says of itself; None where no run holds it."""
-    with open(path, "r+") as stream:  # NFS locks only what is open for writing
-        return None if _locked(stream) else stream.read()
+    def _describe(self) -> None:
+        """Write what the others are told of this rank into its lock."""
+        assert self._lock is not None
+        self._lock.seek(0)
+        self._lock.truncate()
+        self._lock.write(json.dumps(asdict(self.rank)).encode())
+        self._lock.flush()

@@ -29,16 +29,16 @@ def write_shard(
     hashes: dict[str, str] = {}
     with closing(writer):
         for job in jobs:
-            task, summary = job.task, job.summary
-            assert summary is not None
-            if summary.reason == NO_ROOM:
-                raise UserError(f"{summary.detail}: make room and run the same command again; finished shards stay")
-            if summary.sha256:
-                hashes[task.key] = summary.sha256
-            if summary.reason is not None:
-                rejects.append(Reject(task.key, task.path, summary.reason, summary.detail))
+            task, result = job.task, job.result
+            assert result is not None
+            if result.reason == NO_ROOM:
+                raise UserError(f"{result.detail}: make room and run the same command again; finished shards stay")
+            if result.sha256:
+                hashes[task.key] = result.sha256
+            if result.reason is not None:
+                rejects.append(Reject(task.key, task.path, result.reason, result.detail))
             else:
-                dropped += [Reject(task.key, task.path, "clip_dropped", detail) for detail in summary.dropped]
+                dropped += [Reject(task.key, task.path, "clip_dropped", detail) for detail in result.dropped]
                 for example in examples_of(job, waveforms(job)):
                     writer.write(example)
         side = writer.finish(rejects=rejects, dropped=dropped, video_hashes=hashes)
@@ -48,28 +48,28 @@ def write_shard(
 
 def examples_of(job: VideoJob[Any], waveforms: Iterable[NDArray[np.int16]]) -> Iterator[Example]:
     """The clips of one complete video, in order."""
-    task, summary = job.task, job.summary
-    assert summary is not None
+    task, result = job.task, job.result
+    assert result is not None
     for clip, waveform in zip(job.clips, waveforms, strict=True):
-        head = clip.head
+        record = clip.record
         assert clip.posteriors is not None
         yield Example(
-            key=clip_key(task.key, head.index),
+            key=clip_key(task.key, record.index),
             waveform=waveform,
             posteriors=clip.posteriors,
-            frames=head.jpegs,
+            frames=record.jpegs,
             meta=ClipMeta(
                 video=task.key,
                 path=task.path,
-                video_bytes=summary.bytes,
-                video_sha256=summary.sha256,
-                clip=head.index,
-                start=round(head.start, 6),
-                seconds=round(head.seconds, 6),
-                frame_asked=[round(time, 6) for time in head.asked],
-                frame_got=[round(time, 6) for time in head.got],
-                still=head.still,
-                tail_seconds_cut=round(summary.tail_seconds_cut, 6),
-                decode_errors=summary.decode_errors,
+                video_bytes=result.bytes,
+                video_sha256=result.sha256,
+                clip=record.index,
+                start=round(record.start, 6),
+                seconds=round(record.seconds, 6),
+                frame_asked=[round(time, 6) for time in record.asked],
+                frame_got=[round(time, 6) for time in record.got],
+                still=record.still,
+                tail_seconds_cut=round(result.tail_seconds_cut, 6),
+                decode_errors=result.decode_errors,
             ),
         )

@@ -1,7 +1,4 @@
-"""The page at the end of stage one: what a shard folder holds, as counts and as a few clips to look at and listen to.
-
-Everything on it is read from the shards and the plan, one shard at a time.
-"""
+"""The page at the end of stage one: what a shard folder holds, in counts and in clips to look at and listen to."""
 
 from pipeline.report.page import write_report
 

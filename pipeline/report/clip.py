@@ -12,6 +12,7 @@ from pipeline.report.sample import SampledShard, TeacherHead
 from pipeline.report.sound import outline, peak_decibels, playable, spectrogram
 from shards.format.clip import ClipSpec
 from shards.format.example import ClipMeta
+from shards.format.sidefile import split_of_shard
 
 TOP = 5
 WIDTH, HEIGHT = 1_000, 60  # of the waveform's drawing
@@ -42,15 +43,15 @@ class ClipView:
     split: str
     meta: ClipMeta
     windows: list[Window]
-    verdicts: list[TopClasses]
+    top_classes: list[TopClasses]
     audio: str
     spectrogram: str
     outline: str
     peak: float | None
 
 
-def exhibit_of(shard: SampledShard, clip: int, spec: ClipSpec) -> ClipView:
-    """Raises DamagedExample where the shard does not hold what its side file says."""
+def clip_view(shard: SampledShard, clip: int, spec: ClipSpec) -> ClipView:
+    """The clip with this number in the shard. Raises DamagedExample where it is not what the side file says."""
     example = shard.example(clip, spec.sample_rate)
     labels = shard.posteriors(clip)
     count = len(labels[0][1])
@@ -62,13 +63,15 @@ def exhibit_of(shard: SampledShard, clip: int, spec: ClipSpec) -> ClipView:
     media_type, sound = playable(example.waveform, spec.sample_rate)
     return ClipView(
         key=example.key,
-        split=shard.shard.rsplit("-", 1)[0],
+        split=split_of_shard(shard.shard),
         meta=example.meta,
         windows=[
             Window(index * length, (index + 1) * length, frames[index * each : (index + 1) * each])
             for index in range(count)
         ],
-        verdicts=[TopClasses(head, [top_classes(row, head.card.classes) for row in array]) for head, array in labels],
+        top_classes=[
+            TopClasses(head, [top_classes(row, head.card.classes) for row in array]) for head, array in labels
+        ],
         audio=data_url(media_type, sound),
         spectrogram=data_url("image/png", spectrogram(example.waveform, spec.sample_rate)),
         outline=outline(example.waveform, width=WIDTH, height=HEIGHT),

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from pipeline.report.clip import HEIGHT, WIDTH, exhibit_of
+from pipeline.output.account import Account, account_of
+from pipeline.report.clip import HEIGHT, WIDTH, clip_view
 from pipeline.report.sample import evenly, sampled, teacher_heads
-from pipeline.report.survey import survey_of
-from pipeline.report.teachers import opinions_of
+from pipeline.report.teachers import teacher_stats
 from shards.errors import UserError
 from shards.files import write_whole
 from shards.format.codec import DamagedExample
@@ -18,34 +18,34 @@ from shards.format.manifest import Manifest
 STYLE = Path(__file__).parent  # templates and style of the project's pages
 
 NAME = "report.html"
-EXHIBITS = 12  # clips shown
-HEARD = 1_000  # clips whose posteriors the teachers' statistics are drawn from
+CLIPS_SHOWN = 12
+CLIPS_SAMPLED = 1_000  # for the teachers' statistics
 
 
-def write_report(folder: Path, tars: str | None = None) -> Path:
+def write_report(folder: Path, tars: str | None = None, account: Account | None = None) -> Path:
     """Write the page of a shard folder and return its path; clips shown are the same on every run.
 
-    `tars`: the URL where the tars are, if they are not in the folder.
+    `tars`: the URL where the tars are, if they are not in the folder. `account`: that of the folder, where it is known.
     Raises UserError where the folder is not one of shards, or a shard is not what its side file says.
     """
     folder = Path(folder)
     manifest = Manifest.load(folder)
-    survey = survey_of(folder, manifest.clip)
+    account = account or account_of(folder, manifest.clip)
     heads = teacher_heads(folder, manifest)
     try:
-        opinions = opinions_of(folder, heads, evenly(survey.shard_clips, HEARD), tars)
-        chosen = sampled(folder, evenly(survey.shard_clips, EXHIBITS), heads, tars)
-        exhibits = [exhibit_of(shard, clip, manifest.clip) for shard, clip in chosen]
+        stats = teacher_stats(folder, heads, evenly(account.shard_clips, CLIPS_SAMPLED), tars)
+        shown = sampled(folder, evenly(account.shard_clips, CLIPS_SHOWN), heads, tars)
+        clips = [clip_view(shard, clip, manifest.clip) for shard, clip in shown]
     except DamagedExample as error:
         raise UserError(f"{folder}: {error}. See what is wrong with `python -m shards check {folder}`") from None
     page = template("page.html.j2", STYLE).render(
         name=folder.resolve().name if tars is None else tars,
         manifest=manifest,
-        survey=survey,
+        account=account,
         heads=heads,
-        opinions=opinions,
-        exhibits=exhibits,
-        heard=min(HEARD, survey.total.clips),
+        stats=stats,
+        clips=clips,
+        clips_sampled=min(CLIPS_SAMPLED, account.total.clips),
         drawing=(WIDTH, HEIGHT),
     )
     write_whole(folder / NAME, page.encode())

@@ -1,8 +1,7 @@
-"""A bounded sample of a shard folder: clips spread evenly over all shards, read member by member at their offsets."""
+"""A sample of a shard folder, of bounded size: clips at equal distances through all shards, read at their offsets."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -11,12 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.format.codec import DamagedExample, decode, decode_array
+from shards.format.codec import DamagedExample, decode_array
 from shards.format.example import Example
 from shards.format.manifest import NAME as MANIFEST
 from shards.format.manifest import Manifest, TeacherCard
+from shards.format.shard import read_example, read_members
 from shards.format.sidefile import SideFile
-from shards.storage import file_system, reaching, under
+from shards.storage import under
 
 Pick = tuple[str, int]  # a shard's name, and a clip's number in it
 
@@ -28,6 +28,7 @@ class TeacherHead:
     head: str
     teacher_set: str
     card: TeacherCard
+    precision: str
     folder: Path
 
 
@@ -36,7 +37,7 @@ def teacher_heads(folder: Path, manifest: Manifest) -> list[TeacherHead]:
     added = sorted(path.parent for path in (folder / "teachers").glob(f"*/{MANIFEST}"))
     sets = [(folder, manifest)] + [(place, Manifest.load(place)) for place in added]
     return [
-        TeacherHead(head, labels.teacher_set, card, place)
+        TeacherHead(head, labels.teacher_set, card, labels.precision, place)
         for place, labels in sets
         for head, card in sorted(labels.teachers.items())
     ]
@@ -68,39 +69,25 @@ class SampledShard:
         self.sides = {place: SideFile.load(path) for place, path in paths.items() if path.is_file()}
 
     def example(self, clip: int, sample_rate: int) -> Example:
-        side = self.sides[self.folder]
-        members = {name: self._member(self.folder, name, clip) for name in side.members if side.members[name][clip]}
-        return decode(side.keys[clip], members, sample_rate)
+        return read_example(self._location(self.folder), self.sides[self.folder], clip, sample_rate)
 
     def posteriors(self, clip: int) -> list[tuple[TeacherHead, NDArray[np.float16]]]:
         """Every teacher's posteriors (windows, classes) of one clip."""
-        return [
-            (head, self._posterior(head.folder, f"{head.head}.npy", clip))
-            for head in self.heads
-            if head.folder in self.sides
-        ]
+        return [(head, self._posterior(head, clip)) for head in self.heads if head.folder in self.sides]
 
-    def _posterior(self, folder: Path, name: str, clip: int) -> NDArray[np.float16]:
+    def _posterior(self, head: TeacherHead, clip: int) -> NDArray[np.float16]:
+        side, extension = self.sides[head.folder], f"{head.head}.npy"
+        (payload,) = read_members(self._location(head.folder), side, [(clip, extension)])
         try:
-            return decode_array(self._member(folder, name, clip))
-        except (KeyError, ValueError) as error:
-            raise DamagedExample(f"{self.sides[folder].keys[clip]}.{name}: {error}") from None
+            return decode_array(payload)
+        except ValueError as error:
+            raise DamagedExample(f"{side.keys[clip]}.{extension}: {error}") from None
 
-    def _member(self, folder: Path, name: str, clip: int) -> bytes:
-        place = self.sides[folder].members[name][clip]
-        if place is None:
-            raise DamagedExample(f"{self.sides[folder].keys[clip]}.{name} is missing")
-        offset, size = place
-        tar = folder / f"{self.shard}.tar"
-        if self._tars is not None:
-            system, path = file_system(under(self._tars, tar.relative_to(self.folder).as_posix()))
-            with reaching(self._tars):
-                data: bytes = system.cat_file(path, start=offset, end=offset + size)
-            return data
-        if offset + size > tar.stat().st_size:  # before a side file's number becomes an allocation
-            raise DamagedExample(f"{tar} ends before {self.sides[folder].keys[clip]}.{name}")
-        with open(tar, "rb") as stream:
-            return os.pread(stream.fileno(), size, offset)
+    def _location(self, folder: Path) -> str | Path:
+        """Where the tars of a folder are."""
+        if self._tars is None or folder == self.folder:
+            return self._tars or folder
+        return under(self._tars, folder.relative_to(self.folder).as_posix())
 
 
 def sampled(

@@ -1,4 +1,4 @@
-"""A clip's sound for a page: an MP3 to hear, a spectrogram and a waveform to see."""
+"""A clip's sound for a page: an MP3 to listen to, a spectrogram and a waveform to look at."""
 
 from __future__ import annotations
 

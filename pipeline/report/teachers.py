@@ -1,4 +1,4 @@
-"""What a teacher tends to say: how decided its posteriors are, and which classes it names most."""
+"""Statistics of a teacher: how decided its posteriors are (entropies), and which classes it names most."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TeacherStats:
 
     @property
     def uniform_entropy(self) -> float:
-        """ln(classes): of a teacher that has no idea."""
+        """ln(classes): of a teacher that knows nothing."""
         return float(np.log(len(self.teacher.card.classes)))
 
     @property
@@ -56,7 +56,7 @@ class TeacherStats:
             for index, windows in self.named.most_common(count)
         ]
 
-    def hear(self, posteriors: NDArray[np.float16]) -> None:
+    def add(self, posteriors: NDArray[np.float16]) -> None:
         """Count the windows of one clip, (windows, classes)."""
         self.entropies += entropy(posteriors.astype(np.float64)).tolist()
         self.named.update(int(index) for index in posteriors.argmax(axis=1))
@@ -69,16 +69,16 @@ def entropy(posteriors: NDArray[np.float64]) -> NDArray[np.float64]:
     return result
 
 
-def opinions_of(
+def teacher_stats(
     folder: Path, heads: Sequence[TeacherHead], picks: Sequence[Pick], tars: str | None = None
 ) -> list[TeacherStats]:
-    """Every teacher's opinion: sums from all side files, the rest from the picked clips."""
-    opinions = [TeacherStats(head, _sums(head)) for head in heads]
-    by_head = {(opinion.teacher.folder, opinion.teacher.head): opinion for opinion in opinions}
+    """Of every teacher: sums from all side files, the rest from the picked clips."""
+    stats = [TeacherStats(head, _sums(head)) for head in heads]
+    by_head = {(each.teacher.folder, each.teacher.head): each for each in stats}
     for shard, clip in sampled(folder, picks, heads, tars):
         for head, posteriors in shard.posteriors(clip):
-            by_head[head.folder, head.head].hear(posteriors)
-    return opinions
+            by_head[head.folder, head.head].add(posteriors)
+    return stats
 
 
 def _sums(head: TeacherHead) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from shards.errors import UserError
+from shards.errors import ContractError, UserError
 
 VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5  # wire types; the groups, 3 and 4, are not in caffe.proto
 
@@ -58,7 +58,7 @@ def state_dict_from_caffe(layers: list[CaffeLayer], network: nn.Module, path: Pa
         raise UserError(f"a .caffemodel is read for VGG networks without batch norm only, {path} not for this one")
     if len(layers) != len(chain) or any(len(layer.blobs) != 2 for layer in layers):
         found = [f"{layer.name} ({len(layer.blobs)})" for layer in layers[:20]]
-        raise UserError(f"{path} has the layers (arrays) {found}; the network has {len(chain)} of 2 arrays each")
+        raise ContractError(f"{path} has the layers (arrays) {found}; the network has {len(chain)} of 2 arrays each")
     state: dict[str, Tensor] = {}
     for layer, (name, module) in zip(layers, chain, strict=True):
         for kind, blob in zip(("weight", "bias"), layer.blobs, strict=True):

@@ -1,4 +1,4 @@
-"""Class names of a teacher: a list file, or the names that torchvision keeps for ImageNet."""
+"""The card by which shards know a teacher: its network, the hash of its weights, its transform and class names."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def cards(teachers: TeacherSet) -> dict[str, TeacherCard]:
 
 
 def _card(head: str, spec: TeacherSpec) -> TeacherCard:
-    path = _existing_weights(spec)
+    path = existing_weights(spec)
     digest = sha256_of(path)
     release = release_of(spec)
     if release is not None and not digest.startswith(promised_hash(path)):
@@ -72,7 +72,8 @@ def _card(head: str, spec: TeacherSpec) -> TeacherCard:
     )
 
 
-def _existing_weights(spec: TeacherSpec) -> Path:
+def existing_weights(spec: TeacherSpec) -> Path:
+    """The file of the weights. Raises UserError with what to do where it is not there."""
     file = weights_file(spec)
     if file.path is None or not file.present:
         raise UserError(f"the weights of {spec.architecture} are not there: {file.path or ''} {file.remedy}")

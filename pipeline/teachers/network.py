@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pipeline.teachers.caffemodel import read_caffemodel, state_dict_from_caffe
 from pipeline.teachers.timm_models import build_timm, is_timm
 from pipeline.teachers.weights import DEMO_EXTRA, read_state_dict
-from shards.errors import UserError
+from shards.errors import ContractError, UserError
 
 # Our names of the networks in the package efficientnet_lite_pytorch, and its own.
 LITE = {f"efficientnet_lite{size}": f"efficientnet-lite{size}" for size in range(5)}
@@ -58,7 +58,7 @@ def build(architecture: str, classes: int) -> nn.Module:
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Load `state` whole. Raises UserError naming the first few keys and shapes in which the two differ."""
+    """Load `state` whole. Raises ContractError with the first few keys and shapes in which the two differ."""
     wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
     found = {key: tuple(tensor.shape) for key, tensor in state.items()}
     # Batch norm counts its batches only since PyTorch 0.4; load_state_dict fills the counter in.
@@ -71,7 +71,7 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     ]  # fmt: skip
     if differing:
         more = f" and {len(differing) - 4} more" if len(differing) > 4 else ""
-        raise UserError(
+        raise ContractError(
             f"{path} does not fit the network ({'; '.join(differing[:4])}{more}): the architecture and the number of "
             "names in `classes` must be those of the weights"
         )

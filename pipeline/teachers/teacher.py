@@ -1,8 +1,8 @@
-"""The vision teachers: frozen networks that turn pictures into posteriors, and the cards by which shards know them."""
+"""A vision teacher: a frozen network that turns pictures into posteriors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,36 +11,34 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.teachers.cards import _existing_weights, cards
+from pipeline.teachers.cards import existing_weights
 from pipeline.teachers.network import last_linear, load_network
-from pipeline.teachers.spec import TeacherSet, TeacherSpec, Transform
+from pipeline.teachers.precision import require_precision
+from pipeline.teachers.spec import TeacherSpec
 from pipeline.teachers.timm_models import input_transform
-from shards.errors import UserError
+from shards.errors import ContractError, UserError
 from shards.files import sha256_of
 from shards.format.manifest import TeacherCard
-
-__all__ = ["Teacher", "TeacherSet", "TeacherSpec", "Transform", "cards"]
-
-PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 class Teacher:
     """A frozen network on a device.
 
-    `precision` is float32 (no TF32), bfloat16, or auto: bfloat16 where the device computes it natively. With
-    bfloat16 the last linear layer stays in float32, since logits rounded to 8 bits are off by percents of a posterior.
+    `precision` is float32 (no TF32) or bfloat16. With bfloat16 the last linear layer stays in float32, since logits
+    rounded to 8 bits are off by percents of a posterior.
     """
 
-    def __init__(self, spec: TeacherSpec, card: TeacherCard, device: str, precision: str = "auto") -> None:
-        path = _existing_weights(spec)
+    def __init__(self, spec: TeacherSpec, card: TeacherCard, device: str, precision: str = "float32") -> None:
+        path = existing_weights(spec)
         found = sha256_of(path)
         if found != card.weights_sha256:
-            raise UserError(
+            raise ContractError(
                 f"{path} has sha256 {found}, the teacher's card {card.weights_sha256}: put the file back, or write "
                 "shards into a new folder"
             )
+        require_precision(precision, device)
         self.device = torch.device(device)
-        self.dtype = dtype_of(precision, self.device)
+        self.dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
         self.transform = input_transform(spec)
         self.classes = len(card.classes)
         network = load_network(spec.architecture, path, self.classes)
@@ -87,16 +85,6 @@ class Teacher:
         return (self._penultimate,)
 
 
-def dtype_of(precision: str, device: torch.device) -> torch.dtype:
-    """The type of the weights and activations: bfloat16 halves time and memory where the hardware has it (auto)."""
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
-    if precision == "auto":
-        native = {"cuda": _cuda_has_bfloat16, "cpu": _cpu_has_bfloat16}.get(device.type)
-        return torch.bfloat16 if native and native() else torch.float32
-    return torch.float32 if precision == "float32" else torch.bfloat16
-
-
 @contextmanager
 def _exact() -> Iterator[None]:
     """On CUDA: float32 is float32 (convolutions use TF32 unasked), and the same algorithm is taken on every run.
@@ -112,13 +100,3 @@ def _exact() -> Iterator[None]:
         yield
     finally:
         cudnn.conv.fp32_precision, matmul.fp32_precision, cudnn.benchmark, cudnn.deterministic = before
-
-
-def _cuda_has_bfloat16() -> bool:
-    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-
-
-def _cpu_has_bfloat16() -> bool:
-    # Not every torch of our range can tell. ARM is left out, where torch may be built without kernels for them.
-    found: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))

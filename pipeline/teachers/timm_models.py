@@ -33,7 +33,7 @@ def build_timm(architecture: str, classes: int) -> nn.Module:
 
 
 def input_transform(spec: TeacherSpec) -> Transform:
-    """`spec.transform`, or what timm says where it has none. Raises UserError where timm cannot say."""
+    """`spec.transform`, or that of timm where it has none. Raises UserError where timm has none either."""
     return spec.transform if spec.transform is not None else transform_of(spec.architecture)
 
 
@@ -83,7 +83,7 @@ def release_url(architecture: str) -> tuple[str, str]:
 
 
 def require_size(spec: TeacherSpec) -> None:
-    """Raise UserError where a network knows one size of pictures, and the transform makes another."""
+    """Raise UserError where a network takes one size of pictures alone, and the transform makes another."""
     record, crop = _record(spec.architecture), input_transform(spec).crop
     if record.get("fixed_input_size") and record["input_size"][-1] != crop:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Finding files with the same content: same size, then same first 64 KiB, then same full hash."""
+"""Find files with the same content: same size, then same first 64 KiB, then same full hash."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import IO
 import numpy as np
 
 from pipeline.videos.listing import Video
+from shards.files import sha256_of
 from shards.storage import address, network_errors, open_place
 
 HEAD_BYTES = 64 * 1024
-BLOCK_BYTES = 1024 * 1024
 
 
 def shared_sizes(new: array[int], known: Iterable[int]) -> set[int]:
@@ -49,7 +49,7 @@ def find_duplicates(
         candidates = [video for video in group if heads[video.path] is None or seen[heads[video.path]] + seen[None] > 1]
         first: dict[str, str] = {}
         for video in candidates:
-            digest = hashes.get(video.key) or _try(_hash_of, root, video)
+            digest = hashes.get(video.key) or _try(sha256_of, root, video)
             if digest is None:
                 continue
             if digest in first and video.path in new_paths:
@@ -62,15 +62,8 @@ def _head_of(stream: IO[bytes]) -> str:
     return hashlib.sha256(stream.read(HEAD_BYTES)).hexdigest()
 
 
-def _hash_of(stream: IO[bytes]) -> str:
-    digest = hashlib.sha256()
-    while block := stream.read(BLOCK_BYTES):
-        digest.update(block)
-    return digest.hexdigest()
-
-
 def _try(digest: Callable[[IO[bytes]], str], root: str, video: Video) -> str | None:
-    """None for a file that cannot be read: the decoder will reject it and say why."""
+    """None for a file that cannot be read: the decoder will reject it with the reason."""
     try:
         with open_place(address(root, video.path)) as stream:
             return digest(stream)

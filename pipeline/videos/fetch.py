@@ -8,20 +8,18 @@ from __future__ import annotations
 import hashlib
 import os
 import posixpath
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from fsspec.implementations.memory import MemoryFileSystem
 
 from shards.errors import UserError
+from shards.files import ATTEMPTS, BLOCK_BYTES, patiently, sha256_of
 from shards.media.file import MEDIA_SUFFIXES, UnreadableMedia
 from shards.storage import file_system, is_remote, network_errors, open_place
-
-ATTEMPTS = 3
-BLOCK_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ def at_hand(place: str, spool: Path, touch: Callable[[], None], max_bytes: float
         if before is None:
             yield MediaCopy(path)
             return
-        yield MediaCopy(path, before.st_size, _hash_of(path, touch))
+        yield MediaCopy(path, before.st_size, sha256_of(path, touch))
         after = _state_of(path)
         if after is None or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise UnreadableMedia("changed", "the file changed, or vanished, while it was read")
@@ -60,15 +58,10 @@ def _state_of(path: Path) -> os.stat_result | None:
 
 
 def _fetch(place: str, path: Path, touch: Callable[[], None], max_bytes: float) -> MediaCopy:
-    attempt = 1
-    while True:
-        try:
-            return _copy(place, path, touch, max_bytes)
-        except _Interrupted as fault:
-            if attempt == ATTEMPTS:
-                raise UnreadableMedia("unreachable", f"{fault} ({ATTEMPTS} tries)") from None
-        time.sleep(attempt)
-        attempt += 1
+    try:
+        return patiently(partial(_copy, place, path, touch, max_bytes), passing=(_Interrupted,))
+    except _Interrupted as fault:
+        raise UnreadableMedia("unreachable", f"{fault} ({ATTEMPTS} tries)") from None
 
 
 def _copy(place: str, path: Path, touch: Callable[[], None], max_bytes: float) -> MediaCopy:
@@ -95,8 +88,8 @@ def _blocks(place: str) -> Iterator[bytes]:
                 yield block
     except FileNotFoundError as error:
         cause = error.__cause__  # fsspec's http says this for every answer that is not the file, and for none at all
-        told = isinstance(cause, FileNotFoundError) or getattr(cause, "status", None) in (404, 410)
-        if isinstance(cause, network_errors()) and not told:
+        is_answer = isinstance(cause, FileNotFoundError) or getattr(cause, "status", None) in (404, 410)
+        if isinstance(cause, network_errors()) and not is_answer:
             raise _Interrupted(f"{type(cause).__name__}: {cause}") from None
         raise UnreadableMedia("not_found", "there is no such file at its URL") from None
     except IsADirectoryError:
@@ -114,15 +107,6 @@ def _suffix(place: str) -> str:
     name = place.partition("::")[0].partition("?")[0]
     suffix = posixpath.splitext(name)[1].lower()
     return suffix if suffix in MEDIA_SUFFIXES else ".video"
-
-
-def _hash_of(path: Path, touch: Callable[[], None]) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(BLOCK_BYTES):
-            digest.update(block)
-            touch()
-    return digest.hexdigest()
 
 
 def within_reach(root: str, place: Path) -> str:

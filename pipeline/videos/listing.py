@@ -37,7 +37,7 @@ class Video:
 
 @dataclass(frozen=True)
 class Listing:
-    """Every input once, by path, sorted; with those sizes that the listing of a remote folder told."""
+    """Every input once, by path, sorted; with the sizes that the listing of a remote folder gave."""
 
     root: str  # the folder, path or URL, that relative paths start from
     paths: list[str]

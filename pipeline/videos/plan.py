@@ -20,6 +20,7 @@ from typing import Any
 from pipeline.videos.duplicates import find_duplicates, shared_sizes
 from pipeline.videos.keys import split_of
 from pipeline.videos.listing import Listing, Video
+from shards.format.sidefile import shard_name, split_of_shard
 
 NAME = "plan.jsonl"
 Hashes = Callable[[set[str]], Mapping[str, str]]  # keys of finished videos -> those of their hashes that are known
@@ -61,7 +62,7 @@ class ShardPlan:
 
     @property
     def split(self) -> str:
-        return self.shard.rsplit("-", 1)[0]
+        return split_of_shard(self.shard)
 
     @property
     def videos(self) -> list[Video]:
@@ -163,7 +164,7 @@ class Plan:
             entries = [{"key": video.key, "path": video.path, "bytes": video.bytes} for video in filling.pop(split)]
             del input_bytes[split]
             numbers[split] += 1
-            return {"shard": f"{split}-{numbers[split] - 1:06d}", "videos": entries}
+            return {"shard": shard_name(split, numbers[split] - 1), "videos": entries}
 
         for video in videos:
             split = split_of(video.key, policy.validation_share, policy.seed)

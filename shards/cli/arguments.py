@@ -1,4 +1,4 @@
-"""The words of a command line told apart: `key=value` is a setting, and what is none may be a file's name."""
+"""Positional arguments beside Hydra's settings: `key=value` is a setting, any other word may be a file's name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PositionalArguments:
 
     @classmethod
     def taken(cls, key: str, settings: type) -> PositionalArguments:
-        """Take them out of sys.argv: words without a key, and files that are there, unless theirs is a known key.
+        """Take them out of sys.argv: words without a key, and names of existing files whose `key=` is no known key.
 
         So `a=b.wav` is a file where there is one, `top=5` is a setting, `./top=5` a file. Behind `--` all are.
         """

@@ -42,32 +42,28 @@ def command(
     run: Callable[[Settings], None],
     conf: Path = CONF,
     *,
-    words: str | None = None,
+    positional: str | None = None,
 ) -> None:
     """Run a stage with conf/<config>.yaml and the overrides in sys.argv; with `--multirun`, each job of a sweep.
 
-    `words` names the setting, a list of paths, that words without a key belong to: `FILE... key=value`.
+    `positional` names the setting, a list of paths, that words without a key belong to: `FILE... key=value`.
     """
     try:
         with preemptible():
-            _run(settings, config, run, conf, words)
+            arguments = PositionalArguments.taken(positional, settings) if positional else None
+            if {"--help", "-h"} & set(sys.argv[1:]):
+                values, choices = _compose(config, (), conf)
+                print(usage(settings, values, choices, conf / f"{config}.yaml"))
+            else:
+                _run_hydra(settings, config, run, conf, arguments)
     except KeyboardInterrupt:
-        sys.exit(_say("interrupted", 130))
+        sys.exit(_print_error("interrupted", 130))
     except Preempted:
-        sys.exit(_say("stopped by SIGTERM: the same command goes on from what is finished", PREEMPTED))
+        sys.exit(_print_error("stopped by SIGTERM: the same command goes on from what is finished", PREEMPTED))
     except SettingsError as error:
-        sys.exit(_say(str(error), 2))
+        sys.exit(_print_error(str(error), 2))
     except _JobStopped as stopped:
         sys.exit(stopped.args[0])
-
-
-def _run(settings: type[Settings], config: str, run: Callable[[Settings], None], conf: Path, words: str | None) -> None:
-    plain = PositionalArguments.taken(words, settings) if words else None
-    if {"--help", "-h"} & set(sys.argv[1:]):
-        values, choices = _compose(config, (), conf)
-        print(usage(settings, values, choices, conf / f"{config}.yaml"))
-    else:
-        _run_hydra(settings, config, run, conf, plain)
 
 
 def compose(settings: type[Settings], config: str, overrides: Sequence[str] = (), conf: Path = CONF) -> Settings:
@@ -130,7 +126,7 @@ def _run_hydra(
     config: str,
     run: Callable[[Settings], None],
     conf: Path,
-    plain: PositionalArguments | None,
+    positional: PositionalArguments | None,
 ) -> None:
     import hydra
     from hydra.core.hydra_config import HydraConfig
@@ -151,18 +147,18 @@ def _run_hydra(
             print(f"job {job_config.job.num}: {' '.join(job_config.overrides.task).replace('++', '')}", file=sys.stderr)
         try:
             given: Any = OmegaConf.to_container(composed, resolve=True)
-            values = build(settings, plain.added_to(given) if plain else given)
+            values = build(settings, positional.added_to(given) if positional else given)
         except SettingsError as error:
-            raise stop(_say(str(error), 2)) from None
+            raise stop(_print_error(str(error), 2)) from None
         except ValueError as error:  # from a `__post_init__`: each value fits, but not beside the others
-            raise stop(_say(str(error), 1)) from None
+            raise stop(_print_error(str(error), 1)) from None
         try:
             run(values)
         except (UserError, UnreadableMedia) as error:
-            raise stop(_say(str(error), 1)) from None
+            raise stop(_print_error(str(error), 1)) from None
         except OSError as error:  # a full disk, a folder that may not be written: the machine's fault, or the path's
             where = f"{error.filename}: " if error.filename else ""
-            raise stop(_say(f"{where}{error.strerror or error}", 1)) from None
+            raise stop(_print_error(f"{where}{error.strerror or error}", 1)) from None
 
     overrides = translate(settings, overrides, conf, sweeping=sweeping)
     # Options first: argparse takes no second run of overrides behind an option.
@@ -205,6 +201,7 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def _say(line: str, code: int) -> int:
+def _print_error(line: str, code: int) -> int:
+    """Print the line that a command ends with; returns the exit code, to be raised with."""
     print(f"error: {line}", file=sys.stderr)
     return code

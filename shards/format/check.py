@@ -10,19 +10,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.errors import UserError
+from shards.errors import ContractError
 from shards.files import sha256_of
 from shards.format.codec import DamagedExample, checksum
-from shards.format.example import Example
+from shards.format.example import Example, video_of
 from shards.format.manifest import Manifest
 from shards.format.shard import examples
-from shards.format.sidefile import SideFile, finished, index_members
+from shards.format.sidefile import SIDE_FILES, SideFile, finished, index_members
 
 ROW_SUM_TOLERANCE = 2e-3  # a renormalised float16 row of a thousand classes stays within this of 1
 
 
-class Fault(UserError):
-    """What is wrong, and where."""
+class Fault(ContractError):
+    """Two parts of a folder disagree: what is wrong, and where."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def check(folder: Path) -> Checked:
                 raise Fault(f"{where} is also in {seen[example.key]}")
             seen[example.key] = side.shard
             split = splits.setdefault(example.meta.video, side.split)
-            if split != side.split or not example.key.startswith(f"{example.meta.video}-"):
+            if split != side.split or video_of(example.key) != example.meta.video:
                 raise Fault(f"{where}: its video {example.meta.video} is in {split}, this shard in {side.split}")
             if (len(example.waveform), _windows(example)) != (side.samples[clip], side.windows[clip]):
                 raise Fault(f"{where}: the side file says {side.samples[clip]} samples, {side.windows[clip]} windows")
@@ -60,9 +60,9 @@ def check(folder: Path) -> Checked:
 
 
 def require_pairs(folder: Path) -> None:
-    """A tar without a side file was left by a killed run; a side file without its tar has lost it."""
+    """Raise Fault for a tar without a side file, left by a killed run, or a side file that has lost its tar."""
     tars = {path.stem for path in folder.glob("*.tar")}
-    sides = {path.stem for path in folder.glob("*-[0-9]*.json")}
+    sides = {path.stem for path in folder.glob(SIDE_FILES)}
     if tars != sides:
         raise Fault(
             f"{folder}: {sorted(tars ^ sides)[0]} has only one of tar and side file: run the same command again"
@@ -124,8 +124,8 @@ def _check_checksums(where: str, example: Example, side: SideFile, clip: int, au
     arrays = {audio: checksum(example.waveform)}
     arrays |= {f"{head}.npy": checksum(posterior) for head, posterior in example.posteriors.items()}
     for name, found in arrays.items():
-        if (said := side.checksums.get(name, [-1] * (clip + 1))[clip]) != found:
-            raise Fault(f"{where}.{name} has checksum {found}, the side file says {said}")
+        if (recorded := side.checksums.get(name, [-1] * (clip + 1))[clip]) != found:
+            raise Fault(f"{where}.{name} has checksum {found}, the side file says {recorded}")
 
 
 def _check_teacher_set(folder: Path, teachers: Path) -> None:

@@ -11,7 +11,7 @@ from shards.errors import UserError, require_format
 from shards.files import write_whole
 from shards.format.clip import ClipSpec
 
-FORMAT = 1
+FORMAT = 2
 NAME = "manifest.json"
 
 
@@ -37,6 +37,7 @@ class Manifest:
     clip: ClipSpec
     teacher_set: str
     teachers: dict[str, TeacherCard]
+    precision: str  # float32 | bfloat16: what the teachers computed in
     audio: str  # wav | flac
     resampler: str
     sampling: str  # exact | tolerance | keyframe
@@ -44,6 +45,10 @@ class Manifest:
     validation_share: float
     seed: int
     format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(f"precision is float32 or bfloat16, not {self.precision!r}")
 
     def save(self, folder: Path) -> None:
         write_whole(folder / NAME, json.dumps(asdict(self), indent=1, sort_keys=True).encode())

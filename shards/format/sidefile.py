@@ -15,9 +15,18 @@ from typing import Any
 from shards.errors import UserError, require_format
 from shards.files import write_whole
 
-SIDE_FILES = "*-[0-9]*.json"
-
 FORMAT = 2
+SIDE_FILES = "*-[0-9]*.json"  # of a folder, whatever the split
+
+
+def shard_name(split: str, number: int) -> str:
+    """`train-000007`: what its tar and its side file are called, without the ending."""
+    return f"{split}-{number:06d}"
+
+
+def split_of_shard(shard: str) -> str:
+    """`train` or `validation`: the way back from `shard_name`."""
+    return shard.rpartition("-")[0]
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ class SideFile:
 
     @property
     def split(self) -> str:
-        return self.shard.rsplit("-", 1)[0]
+        return split_of_shard(self.shard)
 
     def save(self, folder: Path) -> None:
         write_whole(folder / f"{self.shard}.json", json.dumps(asdict(self), sort_keys=True).encode())
@@ -94,8 +103,13 @@ def _place(offset: int, size: int) -> tuple[int, int]:
     return int(offset), int(size)
 
 
+def side_files(folder: Path) -> Iterator[SideFile]:
+    """All side files of a folder in order of name, one in memory at a time, wherever their tars are."""
+    return (SideFile.load(path) for path in sorted(folder.glob(SIDE_FILES)))
+
+
 def finished(folder: Path) -> Iterator[SideFile]:
-    """The side files of all whole shards in a folder, in order of name, one in memory at a time."""
+    """The same, of shards whose tar is in the folder."""
     for tar in sorted(folder.glob("*.tar")):
         if tar.with_suffix(".json").is_file():
             yield SideFile.load(tar.with_suffix(".json"))
@@ -114,8 +128,3 @@ def index_members(tar: Path) -> dict[str, dict[str, tuple[int, int]]]:
                 raise ValueError(f"{tar.name}: unexpected member {member.name!r}")
             index.setdefault(key, {})[extension] = (member.offset_data, member.size)
     return index
-
-
-def side_files(folder: Path) -> Iterator[SideFile]:
-    """Of all finished shards in order of name, one in memory at a time."""
-    return (SideFile.load(path) for path in sorted(folder.glob(SIDE_FILES)))

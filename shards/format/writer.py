@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from secrets import token_hex
 from typing import cast
 
 import numpy as np
@@ -15,7 +13,7 @@ from numpy.typing import NDArray
 from webdataset.writer import TarWriter
 
 from shards.errors import UserError
-from shards.files import sha256_of
+from shards.files import partial_of, put_in_place, sha256_of
 from shards.format.codec import checksum, encode, encode_labels
 from shards.format.example import Example
 from shards.format.sidefile import Reject, SideFile, index_members
@@ -29,8 +27,8 @@ class ShardWriter:
 
     def __init__(self, folder: Path, shard: str, *, sample_rate: int, audio: str = "wav") -> None:
         self.folder, self.shard, self.sample_rate, self.audio = folder, shard, sample_rate, audio
-        # A name of its own: what outlives a killed run on a cluster must not rename another's half of a tar.
-        self._partial = folder / f"{shard}.{token_hex(4)}.tar.partial"
+        # A unique name: what outlives a killed run on a cluster must not rename another's half of a tar.
+        self._partial = partial_of(folder / f"{shard}.tar", unique=True)
         self._stream = open(self._partial, "wb")  # noqa: SIM115 - closed by finish or close
         # Fixed times, owner and order: the same examples give the same bytes.
         self._tar = TarWriter(self._stream, mtime=0, user="", group="", encoder=False)
@@ -84,8 +82,6 @@ class ShardWriter:
         """Rename the tar into place, then its side file: a shard with a side file is whole."""
         with self._writing():
             self._tar.close()
-            self._stream.flush()
-            os.fsync(self._stream.fileno())
             self._stream.close()
         index = index_members(self._partial)
         extensions = sorted({extension for members in index.values() for extension in members})
@@ -105,7 +101,7 @@ class ShardWriter:
             libraries={name: version(name) for name in LIBRARIES},
         )
         with self._writing():
-            os.replace(self._partial, self.folder / f"{self.shard}.tar")
+            put_in_place(self._partial, self.folder / f"{self.shard}.tar")
             side.save(self.folder)
         return side
 

@@ -1,4 +1,4 @@
-"""The batch that readers fill and the training loop drains: plain buffers, used again and again."""
+"""The batch that training takes, and the ring of batches that threads fill ahead of it, used again and again."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Batch:
 
 
 def allocate(rows: int, clip: ClipSpec, classes: Mapping[str, int]) -> Batch:
-    """A batch in ordinary memory; the training loop makes its own in pinned memory."""
+    """A batch in ordinary memory; the training loop allocates its own in pinned memory."""
     return Batch(
         waveform=np.zeros((rows, clip.samples), np.int16),
         lengths=np.zeros(rows, np.int32),
@@ -82,21 +82,22 @@ def _require(buffer: NDArray[np.generic], dtype: type[np.generic], rows: int, na
         raise ValueError(f"{name} must be a writable, contiguous buffer of {dtype.__name__}, {rows} rows, not {found}")
 
 
-class BatchStream(ABC):
-    """Iterates over batches, as many filled ahead as the ring has buffers.
+class PrefetchRing(ABC):
+    """Iterates over batches in order; all `buffers` that the consumer does not hold are being filled ahead.
 
     A batch belongs to the consumer until `release` gives it back; until then nothing writes into it. A thread's error
-    is raised by `next`, after which the stream is closed. For one consumer thread.
+    is raised by `next`, after which the ring is closed. For one consumer thread. A reader is a subclass that says how
+    a batch is filled.
     """
 
-    def __init__(self, ring: Sequence[Batch]) -> None:
-        self._idle = deque(ring)
+    def __init__(self, buffers: Sequence[Batch]) -> None:
+        self._idle = deque(buffers)
         self._under_way: deque[tuple[Batch, list[Future[None]]]] = deque()
         self._closed = False
 
     @abstractmethod
     def _start(self, batch: Batch) -> list[Future[None]] | None:
-        """Begin to fill a batch; None where there is nothing more to fill it with."""
+        """Begin to fill a batch: the parts of that work, in threads; None where nothing is left to fill it with."""
 
     @abstractmethod
     def _stop(self) -> None:
@@ -128,7 +129,7 @@ class BatchStream(ABC):
         self._fill_idle()
 
     def close(self) -> None:
-        """End all threads; afterwards nothing writes into the ring any more."""
+        """End all threads; afterwards nothing writes into the buffers any more."""
         self._closed = True
         self._stop()
         self._under_way.clear()

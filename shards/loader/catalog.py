@@ -1,7 +1,7 @@
-"""What clips a folder holds and where each one's bytes are, in columns.
+"""The catalog: what clips a folder holds and where each one's bytes are, in columns, read without opening a tar.
 
-Two million clips take some 270 MB, and twice that while loading. Read from manifest and side files alone; no tar is
-opened. Posteriors of another teacher set are joined here, strictly.
+Two million clips take some 270 MB, and twice that while loading. The labels of another teacher set are joined here:
+they must be there for every clip of every shard.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import zip_longest
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.errors import UserError, require_same
+from shards.errors import ContractError, UserError, require_same
 from shards.format.clip import ClipSpec
 from shards.format.manifest import Manifest, TeacherCard
 from shards.loader.index import Checksums, Counts, Keys, Places, ShardIndex, load_index, metadata
@@ -94,7 +94,7 @@ def _load(location: str, split: str, *, sound: bool) -> tuple[Manifest, list[Sha
     with metadata(location, split) as (folder, names):
         manifest = Manifest.load(folder)
         shards = [load_index(folder / f"{name}.json", location, manifest, sound=sound) for name in names]
-    return manifest, [columns for columns in shards if len(columns.keys)]
+    return manifest, [index for index in shards if len(index.keys)]
 
 
 def _chosen(manifest: Manifest, learn_from: Sequence[str] | None) -> list[str]:
@@ -109,24 +109,24 @@ def _chosen(manifest: Manifest, learn_from: Sequence[str] | None) -> list[str]:
 
 def _require_joined(shards: Sequence[ShardIndex], labels: Sequence[ShardIndex], where: str, remedy: str) -> None:
     """Every clip of every shard must be labelled, in the same order, with the same number of windows."""
-    wanted, found = [{columns.tar.shard: columns for columns in side} for side in (shards, labels)]
+    wanted, found = [{index.tar.shard: index for index in side} for side in (shards, labels)]
     differing = sorted(wanted.keys() ^ found.keys())
     if differing:
         lacking, holding = (where, "the shards") if differing[0] in wanted else ("the shards", where)
-        raise UserError(f"{lacking} lack {differing[0]}, which {holding} hold ({len(differing)} such). {remedy}")
-    for shard, columns in wanted.items():
+        raise ContractError(f"{lacking} lack {differing[0]}, which {holding} hold ({len(differing)} such). {remedy}")
+    for shard, index in wanted.items():
         other = found[shard]
-        if not (np.array_equal(columns.keys, other.keys) and np.array_equal(columns.windows, other.windows)):
-            pairs = zip_longest(_described(columns), _described(other), fillvalue="nothing")
+        if not (np.array_equal(index.keys, other.keys) and np.array_equal(index.windows, other.windows)):
+            pairs = zip_longest(_described(index), _described(other), fillvalue="nothing")
             clip, sides = next((clip, pair) for clip, pair in enumerate(pairs) if pair[0] != pair[1])
-            raise UserError(
+            raise ContractError(
                 f"{shard}, clip {clip}: the shards have {sides[0]}, {where} has {sides[1]}. "
                 f"Delete {shard}.tar and .json in {where}. {remedy}"
             )
 
 
-def _described(columns: ShardIndex) -> list[str]:
-    return [f"{key} with {windows} windows" for key, windows in zip(columns.keys, columns.windows, strict=True)]
+def _described(index: ShardIndex) -> list[str]:
+    return [f"{key} with {windows} windows" for key, windows in zip(index.keys, index.windows, strict=True)]
 
 
 def _assemble(
@@ -145,22 +145,20 @@ def _assemble(
         audio=own.audio,
         teacher_set=labelled.teacher_set,
         cards={head: labelled.teachers[head] for head in heads},
-        sounds=[columns.tar for columns in shards],
-        labels=[columns.tar for columns in labels],
-        shard=np.repeat(np.arange(len(shards), dtype=np.int32), [len(columns.keys) for columns in shards]),
-        keys=np.concatenate([np.array([], np.dtypes.StringDType()), *(columns.keys for columns in shards)]),
-        samples=np.concatenate([np.empty(0, np.int64), *(columns.samples for columns in shards)]),
-        windows=np.concatenate([np.empty(0, np.int64), *(columns.windows for columns in shards)]),
-        sound_places=_joined(columns.sounds for columns in shards),
-        posterior_places={head: _joined(columns.posteriors[head] for columns in labels) for head in heads},
-        sound_checksums=_joined_checksums(columns.sound_checksums for columns in shards),
+        sounds=[index.tar for index in shards],
+        labels=[index.tar for index in labels],
+        shard=np.repeat(np.arange(len(shards), dtype=np.int32), [len(index.keys) for index in shards]),
+        keys=np.concatenate([np.array([], np.dtypes.StringDType()), *(index.keys for index in shards)]),
+        samples=np.concatenate([np.empty(0, np.int64), *(index.samples for index in shards)]),
+        windows=np.concatenate([np.empty(0, np.int64), *(index.windows for index in shards)]),
+        sound_places=_joined(index.sounds for index in shards),
+        posterior_places={head: _joined(index.posteriors[head] for index in labels) for head in heads},
+        sound_checksums=_joined_checksums(index.sound_checksums for index in shards),
         posterior_checksums={
-            head: _joined_checksums(columns.posterior_checksums[head] for columns in labels) for head in heads
+            head: _joined_checksums(index.posterior_checksums[head] for index in labels) for head in heads
         },
         posterior_sums={
-            head: sum(
-                (columns.posterior_sums[head] for columns in labels), np.zeros(len(labelled.teachers[head].classes))
-            )
+            head: sum((index.posterior_sums[head] for index in labels), np.zeros(len(labelled.teachers[head].classes)))
             for head in heads
         },
     )

@@ -1,6 +1,7 @@
-"""One shard's side file as checked columns: which clips, how long, and where in the tar the bytes of each member are.
+"""The index of a shard: which clips it holds, how long, and where in the tar the bytes of each member are.
 
-A side file is outside data: what it says is proved possible here, before a byte is read or allocated on its word.
+It is read from the side file alone, at a path or a URL. A side file is outside data: that what it says is possible is
+checked here, before a byte is read or allocated because of it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from shards.errors import UserError
 from shards.format.codec import WAV_HEADER_BYTES
 from shards.format.manifest import NAME, Manifest
 from shards.format.shard import REMEDY
-from shards.format.sidefile import SideFile
+from shards.format.sidefile import SideFile, split_of_shard
 from shards.loader.store import Tar
 from shards.storage import file_system, is_remote, names_in
 
@@ -32,83 +33,6 @@ MAX_NPY_HEADER_BYTES = 10 + 2**16  # of version 1.0
 SHA256 = re.compile("[0-9a-f]{64}")  # nothing else may become the name of a file in the cache
 
 
-@dataclass(frozen=True)
-class ShardIndex:
-    """The clips of one shard, in the order of its tar."""
-
-    tar: Tar
-    keys: Keys
-    samples: Counts
-    windows: Counts
-    sounds: Places  # empty where only labels are wanted
-    posteriors: dict[str, Places]
-    sound_checksums: Checksums  # empty where only labels are wanted
-    posterior_checksums: dict[str, Checksums]
-    posterior_sums: dict[str, NDArray[np.float64]]  # head -> sum over all windows of all clips, (classes,)
-
-
-def load_index(path: Path, location: str, manifest: Manifest, *, sound: bool) -> ShardIndex:
-    """The side file at `path` of the shard folder at `location`. Raises UserError, naming the first odd clip."""
-    side = SideFile.load(path)
-    heads = list(manifest.teachers) if side.keys else []  # a shard of rejects alone has no members
-    try:
-        columns = ShardIndex(
-            tar=Tar(f"{location}/{side.shard}.tar", side.tar_bytes, side.tar_sha256),
-            keys=np.array(side.keys, np.dtypes.StringDType()),
-            samples=np.array(side.samples, np.int64),
-            windows=np.array(side.windows, np.int64),
-            sounds=_places(side, manifest.audio) if sound and side.keys else np.empty((0, 2), np.int64),
-            posteriors={head: _places(side, f"{head}.npy") for head in heads},
-            sound_checksums=_checksums(side, manifest.audio) if sound and side.keys else np.empty(0, np.uint32),
-            posterior_checksums={head: _checksums(side, f"{head}.npy") for head in heads},
-            posterior_sums={head: np.array(side.posterior_sums[head], np.float64) for head in heads},
-        )
-        if not SHA256.fullmatch(side.tar_sha256):
-            raise ValueError(f"it describes a tar with sha256 {side.tar_sha256}")
-        _require_possible(columns, manifest)
-    except (ValueError, TypeError, OverflowError, KeyError) as error:
-        raise UserError(f"{location}/{path.name} is no side file of this folder: {error}. {REMEDY}") from None
-    return columns
-
-
-def _places(side: SideFile, extension: str) -> Places:
-    places = side.members.get(extension, [None] * len(side.keys))
-    if None in places:
-        raise ValueError(f"{side.keys[places.index(None)]}.{extension} is missing")
-    return np.array(places, np.int64).reshape(-1, 2)
-
-
-def _checksums(side: SideFile, extension: str) -> Checksums:
-    return np.array(side.checksums[extension], np.uint32)
-
-
-def _require_possible(columns: ShardIndex, manifest: Manifest) -> None:
-    samples, windows = columns.samples, columns.windows
-    _refuse(columns, (samples < 1) | (samples > manifest.clip.samples), "number of samples")
-    _refuse(columns, (windows < 1) | (windows > manifest.clip.windows), "number of windows")
-    if len(columns.sounds):
-        _refuse(columns, _outside(columns.sounds, columns.tar), "place of its sound")
-        if manifest.audio == "wav":
-            _refuse(columns, columns.sounds[:, 1] != WAV_HEADER_BYTES + 2 * samples, "size of its sound")
-    for head, places in columns.posteriors.items():
-        classes = len(manifest.teachers[head].classes)
-        header_bytes = places[:, 1] - 2 * windows * classes
-        _refuse(columns, _outside(places, columns.tar), f"place of {head}")
-        _refuse(columns, (header_bytes < 1) | (header_bytes > MAX_NPY_HEADER_BYTES), f"size of {head}")
-        if columns.posterior_sums[head].shape != (classes,):
-            raise ValueError(f"it sums other classes of {head} than the {classes} of the manifest")
-
-
-def _outside(places: Places, tar: Tar) -> NDArray[np.bool_]:
-    offsets, sizes = places[:, 0], places[:, 1]
-    return (offsets < 0) | (sizes < 0) | (sizes > tar.bytes) | (offsets > tar.bytes - sizes)
-
-
-def _refuse(columns: ShardIndex, odd: NDArray[np.bool_], what: str) -> None:
-    if odd.any():
-        raise ValueError(f"the {what} it gives for {columns.keys[int(np.argmax(odd))]} cannot be")
-
-
 @contextmanager
 def metadata(location: str, split: str) -> Iterator[tuple[Path, list[str]]]:
     """The folder to load the manifest and a split's side files from, and the names of the split's shards, sorted.
@@ -116,7 +40,7 @@ def metadata(location: str, split: str) -> Iterator[tuple[Path, list[str]]]:
     For a URL the folder is a temporary copy. Raises UserError where a URL holds no manifest.
     """
     names = names_in(location)
-    shards = sorted(name[:-5] for name in names if name.startswith(f"{split}-") and name.endswith(".json"))
+    shards = [name[:-5] for name in sorted(names) if name.endswith(".json") and split_of_shard(name) == split]
     if not is_remote(location):
         yield Path(location), shards
         return
@@ -141,3 +65,80 @@ def require_there(files: Iterable[str]) -> None:
                 f"{folder} holds {Path(name).with_suffix('.json')} but not {name}: put it back, or delete the .json "
                 "and make the shard again with the same `make` command"
             )
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """The clips of one shard in columns, in the order of its tar."""
+
+    tar: Tar
+    keys: Keys
+    samples: Counts
+    windows: Counts
+    sounds: Places  # empty where only labels are wanted
+    posteriors: dict[str, Places]
+    sound_checksums: Checksums  # empty where only labels are wanted
+    posterior_checksums: dict[str, Checksums]
+    posterior_sums: dict[str, NDArray[np.float64]]  # head -> sum over all windows of all clips, (classes,)
+
+
+def load_index(path: Path, location: str, manifest: Manifest, *, sound: bool) -> ShardIndex:
+    """The side file at `path` of the shard folder at `location`. Raises UserError, naming the first odd clip."""
+    side = SideFile.load(path)
+    heads = list(manifest.teachers) if side.keys else []  # a shard of rejects alone has no members
+    try:
+        index = ShardIndex(
+            tar=Tar(f"{location}/{side.shard}.tar", side.tar_bytes, side.tar_sha256),
+            keys=np.array(side.keys, np.dtypes.StringDType()),
+            samples=np.array(side.samples, np.int64),
+            windows=np.array(side.windows, np.int64),
+            sounds=_places(side, manifest.audio) if sound and side.keys else np.empty((0, 2), np.int64),
+            posteriors={head: _places(side, f"{head}.npy") for head in heads},
+            sound_checksums=_checksums(side, manifest.audio) if sound and side.keys else np.empty(0, np.uint32),
+            posterior_checksums={head: _checksums(side, f"{head}.npy") for head in heads},
+            posterior_sums={head: np.array(side.posterior_sums[head], np.float64) for head in heads},
+        )
+        if not SHA256.fullmatch(side.tar_sha256):
+            raise ValueError(f"it describes a tar with sha256 {side.tar_sha256}")
+        _require_possible(index, manifest)
+    except (ValueError, TypeError, OverflowError, KeyError) as error:
+        raise UserError(f"{location}/{path.name} is no side file of this folder: {error}. {REMEDY}") from None
+    return index
+
+
+def _places(side: SideFile, extension: str) -> Places:
+    places = side.members.get(extension, [None] * len(side.keys))
+    if None in places:
+        raise ValueError(f"{side.keys[places.index(None)]}.{extension} is missing")
+    return np.array(places, np.int64).reshape(-1, 2)
+
+
+def _checksums(side: SideFile, extension: str) -> Checksums:
+    return np.array(side.checksums[extension], np.uint32)
+
+
+def _require_possible(index: ShardIndex, manifest: Manifest) -> None:
+    samples, windows = index.samples, index.windows
+    _refuse(index, (samples < 1) | (samples > manifest.clip.samples), "number of samples")
+    _refuse(index, (windows < 1) | (windows > manifest.clip.windows), "number of windows")
+    if len(index.sounds):
+        _refuse(index, _outside(index.sounds, index.tar), "place of its sound")
+        if manifest.audio == "wav":
+            _refuse(index, index.sounds[:, 1] != WAV_HEADER_BYTES + 2 * samples, "size of its sound")
+    for head, places in index.posteriors.items():
+        classes = len(manifest.teachers[head].classes)
+        header_bytes = places[:, 1] - 2 * windows * classes
+        _refuse(index, _outside(places, index.tar), f"place of {head}")
+        _refuse(index, (header_bytes < 1) | (header_bytes > MAX_NPY_HEADER_BYTES), f"size of {head}")
+        if index.posterior_sums[head].shape != (classes,):
+            raise ValueError(f"it sums other classes of {head} than the {classes} of the manifest")
+
+
+def _outside(places: Places, tar: Tar) -> NDArray[np.bool_]:
+    offsets, sizes = places[:, 0], places[:, 1]
+    return (offsets < 0) | (sizes < 0) | (sizes > tar.bytes) | (offsets > tar.bytes - sizes)
+
+
+def _refuse(index: ShardIndex, odd: NDArray[np.bool_], what: str) -> None:
+    if odd.any():
+        raise ValueError(f"the {what} it gives for {index.keys[int(np.argmax(odd))]} cannot be")

@@ -109,11 +109,11 @@ def training_indices(
         )
     share = batch // world
 
-    def draw(start: int) -> BatchIndices:
-        first = start + rank * share
-        return BatchIndices(order.take(first, share), first, start + batch, order.shards_ahead(first))
-
-    return map(draw, itertools.count(position, batch))
+    before = rank * share  # rows of the ranks before this one
+    return (
+        BatchIndices(order.take(first, share), first, first - before + batch, order.shards_ahead(first))
+        for first in itertools.count(position + before, batch)
+    )
 
 
 def sequential_indices(

@@ -1,7 +1,7 @@
-"""The reader: threads move the bytes of the clips drawn straight into the rows of batches, ahead of the training loop.
+"""The reader: threads read clips straight into the rows of batches, ahead of the training loop.
 
 Every clip is compared with its checksum. One that differs stops the stream, or its row is given to another clip: which
-one follows from the bytes on disk and the place in the stream, so threads, ranks and resuming change nothing.
+one follows from the bytes on disk and the position in the stream, so threads, ranks and resuming change nothing.
 
 Threads wait for the disk and copy; system calls and flac decoding release Python's lock, so no processes are needed.
 """
@@ -18,61 +18,58 @@ from numpy.typing import NDArray
 from shards.format.codec import DamagedExample, checksum
 from shards.format.payload import READ_SOUND, read_posterior
 from shards.format.shard import REMEDY_OR_SKIP, DamagedShard
-from shards.loader.batch import Batch, BatchStream, Skip
+from shards.loader.batch import Batch, PrefetchRing, Skip
 from shards.loader.catalog import Catalog
 from shards.loader.order import BatchIndices
 from shards.loader.store import OpenTar, Tar, TarPool
 
-Instead = Callable[[int], Iterator[int]]  # position in the stream -> the clips to read instead of a bad one, in turn
+Substitutes = Callable[[int], Iterator[int]]  # position in the stream -> clips to read instead of a damaged one
 OpenTars = Mapping[Tar, Future[OpenTar]]  # open, or about to be
 ROWS_AT_ONCE = 4  # of a batch, by one thread
 
 
-class BatchReader(BatchStream):
-    """The batches of `draws`, read from the tars of a catalog.
+class BatchReader(PrefetchRing):
+    """The batches of `indices`, read from the tars of a catalog.
 
-    `next` raises DamagedShard, naming shard and key. With `instead`, a bad clip is noted in `batch.skipped` and its row
-    filled with the first good one of these; where they end without one, the row stays empty.
+    `next` raises DamagedShard, naming shard and key. With `substitutes`, a damaged clip is noted in `batch.skipped` and
+    its row filled with the first whole one of these; where they end without one, the row stays empty.
     """
 
     def __init__(
         self,
         catalog: Catalog,
-        draws: Iterable[BatchIndices],
-        ring: Sequence[Batch],
-        store: TarPool,
+        indices: Iterable[BatchIndices],
+        buffers: Sequence[Batch],
+        pool: TarPool,
         *,
         threads: int = 4,
-        instead: Instead | None = None,
+        substitutes: Substitutes | None = None,
     ) -> None:
-        super().__init__(ring)
-        self._instead = instead
-        self._catalog, self._draws, self._store = catalog, iter(draws), store
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="reader")
+        super().__init__(buffers)
+        self._catalog, self._indices, self._pool, self._substitutes = catalog, iter(indices), pool, substitutes
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="reader")
         self._shards_ahead: tuple[int, ...] = ()
 
     def _start(self, batch: Batch) -> list[Future[None]] | None:
-        draw = next(self._draws, None)
-        if draw is None:
+        indices = next(self._indices, None)
+        if indices is None:
             return None
-        if len(draw.clips) > batch.rows:
-            raise ValueError(f"{len(draw.clips)} clips are drawn for a batch of {batch.rows} rows")
-        batch.clips, batch.position, batch.consumed, batch.skipped = draw.clips, draw.position, draw.consumed, []
-        self._look_ahead(draw)
+        if len(indices.clips) > batch.rows:
+            raise ValueError(f"{len(indices.clips)} clips are drawn for a batch of {batch.rows} rows")
+        batch.clips, batch.position, batch.consumed = indices.clips, indices.position, indices.consumed
+        batch.skipped = []
+        if indices.shards_ahead != self._shards_ahead:
+            self._shards_ahead = indices.shards_ahead
+            self._pool.prefetch([tar for shard in indices.shards_ahead for tar in self._tars_of(shard)])
         # A batch under way keeps its tars open, even where the next batch has moved on to other blocks.
-        shards = set(self._catalog.shard[draw.clips].tolist())
-        tars = {tar: self._store.ask(tar) for shard in shards for tar in self._tars_of(shard)}
+        shards = set(self._catalog.shard[indices.clips].tolist())
+        tars = {tar: self._pool.get(tar) for shard in shards for tar in self._tars_of(shard)}
         starts = range(0, batch.rows, ROWS_AT_ONCE)
-        return [self._pool.submit(self._fill_rows, batch, start, tars) for start in starts]
+        return [self._threads.submit(self._fill_rows, batch, start, tars) for start in starts]
 
     def _stop(self) -> None:
-        self._store.close()  # first: threads of ours may be waiting for what it has not fetched yet
-        self._pool.shutdown(cancel_futures=True)
-
-    def _look_ahead(self, draw: BatchIndices) -> None:
-        if draw.shards_ahead != self._shards_ahead:
-            self._shards_ahead = draw.shards_ahead
-            self._store.want([tar for shard in draw.shards_ahead for tar in self._tars_of(shard)])
+        self._pool.close()  # first: threads of ours may be waiting for what it has not fetched yet
+        self._threads.shutdown(cancel_futures=True)
 
     def _tars_of(self, shard: int) -> tuple[Tar, Tar]:
         return self._catalog.sounds[shard], self._catalog.labels[shard]
@@ -85,12 +82,12 @@ class BatchReader(BatchStream):
             try:
                 self._fill_row(batch, row, int(batch.clips[row]), tars)
             except DamagedShard as error:
-                if self._instead is None:
+                if self._substitutes is None:
                     raise
                 batch.skipped.append(Skip(row, int(batch.clips[row]), str(error)))
-                self._fill_instead(batch, row, self._instead(batch.position + row), tars)
+                self._fill_with_substitute(batch, row, self._substitutes(batch.position + row), tars)
 
-    def _fill_instead(self, batch: Batch, row: int, clips: Iterator[int], tars: OpenTars) -> None:
+    def _fill_with_substitute(self, batch: Batch, row: int, clips: Iterator[int], tars: OpenTars) -> None:
         for clip in clips:
             with suppress(DamagedShard):
                 self._fill_row(batch, row, clip, tars)
@@ -104,19 +101,19 @@ class BatchReader(BatchStream):
         batch.clear_row(row, samples=samples, windows=windows)
         sounds, labels = self._tars_of(catalog.shard[clip])
         opened, place = self._opened(sounds, tars), catalog.sound_places[clip].tolist()
-        with _blaming(sounds, f"{key}.{catalog.audio}"):
+        with _naming(sounds, f"{key}.{catalog.audio}"):
             sound = batch.waveform[row, :samples]
             READ_SOUND[catalog.audio](opened.descriptor, place, sound, catalog.clip.sample_rate)
             _require(sound, catalog.sound_checksums[clip])
         opened = self._opened(labels, tars)
         for head, places in catalog.posterior_places.items():
-            with _blaming(labels, f"{key}.{head}.npy"):
+            with _naming(labels, f"{key}.{head}.npy"):
                 posterior = batch.posteriors[head][row, :windows]
                 read_posterior(opened.descriptor, places[clip].tolist(), posterior)
                 _require(posterior, catalog.posterior_checksums[head][clip])
 
     def _opened(self, tar: Tar, tars: OpenTars) -> OpenTar:
-        return (tars.get(tar) or self._store.ask(tar)).result()
+        return (tars.get(tar) or self._pool.get(tar)).result()
 
 
 def _require(array: NDArray[np.generic], expected: np.uint32) -> None:
@@ -125,8 +122,8 @@ def _require(array: NDArray[np.generic], expected: np.uint32) -> None:
 
 
 @contextmanager
-def _blaming(tar: Tar, member: str) -> Iterator[None]:
-    """Say in which shard and member the bytes at fault lie."""
+def _naming(tar: Tar, member: str) -> Iterator[None]:
+    """Name, in the error, the shard and member in which the bytes at fault lie."""
     try:
         yield
     except (DamagedExample, OSError) as error:

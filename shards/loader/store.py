@@ -1,11 +1,10 @@
-"""The tars in use: each opened once, ahead of need, and compared with what its side file says.
+"""The pool of open tars: each opened once, ahead of need, and compared with what its side file says.
 
 A tar at a plain path is read in place; one behind a URL comes through the cache.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 import weakref
@@ -14,13 +13,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from shards.files import sha256_of
 from shards.format.shard import REMEDY_OR_SKIP, DamagedShard
 from shards.storage import is_remote
 
 
 @dataclass(frozen=True)
 class Tar:
-    """A shard as its side file vouches for it."""
+    """A shard's tar, with the length and hash that its side file gives."""
 
     location: str  # path or URL
     bytes: int
@@ -45,7 +45,7 @@ class OpenTar:
     def sha256(self) -> str:
         with open(self.descriptor, "rb", closefd=False) as stream:
             stream.seek(0)
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+            return sha256_of(stream)
 
 
 class TarPool:
@@ -58,28 +58,28 @@ class TarPool:
         self, *, verify: bool = False, open_remote: Callable[[Tar], OpenTar] | None = None, threads: int = 4
     ) -> None:
         self._verify, self._open_remote = verify, open_remote
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="store")
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="tars")
         self._tars: dict[Tar, Future[OpenTar]] = {}
         self._lock = threading.Lock()  # of `_tars`
         self._verified: set[Tar] = set()
 
-    def ask(self, tar: Tar) -> Future[OpenTar]:
-        """The tar, as soon as it is here; its result raises DamagedShard, or OSError where it cannot be fetched."""
+    def get(self, tar: Tar) -> Future[OpenTar]:
+        """The tar, opened by then; `result` raises DamagedShard, or OSError where it cannot be fetched."""
         with self._lock:
             if tar not in self._tars:
-                self._tars[tar] = self._pool.submit(self._open_whole, tar)
+                self._tars[tar] = self._threads.submit(self._open_whole, tar)
             return self._tars[tar]
 
-    def want(self, tars: Sequence[Tar]) -> None:
-        """What is needed from now on, in this order: it is opened or fetched ahead, all else is let go."""
+    def prefetch(self, tars: Sequence[Tar]) -> None:
+        """Begin to open or fetch what is needed from now on, in this order; all other tars are let go."""
         for tar in tars:
-            self.ask(tar)
+            self.get(tar)
         wanted = set(tars)
         with self._lock:
             self._tars = {tar: future for tar, future in self._tars.items() if tar in wanted}
 
     def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self._threads.shutdown(cancel_futures=True)
         self._tars.clear()
 
     def _open_whole(self, tar: Tar) -> OpenTar:

@@ -9,12 +9,12 @@ from typing import Literal
 
 from shards.errors import UserError
 from shards.format.shard import REMEDY, DamagedShard
-from shards.loader.batch import Batch, BatchStream
+from shards.loader.batch import Batch, PrefetchRing
 from shards.loader.cache import Cache
 from shards.loader.catalog import Catalog
 from shards.loader.index import require_there
 from shards.loader.order import BLOCK_SHARDS, BatchIndices, Order, sequential_indices, training_indices
-from shards.loader.reader import BatchReader, Instead
+from shards.loader.reader import BatchReader, Substitutes
 from shards.loader.store import TarPool
 from shards.loader.webdataset_reader import WebDatasetReader
 from shards.storage import is_remote
@@ -48,7 +48,7 @@ class Streaming:
 
 def training_reader(
     catalog: Catalog,
-    ring: Sequence[Batch],
+    buffers: Sequence[Batch],
     settings: Streaming,
     *,
     seed: int,
@@ -56,36 +56,40 @@ def training_reader(
     rank: int = 0,
     world: int = 1,
     position: int = 0,
-) -> BatchStream:
+) -> PrefetchRing:
     """An endless stream of one rank's share of each global `batch`, from `position` on. Raises UserError."""
     if not catalog.clips:
         raise UserError(f"{catalog.location} holds no clip of split {catalog.split}: nothing to train on")
     place = {"batch": batch, "rank": rank, "world": world, "position": position}
     if settings.reader == "webdataset":
-        return WebDatasetReader(catalog, ring, seed=seed, urls=settings.urls, **place)
+        return WebDatasetReader(catalog, buffers, seed=seed, urls=settings.urls, **place)
     order = Order(catalog.shard_clips, seed=seed, block_shards=settings.block_shards)
 
-    def instead(position: int) -> Iterator[int]:
+    def substitutes(position: int) -> Iterator[int]:
         yield from order.after(position)
         raise DamagedShard(f"no clip of {catalog.location} can be read, though there are {catalog.clips}. {REMEDY}")
 
-    return _direct(catalog, training_indices(order, **place), ring, settings, instead)
+    return _direct(catalog, training_indices(order, **place), buffers, settings, substitutes)
 
 
 def sequential_reader(
-    catalog: Catalog, ring: Sequence[Batch], settings: Streaming, *, rank: int = 0, world: int = 1
-) -> BatchStream:
+    catalog: Catalog, buffers: Sequence[Batch], settings: Streaming, *, rank: int = 0, world: int = 1
+) -> PrefetchRing:
     """A stream of every clip once, in order, as for validation. Raises UserError.
 
-    The rows of clips left out stay empty.
+    The rows of clips that are left out stay empty.
     """
-    rows, shards = ring[0].rows, settings.block_shards
-    draws = sequential_indices(catalog.shard_clips, batch=rows, rank=rank, world=world, block_shards=shards)
-    return _direct(catalog, draws, ring, settings, lambda position: iter(()))
+    rows, shards = buffers[0].rows, settings.block_shards
+    indices = sequential_indices(catalog.shard_clips, batch=rows, rank=rank, world=world, block_shards=shards)
+    return _direct(catalog, indices, buffers, settings, lambda position: iter(()))
 
 
 def _direct(
-    catalog: Catalog, draws: Iterable[BatchIndices], ring: Sequence[Batch], settings: Streaming, instead: Instead
+    catalog: Catalog,
+    indices: Iterable[BatchIndices],
+    buffers: Sequence[Batch],
+    settings: Streaming,
+    substitutes: Substitutes,
 ) -> BatchReader:
     tars = list(dict.fromkeys([*catalog.sounds, *catalog.labels]))
     skipping = settings.on_bad_shard == "skip"
@@ -96,5 +100,7 @@ def _direct(
         cache = Cache(settings.cache, int(settings.cache_gigabytes * 1e9))
         cache.require_room(tars, at_once=2 * settings.block_shards * len(tars) // max(len(catalog.sounds), 1))
         open_remote = cache.open
-    store = TarPool(verify=settings.verify, open_remote=open_remote)
-    return BatchReader(catalog, draws, ring, store, threads=settings.threads, instead=instead if skipping else None)
+    pool = TarPool(verify=settings.verify, open_remote=open_remote)
+    return BatchReader(
+        catalog, indices, buffers, pool, threads=settings.threads, substitutes=substitutes if skipping else None
+    )

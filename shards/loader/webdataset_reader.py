@@ -1,4 +1,4 @@
-"""The stock way: a WebDataset pipeline over pipes or URLs fills the same batches as our reader.
+"""Reading by WebDataset itself: its pipeline over pipes or URLs fills the same batches as our reader.
 
 For storage that fsspec does not reach, and to compare with. Shards are read from end to end through a shuffle buffer:
 a position cannot be resumed exactly, and another teacher set cannot be joined.
@@ -19,14 +19,14 @@ from shards.errors import UserError
 from shards.format.codec import DamagedExample, decode
 from shards.format.example import Example
 from shards.format.shard import DamagedShard
-from shards.loader.batch import Batch, BatchStream
+from shards.loader.batch import Batch, PrefetchRing
 from shards.loader.catalog import Catalog
 
 SHUFFLE_CLIPS = 1000  # of 0.9 MB each
 
 
-class WebDatasetReader(BatchStream):
-    """One rank's share of each global `batch`, without end. Its batches hold -1 for clips, which the stock way hides.
+class WebDatasetReader(PrefetchRing):
+    """One rank's share of each global `batch`, without end. Its batches hold -1 for clips: WebDataset gives no numbers.
 
     `urls` is what WebDataset takes: names with braces, `pipe:` commands; the catalog's own tars if None. `next` raises
     DamagedShard, or whatever WebDataset raises where it cannot read.
@@ -35,7 +35,7 @@ class WebDatasetReader(BatchStream):
     def __init__(
         self,
         catalog: Catalog,
-        ring: Sequence[Batch],
+        buffers: Sequence[Batch],
         *,
         seed: int,
         batch: int,
@@ -45,7 +45,7 @@ class WebDatasetReader(BatchStream):
         urls: str | Sequence[str] | None = None,
         shuffle_clips: int = SHUFFLE_CLIPS,
     ) -> None:
-        super().__init__(ring)
+        super().__init__(buffers)
         if catalog.labels != catalog.sounds:
             raise UserError(
                 f"reader=webdataset reads the labels inside the shards, not teacher set {catalog.teacher_set}: "
@@ -57,16 +57,16 @@ class WebDatasetReader(BatchStream):
         self._catalog, self._batch, self._rows_before = catalog, batch, batch // world * rank
         self._starts = count(position, batch)
         self._samples = _stream(tars[rank::world], seed=seed + position, shuffle_clips=shuffle_clips)
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="stock")  # it has one stream to draw from
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="webdataset")  # there is one stream to read
 
     def _start(self, batch: Batch) -> list[Future[None]]:
         start = next(self._starts)
         batch.position, batch.consumed = start + self._rows_before, start + self._batch
         batch.clips = np.full(batch.rows, -1)
-        return [self._pool.submit(self._fill, batch)]
+        return [self._thread.submit(self._fill, batch)]
 
     def _stop(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self._thread.shutdown(cancel_futures=True)
         self._samples.close()
 
     def _fill(self, batch: Batch) -> None:

@@ -27,6 +27,8 @@ MEDIA_SUFFIXES = (
     *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4"),
     *(".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"),
 )
+SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aif", ".aiff", ".au", ".wma")
+RECORDING_SUFFIXES = frozenset({*SOUND_SUFFIXES, *MEDIA_SUFFIXES})  # where the sound is what matters
 
 Reason = Literal[
     "not_found",  # no such file, or a link that leads nowhere

@@ -39,7 +39,6 @@ def copy(root: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.timeout(300)
 def test_the_recipes_are_followed(root: Path, copy: Path) -> None:
     search = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # `python` is this one
     environment = {**os.environ, "PATH": search, "OMP_NUM_THREADS": "1"}

@@ -40,7 +40,7 @@ def examples(tmp_path: Path) -> list[Example]:
     """Written to tmp_path: a whole clip, a shorter one, and one whose sound fills no block of the checksum."""
     random = np.random.default_rng(0)
     card = TeacherCard("net", "net.pth", "0" * 64, {}, tuple(f"class {index}" for index in range(3000)))
-    Manifest(CLIP, "small", {"objects": card}, "wav", "none", "exact", True, 0.1, 0).save(tmp_path)
+    Manifest(CLIP, "small", {"objects": card}, "float32", "wav", "none", "exact", True, 0.1, 0).save(tmp_path)
     writer = ShardWriter(tmp_path, "train-000000", sample_rate=CLIP.sample_rate)
     made = []
     for index, (samples, windows) in enumerate([(CLIP.samples, 2), (CLIP.window_samples, 1), (4001, 1)]):

@@ -1,4 +1,4 @@
-"""A small benchmark and a student of three layers: enough to hear, cut, classify and count in seconds."""
+"""A small benchmark and a student of three layers: enough to run, cut, classify and count in seconds."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def tiny() -> StudentSpec:
 
 @pytest.fixture(scope="session")
 def checkpoint(tiny: StudentSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny student that heard some tones but learned nothing, as `make train` would save it."""
+    """A tiny student with batch-norm statistics of some tones but no training, as `make train` would save it."""
     path = tmp_path_factory.mktemp("student") / "tiny.pt"
     card = TeacherCard("none", "none", "", {}, ("a", "b", "c"))
     clip = ClipSpec(sample_rate=RATE, seconds=2.0, windows=1)

@@ -33,15 +33,15 @@ def test_what_changed_since_the_plan_is_recorded_as_it_was_read(tmp_path: Path) 
     planned = (tmp_path / "a.mp4").read_bytes()
     film(tmp_path / "a.mp4", 6.0)
     clips: list[DecodedClip] = []
-    summary = read(tmp_path, clips.append)
+    result = read(tmp_path, clips.append)
     data = (tmp_path / "a.mp4").read_bytes()
-    assert data != planned and (summary.bytes, summary.sha256) == (len(data), hashlib.sha256(data).hexdigest())
-    assert summary.reason is None and len(clips) == 3
+    assert data != planned and (result.bytes, result.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    assert result.reason is None and len(clips) == 3
 
 
 def test_what_vanished_since_the_plan_is_not_found(tmp_path: Path) -> None:
-    summary = read(tmp_path, lambda clip: None)
-    assert (summary.reason, summary.bytes, summary.sha256) == ("not_found", -1, "")
+    result = read(tmp_path, lambda clip: None)
+    assert (result.reason, result.bytes, result.sha256) == ("not_found", -1, "")
 
 
 @pytest.mark.parametrize("fate", ["rewritten", "replaced", "longer", "gone"])
@@ -60,8 +60,8 @@ def test_what_changes_while_it_is_read_is_rejected_whole(tmp_path: Path, fate: s
         else:
             path.write_bytes(other if fate == "rewritten" else path.read_bytes() + b"more")
 
-    summary = read(tmp_path, disturb)
-    assert (summary.reason, summary.detail) == ("changed", "the file changed, or vanished, while it was read")
+    result = read(tmp_path, disturb)
+    assert (result.reason, result.detail) == ("changed", "the file changed, or vanished, while it was read")
 
 
 def test_what_does_not_change_is_not_rejected(tmp_path: Path) -> None:

@@ -25,6 +25,6 @@ def test_a_folder_that_may_not_be_written_is_one_line(
     process = start(
         "evaluate", *words, f"cache={tmp_path / 'cache'}", f"out={tmp_path / 'out'}", before=obey_permissions
     )
-    said = one_line(finish(process, 1))
-    assert "Permission denied" in said and str(tmp_path / folder) in said
+    line = one_line(finish(process, 1))
+    assert "Permission denied" in line and str(tmp_path / folder) in line
     assert not any((tmp_path / folder).iterdir())

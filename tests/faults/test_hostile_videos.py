@@ -130,7 +130,6 @@ NAMES += ["http:a.mp4", "%00.mp4", "..mp4", "é\udcff.mp4"]
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("listed", [False, True], ids=["a folder", "a list"])
 def test_names_are_names_and_nothing_more(network_folder: Path, tmp_path: Path, listed: bool) -> None:
     videos, shards = tmp_path / "videos", tmp_path / "shards; touch pwned"

@@ -1,4 +1,4 @@
-"""Stage one under faults, as real processes: what is lost, what is said, and that the same command goes on."""
+"""Stage one under faults, as real processes: what is lost, what is printed, and that the same command goes on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ from tests.faults.commands import (
 
 pytestmark = [
     pytest.mark.faults,
-    pytest.mark.timeout(600),
     pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find the processes to kill"),
 ]
 Start = Callable[..., Process]
@@ -118,8 +117,8 @@ def test_a_full_disk_while_a_shard_is_written_is_one_line(
     begin: Start, tmp_path: Path, undisturbed: Mapping[str, bytes]
 ) -> None:
     """The largest spooled sound is 310 kB, the smallest tar twice that."""
-    said = one_line(finish(begin(largest_file(400_000)), 1))
-    assert "train-00000" in said and "File too large. Finished shards stay; make room" in said
+    line = one_line(finish(begin(largest_file(400_000)), 1))
+    assert "train-00000" in line and "File too large. Finished shards stay; make room" in line
     shards = tmp_path / "shards"
     assert not files(shards, "*.tar") and not scraps(shards)
     finish(begin())
@@ -151,6 +150,6 @@ def test_a_full_disk_while_sound_is_spooled_is_one_line_and_rejects_nothing(
 
 def test_a_folder_that_may_not_be_written_is_one_line(begin: Start, tmp_path: Path) -> None:
     (tmp_path / "shards").mkdir(mode=0o555)
-    said = one_line(finish(begin(obey_permissions), 1))
-    assert "Permission denied" in said and str(tmp_path / "shards") in said
+    line = one_line(finish(begin(obey_permissions), 1))
+    assert "Permission denied" in line and str(tmp_path / "shards") in line
     assert not any((tmp_path / "shards").iterdir())

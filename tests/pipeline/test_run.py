@@ -14,6 +14,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 
 from pipeline.output.ranks import FolderLease, Rank
 from pipeline.relabel import RelabelSettings
@@ -21,18 +22,20 @@ from pipeline.relabel import run as relabel
 from pipeline.run import run
 from pipeline.settings import PipelineSettings
 from pipeline.teachers.cards import cards
-from pipeline.teachers.teacher import Teacher, TeacherSet
+from pipeline.teachers.spec import TeacherSet
+from pipeline.teachers.teacher import Teacher
 from pipeline.videos.plan import Size
-from shards.errors import UserError
+from shards.errors import ContractError, UserError
 from shards.format.check import check
 from shards.format.clip import ClipSpec
+from shards.format.manifest import Manifest
 from shards.format.shard import examples
 from shards.format.sidefile import finished
 
 CLIP = ClipSpec(sample_rate=22_050, seconds=2.0, windows=4)
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"clip": CLIP, "device": "cpu", "decoders": 2, "teacher_processes": 1, "batch_clips": 2}
-SMALL |= {"validation_share": 0.3, "shard_size": Size(videos=3)}
+SMALL |= {"validation_share": 0.3, "shard_size": Size(videos=3), "precision": "float32"}
 
 
 @pytest.fixture(scope="module")
@@ -152,10 +155,9 @@ def test_kill_9_anywhere_then_the_same_command_gives_the_same_bytes(settings, un
     arguments += [
         f"teachers.heads.objects.{name}={getattr(spec, name)}" for name in ("architecture", "weights", "classes")
     ]
-    arguments += [
-        "teachers.heads.objects.transform={resize:40,crop:32,channels:rgb,mean:[127,127,127],std:[64,64,64],interpolation:bicubic}"
-    ]
-    arguments += ["clip.seconds=2.0", "teacher_processes=1"]
+    transform = "resize:40,crop:32,channels:rgb,mean:[127,127,127],std:[64,64,64],interpolation:bicubic"
+    arguments += [f"teachers.heads.objects.transform={{{transform}}}"]
+    arguments += ["clip.seconds=2.0", "teacher_processes=1", "precision=float32"]
     assert not script.exists()
     finished_at = []
     for patience in (0.2, 1.5, 3.0, None):
@@ -206,15 +208,48 @@ def test_new_videos_become_new_shards_and_a_retry_recovers(settings, undisturbed
         ({"clip": dataclasses.replace(CLIP, seconds=4.0)}, r'"seconds": 2.0.* this run .*"seconds": 4.0'),
         ({"validation_share": 0.1}, "validation_share: .* has 0.3, this run 0.1"),
         ({"keep_frames": False}, "keep_frames: .* has true, this run false"),
+        ({"precision": "bfloat16"}, 'precision: .* has "float32", this run "bfloat16"'),
     ],
 )
 def test_changed_settings_are_refused_with_both_sides(settings, undisturbed, fields, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(ContractError, match=message):
         run(settings(undisturbed, **fields))
 
 
+def test_the_precision_that_the_first_machine_chose_is_that_of_all_labels(
+    settings, tmp_path, render_video, small_spec, monkeypatch
+):
+    """The first machine has bfloat16 and the second has not; a teacher set beside the shards begins on the second."""
+
+    def machine(*, bfloat16):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": bfloat16}, raising=False)
+
+    videos, shards, alike = tmp_path / "videos", tmp_path / "shards", tmp_path / "alike"
+    values = {"videos": str(videos), "validation_share": 0.0, "shard_size": Size(videos=1)}
+    videos.mkdir()
+    render_video(videos / "a.mp4", 2.0, seed=1)
+    machine(bfloat16=True)
+    run(settings(shards, **values, precision="auto"))
+    render_video(videos / "b.mp4", 2.0, seed=2)
+    machine(bfloat16=False)
+    run(settings(shards, **values, precision="auto"))
+    assert Manifest.load(shards).precision == "bfloat16"
+    assert "it takes longer" in (shards / "pipeline.log").read_text()
+    run(settings(alike, **values, precision="bfloat16"))
+    assert len(tars(shards)) == 2 and tars(shards) == tars(alike)
+    beside = RelabelSettings(
+        videos=str(videos), shards=str(shards), teachers=TeacherSet("again", {"objects": small_spec}), device="cpu"
+    )
+    relabel(beside)
+    machine(bfloat16=True)
+    relabel(beside)
+    assert Manifest.load(shards / "teachers" / "again").precision == "float32"
+    with pytest.raises(ContractError, match=r'precision: .* has "float32", this run "bfloat16". Delete .*again to'):
+        relabel(dataclasses.replace(beside, precision="bfloat16"))
+
+
 def test_another_teacher_set_is_sent_to_relabel(settings, undisturbed, small_spec):
-    with pytest.raises(UserError, match=r"teachers=small, this run has teachers=other.*make relabel"):
+    with pytest.raises(ContractError, match=r"teachers=small, this run has teachers=other.*make relabel"):
         run(settings(undisturbed, teachers=TeacherSet("other", {"objects": small_spec})))
 
 
@@ -245,6 +280,7 @@ def test_relabel_adds_a_set_beside_the_shards(settings, undisturbed, tmp_path, v
         teachers=TeacherSet("again", {"objects": small_spec}),
         device="cpu",
         batch_clips=2,
+        precision="float32",
     )
     relabel(again)
     assert tars(shards) == before
@@ -266,7 +302,7 @@ def test_relabel_refuses_a_video_that_has_changed(settings, tmp_path, videos, sm
     run(settings(shards, videos=str(mine)))
     render_video(mine / "a.mp4", 2.0, seed=2)
     teachers = TeacherSet("again", {"objects": small_spec})
-    with pytest.raises(UserError, match=r"a\.mp4 cannot be labelled again: changed: sha256"):
+    with pytest.raises(ContractError, match=r"a\.mp4 cannot be labelled again: changed: sha256"):
         relabel(RelabelSettings(videos=str(mine), shards=str(shards), teachers=teachers, device="cpu"))
 
 

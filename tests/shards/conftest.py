@@ -39,7 +39,7 @@ def _make_shards(
         head: TeacherCard("net", "net.pth", "0" * 64, {}, tuple(f"class {index}" for index in range(count)))
         for head, count in heads.items()
     }
-    Manifest(CLIP, teacher_set, cards, audio, "none", "exact", False, 0.1, 0).save(folder)
+    Manifest(CLIP, teacher_set, cards, "float32", audio, "none", "exact", False, 0.1, 0).save(folder)
     for shard, count in clips.items():
         writer = ShardWriter(folder, shard, sample_rate=CLIP.sample_rate, audio=audio)
         for index in range(count):

@@ -42,7 +42,7 @@ def write_shards(folder: Path, clips: Mapping[str, int], *, seed: int = 0, loud:
         head: TeacherCard("net", "net.pth", "0" * 64, {}, tuple(f"{head} {index}" for index in range(count)))
         for head, count in HEADS.items()
     }
-    Manifest(CLIP, "small", cards, "wav", "none", "exact", False, 0.1, 0).save(folder)
+    Manifest(CLIP, "small", cards, "float32", "wav", "none", "exact", False, 0.1, 0).save(folder)
     for shard, count in clips.items():
         writer = ShardWriter(folder, shard, sample_rate=CLIP.sample_rate)
         for index in range(count):

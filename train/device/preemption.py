@@ -1,4 +1,4 @@
-"""The wish to stop, from outside: SIGTERM (a machine about to be taken away) or Ctrl-C. Training saves, then ends."""
+"""Stopping a run by SIGTERM (a machine about to be taken away) or Ctrl-C: all ranks save at one step, then end."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from train.device.distributed import Ranks
 class Stop:
     """Use as a context; call once a step on every rank: True from the step on at which all ranks stop.
 
-    What the ranks say of one step is known to all at the next, so that nobody waits and nobody goes on alone.
+    At each step the ranks send around which signal they got, and act on it at the next: none waits, none goes on alone.
     """
 
     def __init__(self, ranks: Ranks) -> None:
         self._control = ranks.control
         self._asked = 0  # number of the signal that this process got
         self._agreed = 0  # ... that all ranks act on
-        self._said = torch.zeros(1, dtype=torch.int64)
-        self._answer: dist.Work | None = None
+        self._requested = torch.zeros(1, dtype=torch.int64)
+        self._reduction: dist.Work | None = None
         self._handlers: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Self:
@@ -45,11 +45,11 @@ class Stop:
         if self._control is None:
             self._agreed = self._asked
             return self._agreed > 0
-        if self._answer is not None:
-            self._answer.wait()
-            self._agreed = int(self._said)
-        self._said = torch.tensor([self._asked])
-        self._answer = dist.all_reduce(self._said, dist.ReduceOp.MAX, group=self._control, async_op=True)
+        if self._reduction is not None:
+            self._reduction.wait()
+            self._agreed = int(self._requested)
+        self._requested = torch.tensor([self._asked])
+        self._reduction = dist.all_reduce(self._requested, dist.ReduceOp.MAX, group=self._control, async_op=True)
         return self._agreed > 0
 
     def leave(self) -> None:

@@ -29,7 +29,7 @@ class Autoencoder(Trunk):
         initialise(self, torch.Generator().manual_seed(seed))
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """A scaled waveform (batch, samples), heard and rebuilt: (batch, samples)."""
+        """A scaled waveform (batch, samples) through conv4 and back: (batch, samples)."""
         samples = waveform.shape[-1]
         hidden = self.features(waveform, [DEEPEST])[DEEPEST]  # (batch, channels, steps)
         rebuilt: Tensor = self.decoder(hidden)  # (batch, 1, steps * 1024), never shorter than the waveform

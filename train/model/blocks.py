@@ -13,7 +13,7 @@ from train.model.layers import Layer
 
 
 def block_of(layer: Layer, channels: int) -> nn.Module:
-    """The module of a layer that hears `channels`: (batch, channels, steps) -> (batch, filters or channels, steps).
+    """A layer's module: (batch, channels, steps) -> (batch, filters or channels, steps).
 
     Raises UserError for a kind that is not there.
     """
@@ -57,8 +57,8 @@ class Residual(nn.Module):
             self.shortcut = nn.Sequential(OrderedDict(conv=plain, norm=nn.BatchNorm1d(filters, eps=1e-5)))
 
     def forward(self, hidden: Tensor) -> Tensor:
-        heard: Tensor = self.second(torch.relu(self.first(hidden)))
-        return torch.relu(heard + self.shortcut(hidden))
+        residual: Tensor = self.second(torch.relu(self.first(hidden)))
+        return torch.relu(residual + self.shortcut(hidden))
 
 
 BLOCKS: dict[str, Callable[[Layer, int], nn.Module]] = {

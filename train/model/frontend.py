@@ -1,4 +1,4 @@
-"""The network as the loop calls it: behind the scaling of its input, shared among ranks, compiled."""
+"""The network behind the scaling of its input: what the training loop calls, shares among ranks and compiles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from train.model.student import scaled
 
 
 class Frontend(nn.Module):
-    """Hears 16-bit samples (rows, samples), made louder by gain (rows, 1), as its network wants them.
+    """A network that takes 16-bit samples: int16 (rows, samples), times a gain (rows, 1) where there is one.
 
     Scaling belongs into the same compiled graph: what travels through memory then is 16 bits a sample.
     """
@@ -20,9 +20,9 @@ class Frontend(nn.Module):
         self.network = network
 
     def forward(self, waveform: Tensor, gain: Tensor | None = None) -> Any:
-        return self.network(heard(waveform, gain))
+        return self.network(network_input(waveform, gain))
 
 
-def heard(waveform: Tensor, gain: Tensor | None = None) -> Tensor:
-    """The waveform that a network gets: float32 (rows, samples) in [-256, 256], times the gain."""
+def network_input(waveform: Tensor, gain: Tensor | None = None) -> Tensor:
+    """int16 (rows, samples) -> float32 (rows, samples) in [-256, 256], times the gain (rows, 1)."""
     return scaled(waveform) if gain is None else scaled(waveform) * gain

@@ -1,30 +1,29 @@
-"""What a run tells: a progress bar on a terminal or lines elsewhere, metrics.jsonl, TensorBoard, curves.png."""
+"""The log of a run: a progress bar on a terminal or lines elsewhere, metrics.jsonl, TensorBoard, curves.png."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from shards.files import write_whole
+from shards.files import replacing, write_whole
 from train.runfolder import RunFolder
 from train.trainer.meter import Reading
 from train.trainer.validation import Validation
 
 LABELS = {"kl": "student", "kl_mean": "training set's mean posterior", "kl_uniform": "uniform"}
+AUTOENCODER_LABELS = {"mse": "student", "mse_silence": "silence"}
 
 
 class Journal:
-    """Use as a context. `step` is where the run goes on; what was noted of later steps, before a kill, is dropped."""
+    """Use as a context. `step` is where the run resumes; what was noted of later steps, before a kill, is dropped."""
 
     def __init__(self, folder: RunFolder, *, step: int, steps: int, batch: int) -> None:
         self._folder, self._steps, self._batch = folder, steps, batch
@@ -54,10 +53,10 @@ class Journal:
         if kind is None:
             draw_curves(history(self._folder.metrics), self._folder.curves)
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         self._console.print(line, soft_wrap=True, highlight=False, markup=False)
 
-    def training(self, step: int, reading: Reading, skipped: int = 0) -> None:
+    def log_training(self, step: int, reading: Reading, skipped: int = 0) -> None:
         """Note the steps since the last time, and how many damaged clips were left out so far."""
         rate = reading.steps * self._batch / reading.seconds
         values = {
@@ -73,16 +72,16 @@ class Journal:
         state += f"  {skipped} clips skipped" if skipped else ""
         self._bar.update(self._task, completed=step, state=state)
         if not self._console.is_terminal:
-            self.say(f"step {step}/{self._steps}  {state}")
+            self.log(f"step {step}/{self._steps}  {state}")
 
-    def validation(self, step: int, validation: Validation) -> None:
+    def log_validation(self, step: int, validation: Validation) -> None:
         """Note a validation, write every video's numbers, draw the curves."""
         means = validation.means
         self._note({"step": step, "validation": means}, {f"validation/{name}": value for name, value in means.items()})
         found = {"step": step, "clips": len(validation.keys), "mean": means, "videos": validation.videos}
         write_whole(self._folder.validation, json.dumps(found, indent=1).encode())
         draw_curves(history(self._folder.metrics), self._folder.curves)
-        self.say(f"step {step}: held out: {describe(means)}")
+        self.log(f"step {step}: held out: {describe(means)}")
 
     def _note(self, row: Mapping[str, Any], scalars: Mapping[str, float]) -> None:
         with open(self._folder.metrics, "a") as stream:
@@ -117,29 +116,20 @@ def history(metrics: Path, until: int | None = None) -> list[dict[str, Any]]:
 
 
 def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """`rows` are those of metrics.jsonl."""
+    """The training loss, and each head's held-out divergence beside its baselines, from the rows of metrics.jsonl."""
     training = [row for row in rows if "loss" in row]
     validation = [row for row in rows if "validation" in row]
-    heads = sorted(
-        {measure.rpartition("/")[0] for row in validation for measure in row["validation"]},
-    )
+    steps = [row["step"] for row in validation]
+    heads = sorted({measure.rpartition("/")[0] for row in validation for measure in row["validation"]})
     figure = Figure(figsize=(5 * (1 + len(heads)), 4), layout="constrained")
     panels = figure.subplots(1, 1 + len(heads), squeeze=False)[0]
     panels[0].plot([row["step"] for row in training], [row["loss"] for row in training])
     panels[0].set(title="training loss", xlabel="step")
     for head, panel in zip(heads, panels[1:], strict=True):
-        _draw_head(head, validation, panel)
-    partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, format="png", dpi=100)
-    os.replace(partial, path)
-
-
-def _draw_head(head: str, validation: Sequence[Mapping[str, Any]], panel: Axes) -> None:
-    steps = [row["step"] for row in validation]
-    measures = {"mse": "student", "mse_silence": "silence"} if not head else LABELS
-    for measure, label in measures.items():
-        name = f"{head}/{measure}" if head else measure
-        style = "-o" if label == "student" else "--"
-        panel.plot(steps, [row["validation"][name] for row in validation], style, label=label, markersize=3)
-    panel.set(title=f"held out: {head + ' KL' if head else 'mse'}", xlabel="step", ylim=(0, None))
-    panel.legend()
+        for measure, label in (LABELS if head else AUTOENCODER_LABELS).items():
+            values = [row["validation"][f"{head}/{measure}" if head else measure] for row in validation]
+            panel.plot(steps, values, "-o" if label == "student" else "--", label=label, markersize=3)
+        panel.set(title=f"held out: {head + ' KL' if head else 'mse'}", xlabel="step", ylim=(0, None))
+        panel.legend()
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", dpi=100)

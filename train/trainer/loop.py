@@ -49,8 +49,8 @@ def train(
 ) -> int:
     """Train until `steps` steps are taken in all, `first_step` of them before; returns how many were.
 
-    That is fewer where `stopping` said so, after saving. Raises Diverged at the report or save after a step that was
-    not finite.
+    That is fewer where `stopping` returned true, after saving. Raises Diverged at the report, validation or save after
+    a step that was not finite.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for step in itertools.count(first_step):
@@ -59,9 +59,8 @@ def train(
             report(step, meter.read())
         if moved and not stop and validate.due(step, last):
             meter.require_finite()
-            go_on = meter.pause()
-            validate.act(step)
-            go_on()
+            with meter.paused():
+                validate.act(step)
         if moved and (save.due(step, last) or (stop and save.every)):
             meter.require_finite()
             save.act(step)

@@ -1,4 +1,4 @@
-"""What the student is taught with: distances between its logits and the teachers' posteriors, in float32."""
+"""The losses: distances between the student's logits and the teachers' posteriors, in float32 (Equation 3, Table 5)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from shards.errors import UserError
+from shards.errors import ContractError
 from shards.format.clip import ClipSpec
 from train.model.layers import StudentSpec
 
@@ -58,17 +58,24 @@ def per_step(posteriors: Tensor, steps: int) -> Tensor:
     return posteriors.float().reshape(batch, steps, windows // steps, classes).mean(dim=2).transpose(1, 2)
 
 
+def divergence(teacher: Tensor, log_student: Tensor) -> Tensor:
+    """D_KL(g || f) = sum_c g_c (log g_c - log f_c) of g and log f, (batch, classes, steps): (batch, steps).
+
+    A class that the teacher excludes adds nothing: 0 log 0 is 0.
+    """
+    return (torch.xlogy(teacher, teacher) - teacher * log_student).sum(dim=1)
+
+
 def _divergence(logits: Tensor, posteriors: Tensor) -> Tensor:
-    """D_KL of every step, (batch, steps), in float32 also under autocast. A class the teacher excludes adds nothing."""
+    """The same of a head's logits and posteriors, in float32 also under autocast."""
     student = logits.float().log_softmax(dim=1)
-    teacher = per_step(posteriors, student.shape[2])
-    return (torch.xlogy(teacher, teacher) - teacher * student).sum(dim=1)
+    return divergence(per_step(posteriors, student.shape[2]), student)
 
 
 def windows_per_step(spec: StudentSpec, clip: ClipSpec) -> int:
     """How many label windows one output step answers for. To be asked before training.
 
-    Raises UserError where the windows are not a multiple of the steps; it names the clips that fit.
+    Raises ContractError where the windows are not a multiple of the steps; it names the clips that fit.
     """
     steps = spec.steps(clip.samples)
     if steps and clip.windows % steps == 0:
@@ -76,7 +83,7 @@ def windows_per_step(spec: StudentSpec, clip: ClipSpec) -> int:
     fitting = sorted(fitting_seconds(spec, clip), key=lambda seconds: abs(seconds - clip.seconds))
     remedies = [f"clip.windows={steps}"] if steps and clip.samples % steps == 0 else []
     remedies += [f"clip.seconds={seconds}" for seconds in fitting[:4]]
-    raise UserError(
+    raise ContractError(
         f"{clip.windows} label windows in {clip.seconds:g} s, but {steps} output steps of {spec.name} (the first needs "
         f"{spec.min_samples() / clip.sample_rate:.3f} s); windows must be a multiple of steps. What fits: "
         f"{' or '.join(remedies) or 'nothing up to 120 s'}, in shards made with that"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -69,14 +70,12 @@ class Meter:
         self._steps, self._waited, self._began = 0, 0.0, now
         return reading
 
-    def pause(self) -> Callable[[], None]:
-        """Stop the clock, as for validation; calling what is returned starts it again."""
-        paused = time.perf_counter()
-
-        def go_on() -> None:
-            self._began += time.perf_counter() - paused
-
-        return go_on
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time in here, as for validation, is not counted."""
+        start = time.perf_counter()
+        yield
+        self._began += time.perf_counter() - start
 
     def require_finite(self) -> None:
         """Raises Diverged, naming the first step whose loss or gradient was infinite or no number."""

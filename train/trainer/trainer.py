@@ -1,4 +1,4 @@
-"""What happens around the loop: which batches it gets, what it minimises, and what is done now and then."""
+"""What happens around the loop: which batches it gets, what it minimises, when it validates and saves."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from shards.loader.streaming import sequential_reader, training_reader
 from train.data.batches import DeviceBatch, DeviceBatches, pinned_ring
 from train.data.skips import Skips
 from train.device.device import Compiler, arithmetic, compiler
-from train.device.distributed import Ranks, shared
+from train.device.distributed import Ranks, data_parallel
 from train.device.preemption import Stop
 from train.model.autoencoder import reconstruction
-from train.model.frontend import Frontend, heard
+from train.model.frontend import Frontend, network_input
 from train.runfolder import RunFolder
 from train.settings import TrainSettings
 from train.trainer.journal import Journal
 from train.trainer.loop import NEVER, Every, train
 from train.trainer.losses import LOSSES
 from train.trainer.meter import Meter, Reading
-from train.trainer.state import TrainState, baseline, keep
-from train.trainer.validation import autoencoder_score, student_score, validate
+from train.trainer.state import TrainState
+from train.trainer.validation import autoencoder_score, baseline, student_score, validate
 
 
 @dataclass(frozen=True)
@@ -39,44 +39,44 @@ class Corpus:
 
 
 class Trainer:
-    """One pupil, one corpus, one folder. `journal` is rank 0's alone, as is all writing."""
+    """Fits one network to one corpus, in one folder. `journal` is rank 0's alone, as is all writing."""
 
     def __init__(
         self,
         settings: TrainSettings,
         corpus: Corpus,
         folder: RunFolder,
-        pupil: TrainState,
+        state: TrainState,
         journal: Journal | None,
         ranks: Ranks,
         device: torch.device,
     ) -> None:
-        self.settings, self.corpus, self.folder, self.pupil = settings, corpus, folder, pupil
+        self.settings, self.corpus, self.folder, self.state = settings, corpus, folder, state
         self.journal, self.ranks, self.device = journal, ranks, device
         self.autocast = arithmetic(device, settings.precision)
         self.compiled = compiler(settings.compile, device)
-        self.ear = Frontend(pupil.network)
-        say = journal.say if journal is not None else lambda line: print(line, file=sys.stderr)
-        self.skips = Skips(folder.skipped(ranks.rank), say)
+        self.frontend = Frontend(state.network)
+        log = journal.log if journal is not None else lambda line: print(line, file=sys.stderr)
+        self.skips = Skips(folder.skipped(ranks.rank), log)
         self.is_student = settings.student.kind == "student"
         self.score = student_score(baseline(corpus.training, device)) if self.is_student else autoencoder_score
 
-    def teach(self, stop: Stop) -> None:
-        """Train until all steps are taken, or `stop` wishes otherwise."""
+    def fit(self, stop: Stop) -> None:
+        """Train until all steps are taken, or until `stop` is asked for."""
         settings = self.settings
         with closing(self._training_batches()) as self.batches:
             train(
-                hearing(shared(self.ear, self.device, self.ranks), self.compiled),
-                self._noting(self.batches, self.corpus.training),
+                predictor(data_parallel(self.frontend, self.device, self.ranks), self.compiled),
+                self._noting_skips(self.batches, self.corpus.training),
                 self._objective(),
-                self.pupil.optimizer,
+                self.state.optimizer,
                 Meter(self.device, self.ranks.average),
                 steps=settings.steps,
-                first_step=self.pupil.step,
+                first_step=self.state.step,
                 autocast=self.autocast,
                 report=self.report,
                 report_every=settings.log_every,
-                validate=Every(settings.validate_every, self.examine) if self.corpus.held_out.clips else NEVER,
+                validate=Every(settings.validate_every, self.validate) if self.corpus.held_out.clips else NEVER,
                 save=Every(settings.save_every, self.save),
                 stopping=stop,
             )
@@ -86,41 +86,34 @@ class Trainer:
         if self.settings.streaming.on_bad_shard == "skip":
             skipped = int(self.ranks.total(torch.tensor([len(self.skips)], device=self.device)))
         if self.journal is not None:
-            self.journal.training(step, reading, skipped)
+            self.journal.log_training(step, reading, skipped)
 
-    def examine(self, step: int) -> None:
-        """Measure the held-out clips; keep the pupil if it never did better."""
-        self.ranks.agree_on_buffers(self.ear)
-        keys = [str(key) for key in self.corpus.held_out.keys]
-        network = hearing(self.ear, self.compiled)
+    def validate(self, step: int) -> None:
+        """Measure the held-out clips; save the network as the best if it never did better."""
+        self.ranks.agree_on_buffers(self.frontend)
+        catalog = self.corpus.held_out
         with closing(self._held_out_batches()) as batches:
             found = validate(
-                self.ear,
-                network,
-                self._noting(batches, self.corpus.held_out),
+                self.frontend,
+                predictor(self.frontend, self.compiled),
+                self._noting_skips(batches, catalog),
                 self.score,
-                keys,
+                [str(key) for key in catalog.keys],
                 self.device,
                 autocast=self.autocast,
                 total=self.ranks.total,
             )
         if self.journal is not None:
-            self.journal.validation(step, found)
-        self.pupil.held_out = {"step": step, "clips": len(found.keys), "mean": found.means}
-        if found.loss < self.pupil.best:
-            self.pupil.best = found.loss
+            self.journal.log_validation(step, found)
+        self.state.held_out = {"step": step, "clips": len(found.keys), "mean": found.means}
+        if found.loss < self.state.best:
+            self.state.best = found.loss
             self.save(step, as_best=True)
 
     def save(self, step: int, *, as_best: bool = False) -> None:
-        self.pupil.step, self.pupil.consumed = step, self.batches.consumed
+        self.state.step, self.state.consumed = step, self.batches.consumed
         if self.ranks.is_first:
-            keep(self.pupil, self.settings, self.corpus.training, self.folder, as_best=as_best)
-
-    def _noting(self, batches: DeviceBatches, catalog: Catalog) -> Iterator[DeviceBatch]:
-        """The batches as they come; what had to be left out of each is noted when its turn has come."""
-        for batch in batches:
-            self.skips.note(catalog, batch.skipped)
-            yield batch
+            self.state.save(self.settings, self.corpus.training, self.folder, as_best=as_best)
 
     def _objective(self) -> Callable[[Any, DeviceBatch], Tensor]:
         """The loss of a prediction on its batch."""
@@ -128,10 +121,10 @@ class Trainer:
             loss = self.compiled(LOSSES[self.settings.loss])
             return lambda logits, batch: loss(logits, batch.posteriors)
         error = self.compiled(reconstruction)
-        return lambda rebuilt, batch: error(rebuilt, heard(batch.waveform, batch.gain))
+        return lambda rebuilt, batch: error(rebuilt, network_input(batch.waveform, batch.gain))
 
     def _training_batches(self) -> DeviceBatches:
-        """This rank's share of the endless stream, from where the pupil stands."""
+        """This rank's share of the endless stream, from where the state stands."""
         settings, catalog, ranks = self.settings, self.corpus.training, self.ranks
         reader = training_reader(
             catalog,
@@ -141,7 +134,7 @@ class Trainer:
             batch=settings.batch,
             rank=ranks.rank,
             world=ranks.world,
-            position=self.pupil.consumed,
+            position=self.state.consumed,
         )
         return DeviceBatches(reader, catalog.clip, self.device, augment=settings.augment, seed=settings.seed)
 
@@ -156,8 +149,14 @@ class Trainer:
         rows = max(self.settings.batch // self.ranks.world, 1)
         return pinned_ring(self.settings.streaming.prefetch, rows, catalog.clip, catalog.classes, self.device)
 
+    def _noting_skips(self, batches: DeviceBatches, catalog: Catalog) -> Iterator[DeviceBatch]:
+        """The batches as they come; the clips left out of each are noted when its turn has come."""
+        for batch in batches:
+            self.skips.note(catalog, batch.skipped)
+            yield batch
 
-def hearing(ear: nn.Module, compiled: Compiler) -> Callable[[DeviceBatch], Any]:
-    """The compiled ear as a function of a batch."""
-    fast = compiled(ear)
-    return lambda batch: fast(batch.waveform, batch.gain)
+
+def predictor(frontend: nn.Module, compiled: Compiler) -> Callable[[DeviceBatch], Any]:
+    """The compiled network as a function of a batch."""
+    forward = compiled(frontend)
+    return lambda batch: forward(batch.waveform, batch.gain)

@@ -1,7 +1,8 @@
-"""Validation: how far the student is from its teachers on held-out clips, beside two predictions that hear nothing."""
+"""Validation: how far the student is from its teachers on held-out clips, beside two predictions that need no sound."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -14,10 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from shards.errors import UserError
+from shards.format.example import video_of
+from shards.loader.catalog import Catalog
 from train.checkpoint.checkpoint import TOP
 from train.data.batches import DeviceBatch
-from train.model.frontend import heard
-from train.trainer.losses import per_step
+from train.model.frontend import network_input
+from train.trainer.losses import divergence, per_step
 
 Score = Callable[[Any, DeviceBatch], dict[str, Tensor]]  # measure -> (rows,)
 
@@ -39,7 +42,7 @@ class Validation:
         """The same for each video, in the shards' order: {"video": key, "clips": how many, measure: mean, ...}."""
         rows: dict[str, list[int]] = {}
         for row, key in enumerate(self.keys):
-            rows.setdefault(key.rpartition("-")[0], []).append(row)  # a clip's key is its video's, a dash, its number
+            rows.setdefault(video_of(key), []).append(row)
         return [
             {"video": video, "clips": len(at)} | {name: float(values[at].mean()) for name, values in self.clips.items()}
             for video, at in rows.items()
@@ -53,8 +56,8 @@ class Validation:
 
 @torch.no_grad()
 def validate(
-    ear: nn.Module,
-    network: Callable[[DeviceBatch], Any],
+    network: nn.Module,
+    predict: Callable[[DeviceBatch], Any],
     batches: Iterable[DeviceBatch],
     score: Score,
     keys: Sequence[str],
@@ -63,34 +66,46 @@ def validate(
     autocast: Callable[[], AbstractContextManager[object]],
     total: Callable[[Tensor], Tensor] = lambda values: values,
 ) -> Validation:
-    """Measure all clips; `ear` is put into eval mode meanwhile. `total` adds up what several ranks have measured.
+    """Measure `predict` on all clips; `network`, which it calls, is in eval mode meanwhile. `total` sums over ranks.
 
     Skipped clips are left out. Raises UserError where no other is left.
     """
     measured: dict[str, Tensor] = {}  # measure -> (clips,)
-    heard_clips = torch.zeros(len(keys), device=device)
-    ear.eval()
+    measured_clips = torch.zeros(len(keys), device=device)
+    network.eval()
     for batch in batches:
         with autocast():
-            prediction = network(batch)
+            prediction = predict(batch)
         for measure, values in score(prediction, batch).items():
             table = measured.setdefault(measure, torch.zeros(len(keys), device=device))
             table[batch.position : batch.position + batch.count] = values[: batch.count]
-        heard_clips[batch.position : batch.position + batch.count] = 1
+        measured_clips[batch.position : batch.position + batch.count] = 1
         for skip in batch.skipped:
-            heard_clips[batch.position + skip.row] = 0
-    ear.train()
-    kept = total(heard_clips).bool().cpu().numpy()
-    if not kept.any():
+            measured_clips[batch.position + skip.row] = 0
+    network.train()
+    is_measured = total(measured_clips).bool().cpu().numpy()
+    if not is_measured.any():
         raise UserError(f"none of the {len(keys)} held-out clips can be read: see the run's list of skipped clips")
-    tables = {name: total(values).double().cpu().numpy()[kept] for name, values in measured.items()}
-    return Validation([key for key, keep in zip(keys, kept, strict=True) if keep], tables)
+    tables = {name: total(values).double().cpu().numpy()[is_measured] for name, values in measured.items()}
+    return Validation(list(itertools.compress(keys, is_measured)), tables)
+
+
+def baseline(catalog: Catalog, device: torch.device) -> dict[str, Tensor]:
+    """{head: the training set's mean posterior (classes,)} as a prediction for every clip.
+
+    One even window is counted in, so that no class is impossible.
+    """
+    windows = float(catalog.windows.sum())
+    return {
+        head: torch.from_numpy((total + 1 / len(total)) / (windows + 1)).float().to(device)
+        for head, total in catalog.posterior_sums.items()
+    }
 
 
 def student_score(means: Mapping[str, Tensor]) -> Score:
-    """For each head: KL to the teacher and agreement with its first choice; the same for what needs no sound.
+    """For each head: KL from the teacher and agreement with its first choice; the same for what needs no sound.
 
-    `means` are the training set's mean posteriors, {head: (classes,)}; `uniform` is the even prediction.
+    `means` is `baseline`, {head: (classes,)}; `uniform` is the even prediction.
     """
 
     def score(logits: Mapping[str, Tensor], batch: DeviceBatch) -> dict[str, Tensor]:
@@ -100,9 +115,9 @@ def student_score(means: Mapping[str, Tensor]) -> Score:
             teacher = per_step(batch.posteriors[head], student.shape[2])
             constant = means[head].float().log()[None, :, None].expand_as(student)
             even = torch.full_like(student, -math.log(student.shape[1]))
-            found[f"{head}/kl"] = divergence(teacher, student)
-            found[f"{head}/kl_uniform"] = divergence(teacher, even)
-            found[f"{head}/kl_mean"] = divergence(teacher, constant)
+            found[f"{head}/kl"] = divergence(teacher, student).mean(dim=1)
+            found[f"{head}/kl_uniform"] = divergence(teacher, even).mean(dim=1)
+            found[f"{head}/kl_mean"] = divergence(teacher, constant).mean(dim=1)
             for count in (1, TOP):
                 found[f"{head}/top{count}"] = agreement(teacher, student, count)
                 found[f"{head}/top{count}_mean"] = agreement(teacher, constant, count)
@@ -113,16 +128,11 @@ def student_score(means: Mapping[str, Tensor]) -> Score:
 
 def autoencoder_score(rebuilt: Tensor, batch: DeviceBatch) -> dict[str, Tensor]:
     """Squared error of each clip, beside that of silence."""
-    waveform = heard(batch.waveform, batch.gain)
+    waveform = network_input(batch.waveform, batch.gain)
     return {
         "mse": (rebuilt.float() - waveform).square().mean(dim=1),
         "mse_silence": waveform.square().mean(dim=1),
     }
-
-
-def divergence(teacher: Tensor, log_prediction: Tensor) -> Tensor:
-    """D_KL(teacher || prediction) of (rows, classes, steps), averaged over steps: (rows,)."""
-    return (torch.xlogy(teacher, teacher) - teacher * log_prediction).sum(dim=1).mean(dim=1)
 
 
 def agreement(teacher: Tensor, log_prediction: Tensor, count: int) -> Tensor:

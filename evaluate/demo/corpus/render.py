@@ -22,7 +22,7 @@ from evaluate.demo.corpus.catalogue import CorpusClip, CorpusSettings, catalogue
 from evaluate.demo.corpus.sounds import soundtrack
 from evaluate.demo.corpus.synthesis import SAMPLE_RATE
 from shards.errors import require_same
-from shards.files import write_whole
+from shards.files import replacing, write_whole
 
 SETTINGS = "corpus.json"  # there once every clip is
 UNFINISHED = "corpus.json.unfinished"
@@ -96,10 +96,8 @@ def render_clip(folder: Path, settings: CorpusSettings, clip: CorpusClip) -> Non
     pictures = camera(load_photograph(clip.photograph), frames, width=settings.width, height=settings.height, rng=rng)
     path = folder / clip.path
     path.parent.mkdir(exist_ok=True)
-    partial_path = path.with_name(path.name + ".partial")
-    with av.open(str(partial_path), "w", format="mp4") as container:
+    with replacing(path) as partial_path, av.open(str(partial_path), "w", format="mp4") as container:
         _mux(container, pictures, sound, settings)
-    os.replace(partial_path, path)
 
 
 def _mux(

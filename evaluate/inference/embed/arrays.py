@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
+
+from shards.files import replacing
 
 ROWS_AT_A_TIME = 65_536
 
@@ -23,12 +25,13 @@ class GrowingArray:
 
     def __init__(self, path: Path) -> None:
         self.path, self.rows = path, 0
-        self._partial = path.with_name(f"{path.name}.partial")
         self._shape: tuple[int, ...] = ()
         self._type: np.dtype[np.generic] = np.dtype(np.float32)
 
     def __enter__(self) -> GrowingArray:
-        self._stream = open(self._partial, "wb")
+        with ExitStack() as stack:
+            self._stream = stack.enter_context(open(stack.enter_context(replacing(self.path)), "wb"))
+            self._closing = stack.pop_all()
         return self
 
     def append(self, rows: NDArray[np.generic]) -> None:
@@ -44,16 +47,12 @@ class GrowingArray:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._stream:
-            if kind is None:
-                self._stream.seek(0)
-                self._write_header()  # as long as before: numpy leaves room for the first axis to grow
-                self._stream.flush()
-                os.fsync(self._stream.fileno())
-        if kind is None:
-            os.replace(self._partial, self.path)
-        else:
-            self._partial.unlink()
+        if kind is not None:
+            self._closing.__exit__(kind, error, trace)
+            return
+        with self._closing:
+            self._stream.seek(0)
+            self._write_header()  # as long as before: numpy leaves room for the first axis to grow
 
     def _write_header(self) -> None:
         npy.write_array_header_1_0(self._stream, _header(self._type, (self.rows, *self._shape)))
@@ -61,8 +60,7 @@ class GrowingArray:
 
 def join(out: Path, long: Mapping[str, Sequence[Path]], short: Mapping[str, NDArray[np.generic]]) -> None:
     """An .npz of `long` arrays, each the rows of several .npy files one behind the other, and of `short` ones."""
-    partial = out.with_name(f"{out.name}.partial")
-    with zipfile.ZipFile(partial, "w") as archive:
+    with replacing(out) as partial, zipfile.ZipFile(partial, "w") as archive:
         for name, array in short.items():
             with archive.open(f"{name}.npy", "w") as member:
                 npy.write_array(member, array, allow_pickle=False)
@@ -74,9 +72,6 @@ def join(out: Path, long: Mapping[str, Sequence[Path]], short: Mapping[str, NDAr
                 for array in arrays:
                     for start in range(0, len(array), ROWS_AT_A_TIME):
                         member.write(np.ascontiguousarray(array[start : start + ROWS_AT_A_TIME]).data)
-    with open(partial, "rb") as stream:
-        os.fsync(stream.fileno())
-    os.replace(partial, out)
 
 
 def _header(kind: np.dtype[np.generic], shape: tuple[int, ...]) -> dict[str, object]:

@@ -1,8 +1,8 @@
-"""`make embed`: sounds in, one layer's features out."""
+"""`make embed`: one layer's features of each sound, over time or their mean."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,17 +10,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evaluate.inference.embed.store import Store
+from evaluate.inference.embed.store import FeatureStore
 from evaluate.inference.features import features_of
-from evaluate.inference.inputs import find_sounds, progress, say
-from evaluate.inference.posteriors import hear
-from evaluate.model import EvaluatedModel
+from evaluate.inference.inputs import find_sounds, log, progress, stream_sound
+from evaluate.inference.posteriors import posteriors_of
+from evaluate.model import EvaluatedModel, device_of
 from shards.errors import UserError
-from shards.format.clip import ClipSpec
 from shards.media.file import UnreadableMedia
-from shards.media.waveform import RESAMPLER, stream_waveform
+from shards.media.waveform import RESAMPLER
 from train.device.device import require_device
-from train.model.student import Student, Trunk, scaled
+from train.model.student import Student, scaled
 
 Rows = tuple[NDArray[np.float64], NDArray[np.float32]]  # seconds (rows,), features (rows, channels)
 
@@ -47,21 +46,23 @@ class EmbedSettings:
 
 
 def run(settings: EmbedSettings) -> None:
-    """Hear what has not been heard, join all. Raises UserError, at the end where some could not be read."""
+    """Compute the features that are not there yet, then join all.
+
+    Raises UserError, at the end where some files could not be read.
+    """
     paths = find_sounds(settings.files)
     require_device(settings.device)
-    subject = EvaluatedModel.load(settings.checkpoint, settings.device)
-    subject.network.min_samples(settings.layer)  # refuses a layer that is not there
+    model = EvaluatedModel.load(settings.checkpoint, settings.device)
+    model.network.min_samples(settings.layer)  # refuses a layer that is not there
     facts = {
-        "checkpoint": subject.sha256,
+        "checkpoint": model.sha256,
         "layer": settings.layer,
         "over_time": settings.over_time,
         "resampler": RESAMPLER,
     }
-    store = Store(settings.folder, facts)
-    embedder = Embedder(subject.network, subject.checkpoint.clip, settings.layer, settings.over_time, settings.device)
-    with store.opened():
-        unreadable = embed_missing(store, embedder, paths)
+    store = FeatureStore(settings.folder, facts)
+    with store.locked():
+        unreadable = embed_missing(store, model, paths)
         whole = [path for path in paths if path not in unreadable]
         if whole and settings.is_joined:
             store.join(settings.out, whole, unreadable, over_time=settings.over_time)
@@ -72,53 +73,48 @@ def run(settings: EmbedSettings) -> None:
         )
 
 
-def embed_missing(store: Store, embedder: Embedder, paths: Sequence[Path]) -> dict[Path, str]:
-    """Hear what the store does not have; {path: reason} of what cannot be read."""
+def embed_missing(store: FeatureStore, model: EvaluatedModel, paths: Sequence[Path]) -> dict[Path, str]:
+    """Compute what the store does not have; {path: reason} of what cannot be read."""
     missing = [path for path in paths if store.record(path) is None]
     if len(missing) < len(paths):
         print(f"{len(paths) - len(missing)} of {len(paths)} are there already")
+    layer, over_time = store.facts["layer"], store.facts["over_time"]
     unreadable = {}
-    for path in progress(missing, f"hearing up to {embedder.layer}"):
+    for path in progress(missing, f"computing {layer}"):
+        rows = steps_of(model, layer, path)
         try:
-            store.keep(path, embedder.embed(path))
+            store.save(path, rows if over_time else mean_of(rows))
         except UnreadableMedia as error:
             unreadable[path] = str(error)
-            say(f"{path} cannot be read ({error})")
+            log(f"{path} cannot be read ({error})")
     return unreadable
 
 
-@dataclass(frozen=True)
-class Embedder:
-    """A network at work on files. The output layer gives log posteriors, clip by clip, as `tag` hears them."""
+def steps_of(model: EvaluatedModel, layer: str, path: Path) -> Iterator[Rows]:
+    """The layer's steps with the times of their centres. Raises UnreadableMedia.
 
-    network: Trunk
-    clip: ClipSpec
-    layer: str
-    over_time: bool
-    device: str
+    The output layer gives log posteriors, clip by clip, as `make tag` has them.
+    """
+    network, sample_rate = model.network, model.checkpoint.clip.sample_rate
+    pieces = stream_sound(path, sample_rate)
+    if isinstance(network, Student) and layer == network.spec.output.name:
+        sound = posteriors_of(model, pieces)
+        yield (sound.begins + sound.ends) / 2, np.log(np.hstack(list(sound.posteriors.values())))
+        return
+    waveforms = (scaled(torch.from_numpy(piece)[None].to(device_of(network))) for piece in pieces)
+    done = 0
+    for part in features_of(network, layer, waveforms):
+        rows = part[0].T.float().cpu().numpy()  # (steps, channels)
+        centres = network.spec.centre(done, layer) + np.arange(len(rows)) * network.spec.stride(layer)
+        yield centres / sample_rate, rows
+        done += len(rows)
 
-    def embed(self, path: Path) -> Iterator[Rows]:
-        """The layer's steps with the times of their centres, or one row: the mean. Raises UnreadableMedia."""
-        return self._steps(path) if self.over_time else self._mean(path)
 
-    def _steps(self, path: Path) -> Iterator[Rows]:
-        pieces = stream_waveform(path, self.clip.sample_rate, lambda line: say(f"{path}: {line}"))
-        if isinstance(self.network, Student) and self.layer == self.network.spec.output.name:
-            heard = hear(self.network, self.clip, pieces, self.device)
-            yield (heard.begins + heard.ends) / 2, np.log(np.hstack(list(heard.posteriors.values())))
-            return
-        scales = (scaled(torch.from_numpy(piece)[None].to(self.device)) for piece in pieces)
-        spec, done = self.network.spec, 0
-        for part in features_of(self.network, self.layer, scales):
-            rows = part[0].T.float().cpu().numpy()  # (steps, channels)
-            centres = spec.centre(done, self.layer) + np.arange(len(rows)) * spec.stride(self.layer)
-            yield centres / self.clip.sample_rate, rows
-            done += len(rows)
-
-    def _mean(self, path: Path) -> Iterator[Rows]:
-        total, count, middle = np.zeros(1), 0, 0.0
-        for times, rows in self._steps(path):
-            total = total + rows.sum(axis=0, dtype=np.float64)
-            middle += float(times.sum())
-            count += len(rows)
-        yield np.array([middle / count]), (total / count).astype(np.float32)[None]
+def mean_of(steps: Iterable[Rows]) -> Iterator[Rows]:
+    """One row: the mean over all steps, at their mean time. The sum is in float64, so that any length will do."""
+    total, count, middle = np.zeros(1), 0, 0.0
+    for times, rows in steps:
+        total = total + rows.sum(axis=0, dtype=np.float64)
+        middle += float(times.sum())
+        count += len(rows)
+    yield np.array([middle / count]), (total / count).astype(np.float32)[None]

@@ -6,14 +6,13 @@ are; it is written last. Of a sound that could not be read there is the .json al
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 from evaluate.inference.embed.arrays import GrowingArray, join
 from shards.errors import UserError, require_same
-from shards.files import write_whole
+from shards.files import locked, write_whole
 from shards.media.file import UnreadableMedia
 
 FACTS = "embed.json"
@@ -30,7 +29,7 @@ FACTS = "embed.json"
 
 @dataclass(frozen=True)
 class Record:
-    """One sound: its file as it was when it was heard, and how many rows it gave, or why it gave none."""
+    """One sound: its file as it was when its features were computed, and how many rows it gave, or why it gave none."""
 
     file: str
     bytes: int
@@ -39,22 +38,25 @@ class Record:
     reason: str | None = None
 
 
-class Store:
+class FeatureStore:
     """The features of many sounds by one network, layer and way of pooling: `facts`, equal on every later run."""
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
         self.folder, self.facts = folder, facts
 
     @contextmanager
-    def opened(self) -> Iterator[None]:
-        """Hold the folder. Raises UserError where it has other facts or another run holds it."""
+    def locked(self) -> Iterator[None]:
+        """Lock the folder. Raises UserError where another run holds it, ContractError where it has other facts."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / ".lock", "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"another run is writing into {self.folder}: wait for it, or say out=...") from None
-            self._agree()
+        with locked(self.folder / ".lock", wait=False, instead="out=another/folder") as held:
+            if held is None:
+                raise UserError(f"another run is writing into {self.folder}: wait for it, or say out=...")
+            place = self.folder / FACTS
+            if place.is_file():
+                remedy = "Say out=... for another folder, or delete this one."
+                require_same(self.facts, json.loads(place.read_bytes()), str(self.folder), remedy)
+            else:
+                write_whole(place, json.dumps(dict(self.facts), indent=1).encode())
             yield
 
     def record(self, path: Path) -> Record | None:
@@ -68,12 +70,16 @@ class Store:
         whole = all(self._place(path, ending).is_file() for ending in (".npy", ".times.npy"))
         return known if same and whole else None
 
-    def keep(self, path: Path, features: Iterable[tuple[NDArray[np.float64], NDArray[np.float32]]]) -> Record:
+    def save(self, path: Path, features: Iterable[tuple[NDArray[np.float64], NDArray[np.float32]]]) -> None:
         """Write times (rows,) and features (rows, channels) as they come.
 
         Where the file cannot be read that is recorded, and UnreadableMedia passes through.
         """
-        record = _stamped(path)
+        try:
+            status = path.stat()
+            record = Record(str(path), status.st_size, status.st_mtime_ns)
+        except OSError:
+            record = Record(str(path), -1, -1)
         self._place(path, ".json").unlink(missing_ok=True)
         try:
             with GrowingArray(self._place(path, ".npy")) as values, GrowingArray(self._place(path, ".times.npy")) as at:
@@ -81,13 +87,18 @@ class Store:
                     at.append(times)
                     values.append(rows)
         except UnreadableMedia as error:
-            self._note(path, Record(record.file, record.bytes, record.modified, 0, str(error)))
+            self._note(path, replace(record, reason=str(error)))
             raise
-        return self._note(path, Record(record.file, record.bytes, record.modified, values.rows))
+        self._note(path, replace(record, rows=values.rows))
 
     def join(self, out: Path, paths: Sequence[Path], unreadable: Mapping[Path, str], *, over_time: bool) -> None:
         """All these sounds in one .npz: `features` and `files`; over time also `times` and each row's index `file`."""
-        counts = [self._rows(path) for path in paths]
+        counts = []
+        for path in paths:
+            record = self.record(path)
+            if record is None:
+                raise UserError(f"{path} has changed while others were heard: run the same command again")
+            counts.append(record.rows)
         long = {"features": [self._place(path, ".npy") for path in paths]}
         short: dict[str, NDArray[Any]] = {
             "files": np.array([str(path) for path in paths]),
@@ -101,34 +112,11 @@ class Store:
         out.parent.mkdir(parents=True, exist_ok=True)
         join(out, long, short)
 
-    def _rows(self, path: Path) -> int:
-        record = self.record(path)
-        if record is None:
-            raise UserError(f"{path} has changed while others were heard: run the same command again")
-        return record.rows
-
-    def _agree(self) -> None:
-        place = self.folder / FACTS
-        if place.is_file():
-            remedy = "Say out=... for another folder, or delete this one."
-            require_same(self.facts, json.loads(place.read_bytes()), str(self.folder), remedy)
-        else:
-            write_whole(place, json.dumps(dict(self.facts), indent=1).encode())
-
-    def _note(self, path: Path, record: Record) -> Record:
+    def _note(self, path: Path, record: Record) -> None:
         write_whole(self._place(path, ".json"), json.dumps(asdict(record)).encode())
-        return record
 
     def _place(self, path: Path, ending: str) -> Path:
         """A name that can be read, made unique by a hash of the whole path."""
         whole = os.path.abspath(path).encode(errors="surrogateescape")
         readable = re.sub(r"[^A-Za-z0-9_-]+", "_", path.stem)[:60]
         return self.folder / f"{readable}-{hashlib.sha256(whole).hexdigest()[:16]}{ending}"
-
-
-def _stamped(path: Path) -> Record:
-    try:
-        status = path.stat()
-    except OSError:
-        return Record(str(path), -1, -1)
-    return Record(str(path), status.st_size, status.st_mtime_ns)

@@ -1,4 +1,1 @@
-"""Tags: what is in a sound, as the names of a student's heads over time.
-
-Run as `python -m evaluate.inference.tag FILE... checkpoint=...`.
-"""
+"""Tags: what is in a sound, as the names of a student's heads over time (`python -m evaluate.inference.tag`)."""

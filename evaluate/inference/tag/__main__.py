@@ -4,4 +4,4 @@ from evaluate.inference.tag.run import TagSettings, run
 from shards.cli.command import command
 
 if __name__ == "__main__":
-    command(TagSettings, "tag", run, words="files")
+    command(TagSettings, "tag", run, positional="files")

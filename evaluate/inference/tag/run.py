@@ -1,4 +1,4 @@
-"""`make tag`: sounds in, names over time out."""
+"""`make tag`: the names of what stands out in each sound, over time."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from evaluate.inference.inputs import find_sounds, progress, say
-from evaluate.inference.posteriors import SoundPosteriors, hear
+from evaluate.inference.inputs import find_sounds, log, progress, stream_sound
+from evaluate.inference.posteriors import SoundPosteriors, posteriors_of
 from evaluate.inference.tag.formats import FORMATS
-from evaluate.inference.tag.tags import Baseline, Findings, find
+from evaluate.inference.tag.tags import Baseline, TagReport, tags_of
 from evaluate.inference.tag.timeline import timeline
 from evaluate.model import EvaluatedModel
 from shards.errors import UserError
-from shards.files import sha256_of, write_whole
+from shards.files import write_whole
 from shards.media.file import UnreadableMedia
-from shards.media.waveform import stream_waveform
-from train.checkpoint.checkpoint import Checkpoint, load_student
 from train.device.device import require_device
-from train.model.student import Student
 
 
 @dataclass
@@ -46,32 +43,40 @@ class TagSettings:
 
 
 def run(settings: TagSettings) -> None:
-    """Hear every file, tell what stands out in each. Raises UserError where some could not be read."""
+    """Tag every file, then print or write the tags and draw them. Raises UserError where some could not be read."""
     paths = find_sounds(settings.files)
     if settings.timeline is not None and len(paths) > 1:
         raise UserError(f"timeline={settings.timeline} shows one sound, {len(paths)} are given: give one")
     require_device(settings.device)
-    listener = Listener(*load_student(settings.checkpoint, settings.device), settings.device)
-    heard = dict(listener.hear_all(paths))
-    if heard:
-        tell(settings, listener, heard)
-    if failed := len(paths) - len(heard):
+    model = EvaluatedModel.load(settings.checkpoint, settings.device, heads=True)
+    sounds = dict(_posteriors(model, paths))
+    if sounds:
+        _write(settings, model, sounds)
+    if failed := len(paths) - len(sounds):
         raise UserError(f"{failed} of {len(paths)} files could not be read, as said above")
 
 
-def tell(settings: TagSettings, listener: Listener, heard: dict[Path, SoundPosteriors]) -> None:
-    """Write or print what was found, and draw it."""
-    base = base_for(settings, listener, heard)
-    classes = {head: card.classes for head, card in listener.checkpoint.teachers.items()}
-    subject = EvaluatedModel(settings.checkpoint, listener.student, listener.checkpoint, sha256_of(settings.checkpoint))
-    record = {"file": str(subject.path), "sha256": subject.sha256, "student": subject.network.spec.name}
-    record["story"] = subject.story
-    found = [
-        find(path, sound, base, classes, top=settings.top, over_time=settings.over_time)
-        for path, sound in heard.items()
+def _posteriors(model: EvaluatedModel, paths: Sequence[Path]) -> Iterator[tuple[Path, SoundPosteriors]]:
+    """Of every file that can be read; of the others a line on stderr each."""
+    for path in progress(paths, "tagging"):
+        try:
+            yield path, posteriors_of(model, stream_sound(path, model.checkpoint.clip.sample_rate))
+        except UnreadableMedia as error:
+            log(f"{path} cannot be read ({error})")
+
+
+def _write(settings: TagSettings, model: EvaluatedModel, sounds: dict[Path, SoundPosteriors]) -> None:
+    """The tags in the format asked for, to `out` or the screen, and the picture where one is asked for."""
+    base = _baseline(settings, model, sounds)
+    classes = {head: card.classes for head, card in model.checkpoint.teachers.items()}
+    files = [
+        tags_of(path, sound, base, classes, top=settings.top, over_time=settings.over_time)
+        for path, sound in sounds.items()
     ]
+    checkpoint = {"file": str(model.path), "sha256": model.sha256, "student": model.checkpoint.spec.name}
+    report = TagReport({**checkpoint, "story": model.provenance}, base.origin, files)
     assert settings.format is not None  # __post_init__ has chosen one
-    text = FORMATS[settings.format](Findings(record, base.origin, found)).encode(errors="surrogateescape")
+    text = FORMATS[settings.format](report).encode(errors="surrogateescape")
     if settings.out is None:
         sys.stdout.buffer.write(text)  # bytes, since a file's name need not be text
         sys.stdout.flush()
@@ -79,44 +84,21 @@ def tell(settings: TagSettings, listener: Listener, heard: dict[Path, SoundPoste
         settings.out.parent.mkdir(parents=True, exist_ok=True)
         write_whole(settings.out, text)
     if settings.timeline is not None:
-        ((path, sound),) = heard.items()
+        ((path, sound),) = sounds.items()
         settings.timeline.parent.mkdir(parents=True, exist_ok=True)
         write_whole(settings.timeline, timeline(path, sound, base, classes))
 
 
-def base_for(settings: TagSettings, listener: Listener, heard: dict[Path, SoundPosteriors]) -> Baseline:
-    """base= where it is given, else the checkpoint's training mean, else the sounds themselves."""
+def _baseline(settings: TagSettings, model: EvaluatedModel, sounds: dict[Path, SoundPosteriors]) -> Baseline:
+    """What lifts are over: base= where it is given, else the checkpoint's training mean, else the sounds themselves."""
     if settings.base is not None:
-        others = [sound for _, sound in listener.hear_all(find_sounds(settings.base))]
+        others = [sound for _, sound in _posteriors(model, find_sounds(settings.base))]
         where = ", ".join(map(str, settings.base))
         if not others:
             raise UserError(f"no sound of base={where} could be read, as said above")
         return Baseline.of(others, f"the mean over base={where} ({_count(others)})")
-    trained = Baseline.trained(listener.checkpoint)
-    return trained or Baseline.of(list(heard.values()), f"the mean over what was given ({_count(list(heard))})")
-
-
-@dataclass(frozen=True)
-class Listener:
-    """A student at work on files."""
-
-    student: Student
-    checkpoint: Checkpoint
-    device: str
-
-    def hear_all(self, paths: Sequence[Path]) -> Iterator[tuple[Path, SoundPosteriors]]:
-        """Every file that can be read; of the others a line on stderr each."""
-        for path in progress(paths, "hearing"):
-            try:
-                yield path, self.hear(path)
-            except UnreadableMedia as error:
-                say(f"{path} cannot be read ({error})")
-
-    def hear(self, path: Path) -> SoundPosteriors:
-        """Raises UnreadableMedia."""
-        clip = self.checkpoint.clip
-        pieces = stream_waveform(path, clip.sample_rate, lambda line: say(f"{path}: {line}"))
-        return hear(self.student, clip, pieces, self.device)
+    trained = Baseline.trained(model.checkpoint)
+    return trained or Baseline.of(list(sounds.values()), f"the mean over what was given ({_count(list(sounds))})")
 
 
 def _count(sounds: Sequence[object]) -> str:

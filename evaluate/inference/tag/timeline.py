@@ -19,18 +19,18 @@ TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 WIDTH, ROW_HEIGHT, ENVELOPE_HEIGHT = 11.0, 0.24, 1.1  # inches
 
 
-def timeline(path: Path, heard: SoundPosteriors, base: Baseline, classes: Mapping[str, Sequence[str]]) -> bytes:
+def timeline(path: Path, sound: SoundPosteriors, base: Baseline, classes: Mapping[str, Sequence[str]]) -> bytes:
     """PNG of one sound."""
-    heads = list(heard.posteriors)
-    lifts = {head: base.lift(head, heard.posteriors[head]) for head in heads}  # (rows, classes)
-    chosen = {head: strongest(heard.posteriors[head], lifts[head], len(classes[head])) for head in heads}
+    heads = list(sound.posteriors)
+    lifts = {head: base.lift(head, sound.posteriors[head]) for head in heads}  # (rows, classes)
+    chosen = {head: strongest(sound.posteriors[head], lifts[head], len(classes[head])) for head in heads}
     highest = max([LEAST_RANGE, *(lifts[head][:, chosen[head]].max(initial=0) for head in heads)])
     heights = [ENVELOPE_HEIGHT, *(ROW_HEIGHT * max(2, len(chosen[head])) for head in heads)]
     figure = canvas(WIDTH, sum(heights) + 0.8 + 0.4 * len(heads))
     figure.suptitle(_safe(path.name), x=0.01, ha="left", fontsize=11, parse_math=False)
     axes: list[Axes] = list(figure.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0])
-    _draw_envelope(axes[0], heard)
-    edges = np.append(heard.begins, heard.ends[-1:])
+    _draw_envelope(axes[0], sound)
+    edges = np.append(sound.begins, sound.ends[-1:])
     for axis, head in zip(axes[1:], heads, strict=True):
         shown = lifts[head][:, chosen[head]].T  # (classes, rows)
         colours = np.log2(np.maximum(shown, 1))
@@ -43,7 +43,7 @@ def timeline(path: Path, heard: SoundPosteriors, base: Baseline, classes: Mappin
     ticks = [tick for tick in TICKS if tick <= highest]
     bar.set_ticks(np.log2(ticks).tolist(), labels=[f"{tick}x" for tick in ticks], fontsize=8)
     axes[-1].set_xlabel(f"seconds; lift over {base.origin}", fontsize=8, parse_math=False)
-    axes[-1].set_xlim(0, heard.seconds)
+    axes[-1].set_xlim(0, sound.seconds)
     return png(figure)
 
 
@@ -51,18 +51,18 @@ def strongest(posteriors: NDArray[np.float32], lifts: NDArray[np.float64], count
     """At most CLASSES indices, in the order of the time at which each is strongest.
 
     First those that have the highest lift in some part of the sound, then those that come second in one, and so on. As
-    in `tags`, a class counts where it is at least as likely as if all were.
+    in `strongest_tags`, a class counts where it is at least as likely as if all were.
     """
-    heard = np.where(posteriors * count >= 1 - 1e-6, lifts, 0)  # (rows, classes)
-    places = (-heard).argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
-    order = np.lexsort((-heard.max(axis=0), np.where(heard > 0, places, count).min(axis=0)))
-    found = [int(index) for index in order[:CLASSES] if heard[:, index].any()]
-    return sorted(found, key=lambda index: int(heard[:, index].argmax()))
+    likely = np.where(posteriors * count >= 1 - 1e-6, lifts, 0)  # (rows, classes)
+    places = (-likely).argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
+    order = np.lexsort((-likely.max(axis=0), np.where(likely > 0, places, count).min(axis=0)))
+    found = [int(index) for index in order[:CLASSES] if likely[:, index].any()]
+    return sorted(found, key=lambda index: int(likely[:, index].argmax()))
 
 
-def _draw_envelope(axis: Axes, heard: SoundPosteriors) -> None:
-    times = np.arange(len(heard.peaks) + 1) * PEAK_SECONDS
-    heights = heard.peaks / max(1, heard.peaks.max(initial=0))
+def _draw_envelope(axis: Axes, sound: SoundPosteriors) -> None:
+    times = np.arange(len(sound.peaks) + 1) * PEAK_SECONDS
+    heights = sound.peaks / max(1, sound.peaks.max(initial=0))
     axis.stairs(heights, times, baseline=-heights, fill=True, color=ACCENT)
     axis.set_yticks([])
     axis.set_ylim(-1, 1)

@@ -1,6 +1,3 @@
-"""Stage one on a Ray cluster: a task for each shard, a task for each video, and teachers that stay.
+"""Stage one on a Ray cluster: driver --> task of a shard --> decode tasks --> teacher actors --> the same shard task.
 
-    driver --> shard task --> decode tasks --> teacher actors --> the same shard task, which writes the shard
-
-Ray is imported here alone, and only when executor=ray asks for it.
-"""
+Ray is imported here alone, when executor=ray asks for it."""

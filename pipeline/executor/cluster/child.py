@@ -1,15 +1,14 @@
-"""The process beside a Ray worker that decodes: what hangs, bloats or crashes it costs a video, and no worker of Ray's.
+"""The process beside a Ray worker that decodes: what hangs, bloats or crashes it costs a video, and no Ray worker.
 
 It imports neither Ray nor torch. So a Ray worker that dies tells of its node and not of a video, and may be retried.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Iterator
 from ctypes import c_double
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -17,49 +16,36 @@ from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pipeline.decoder.clips import DecodedClip
-from pipeline.executor.decode_task import DecodeConfig, decode, head_of, shield
-from pipeline.executor.job import ClipRecord, DecodeResult, DecodeTask, crashed, stalled
+from pipeline.executor.decode_task import DecodeConfig, decode
+from pipeline.executor.decode_worker import CLOSED, shield, spawn
+from pipeline.executor.job import DecodeResult, DecodeTask, crashed, stalled
 
-SPAWN = multiprocessing.get_context("spawn")
 POLL_SECONDS = 0.5
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """A clip on its way out of the process: pictures of every view, (frames, crop, crop, 3) uint8, and its sound."""
-
-    head: ClipRecord
-    pictures: list[NDArray[np.uint8]]
-    waveform: NDArray[np.int16]
-
-
 def run_child(pipe: Connection, memory_gigabytes: float, clock: c_double) -> None:
-    """Loop of the process: a Task and its Decoding in; each clip out as Decoded, at the end the Summary."""
+    """The process's end of the pipe: (DecodeTask, DecodeConfig) in; each DecodedClip out, and a DecodeResult last."""
     shield(memory_gigabytes)
 
     def touch() -> None:
         clock.value = time.monotonic()
 
+    def on_clip(clip: DecodedClip) -> None:
+        pipe.send(clip)
+        touch()  # the pipe may have been full for long
+
     try:
         while True:
-            task, decoding = pipe.recv()
-
-            def hand_over(clip: DecodedClip, decoding: DecodeConfig = decoding) -> None:
-                pipe.send(Decoded(head_of(clip, decoding), clip.pictures, clip.waveform))
-                touch()  # the pipe may have been full for long
-
+            task, config = pipe.recv()
             touch()
-            pipe.send(decode(task, decoding, hand_over, touch))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
+            pipe.send(decode(task, config, on_clip, touch))
+    except CLOSED:
         pass  # the Ray worker is gone, or has closed us
 
 
 class Child:
-    """The Ray worker's side of that process, which is started when there is none."""
+    """The Ray worker's end: a process that is started when there is none."""
 
     def __init__(self, memory_gigabytes: float) -> None:
         self._memory_gigabytes = memory_gigabytes
@@ -68,15 +54,16 @@ class Child:
         self._clock = RawValue(c_double, 0.0)
 
     def decode(
-        self, task: DecodeTask, decoding: DecodeConfig, stall_seconds: float
-    ) -> Iterator[Decoded | DecodeResult]:
-        """The clips of one video in order, and its Summary last, whatever happens to the process."""
+        self, task: DecodeTask, config: DecodeConfig, stall_seconds: float
+    ) -> Iterator[DecodedClip | DecodeResult]:
+        """The clips of one video in order, and its result last, whatever happens to the process."""
         if self._process is None or not self._process.is_alive():
-            self._start()
+            self._end()
+            self._process, self._pipe = spawn(run_child, self._memory_gigabytes, self._clock)
         self._clock.value = time.monotonic()
         ended = False
         with TemporaryDirectory(prefix="soundnet-") as place:  # on this node, for a video that is copied from a URL
-            self._pipe.send((task, replace(decoding, spool=Path(place))))
+            self._pipe.send((task, replace(config, spool=Path(place))))
             try:
                 while not ended:
                     message = self._receive(stall_seconds)
@@ -84,26 +71,19 @@ class Child:
                     yield message
             finally:
                 if not ended:
-                    self._end()  # nobody listens any more, and the next video must not hear of this one
+                    self._end()  # what is still in the pipe must not be taken for the next video's
 
-    def _receive(self, stall_seconds: float) -> Decoded | DecodeResult:
+    def _receive(self, stall_seconds: float) -> DecodedClip | DecodeResult:
         began = time.monotonic()  # while Ray kept us waiting, a full pipe may have kept the process waiting
         while not self._pipe.poll(POLL_SECONDS):
             if time.monotonic() - max(began, self._clock.value) > stall_seconds:
                 self._end()
                 return stalled(stall_seconds)
         try:
-            message: Decoded | DecodeResult = self._pipe.recv()
-        except (EOFError, ConnectionResetError):
+            message: DecodedClip | DecodeResult = self._pipe.recv()
+        except CLOSED:
             return crashed(self._end())
         return message
-
-    def _start(self) -> None:
-        self._end()
-        self._pipe, theirs = SPAWN.Pipe()
-        self._process = SPAWN.Process(target=run_child, args=(theirs, self._memory_gigabytes, self._clock), daemon=True)
-        self._process.start()
-        theirs.close()
 
     def _end(self) -> int | None:
         """Its exit code, where there was a process."""

@@ -7,24 +7,21 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-from pipeline.executor.cluster.session import connected, imported
-from pipeline.executor.cluster.workers import ClusterConfig, TeacherActor
-from pipeline.executor.job import DecodeTask, Outcome, Tell, Write
+from pipeline.executor.cluster.session import RaySettings, connected, import_ray
+from pipeline.executor.cluster.workers import RETRIES, ClusterConfig, TeacherActor
+from pipeline.executor.job import DecodeResult, DecodeTask, OnVideo, Write
 from pipeline.executor.teacher_worker import TeacherConfig
 from shards.errors import UserError
 from shards.format.sidefile import SideFile
-
-if TYPE_CHECKING:
-    from pipeline.executor.cluster.session import RaySettings
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class ClusterAllocation:
-    """How the cluster's CPUs and GPUs are dealt out."""
+    """How the cluster's CPUs and GPUs are divided."""
 
     device: str
     teachers: int
@@ -58,22 +55,15 @@ class ClusterExecutor:
     """Labels shards on a cluster. Use as a context."""
 
     def __init__(
-        self,
-        work: ClusterConfig,
-        labelling: TeacherConfig,
-        settings: RaySettings,
-        *,
-        device: str,
-        teachers: int,
-        cpus: int,
+        self, config: ClusterConfig, labelling: TeacherConfig, *, device: str, teachers: int, cpus: int
     ) -> None:
-        self._work, self._labelling, self._settings = work, labelling, settings
+        self._config, self._labelling = config, labelling
         self._device, self._wanted, self._cpus = device, teachers, cpus
         self._stack = ExitStack()
 
     def __enter__(self) -> ClusterExecutor:
         with ExitStack() as stack:
-            stack.enter_context(connected(self._settings.address, self._cpus))
+            stack.enter_context(connected(self._config.ray.address, self._cpus))
             self._start_teachers()
             self._stack = stack.pop_all()
         return self
@@ -82,42 +72,42 @@ class ClusterExecutor:
         self._stack.close()
 
     def _start_teachers(self) -> None:
-        ray, settings = imported(), self._settings
+        ray, settings = import_ray(), self._config.ray
         there = ray.cluster_resources()
         cpus, gpus = there.get("CPU", 0.0), there.get("GPU", 0.0)
-        self._deal = ClusterAllocation.of(settings, device=self._device, teachers=self._wanted, cpus=cpus, gpus=gpus)
-        from pipeline.executor.cluster.shard import RETRIES
-
+        self._allocation = ClusterAllocation.of(
+            settings, device=self._device, teachers=self._wanted, cpus=cpus, gpus=gpus
+        )
         # A teacher that dies is always started again; a batch that keeps killing it ends the run.
         actor = ray.remote(
             num_cpus=settings.cpus_per_teacher,
-            num_gpus=settings.gpus_per_teacher if self._deal.device.startswith("cuda") else 0,
+            num_gpus=settings.gpus_per_teacher if self._allocation.device.startswith("cuda") else 0,
             max_restarts=-1,
             max_task_retries=RETRIES,
         )(TeacherActor)
-        arguments = (self._labelling, self._deal.device, self._work.home)
-        self._teachers = [actor.remote(*arguments) for _ in range(self._deal.teachers)]
+        arguments = (self._labelling, self._allocation.device, self._config.home)
+        self._teachers = [actor.remote(*arguments) for _ in range(self._allocation.teachers)]
         for loaded in [teacher.ready.remote().future() for teacher in self._teachers]:
             result_of(loaded)
 
-    def shards(self, tasks: Iterable[DecodeTask], write: Write, tell: Tell) -> Iterator[SideFile]:
-        """Have each shard written on the cluster; `tell` hears of its videos when it stands."""
-        from pipeline.executor.cluster.shard import RETRIES, make_shard
+    def shards(self, tasks: Iterable[DecodeTask], write: Write, on_video: OnVideo) -> Iterator[SideFile]:
+        """Have each shard written on the cluster; `on_video` is called for its videos when it stands."""
+        from pipeline.executor.cluster.shard import make_shard  # which imports Ray
 
-        ray = imported()
+        ray = import_ray()
         make = ray.remote(num_cpus=0, max_retries=RETRIES, scheduling_strategy="SPREAD")(make_shard)
         upcoming = (list(members) for _, members in groupby(tasks, key=lambda task: task.shard))
-        under_way: set[Future[tuple[SideFile, list[Outcome]]]] = set()
+        under_way: set[Future[tuple[SideFile, list[tuple[str, DecodeResult]]]]] = set()
         while True:
-            while len(under_way) < self._deal.shards and (members := next(upcoming, None)):
-                under_way.add(make.remote(members, self._work, self._teachers, write).future())
+            while len(under_way) < self._allocation.shards and (members := next(upcoming, None)):
+                under_way.add(make.remote(members, self._config, self._teachers, write).future())
             if not under_way:
                 return
             ready, under_way = wait(under_way, return_when=FIRST_COMPLETED)
             for future in ready:
-                side, outcomes = result_of(future)
-                for outcome in outcomes:
-                    tell(outcome)
+                side, results = result_of(future)
+                for path, result in results:
+                    on_video(path, result)
                 yield side
 
 
@@ -126,7 +116,7 @@ def result_of(future: Future[Result]) -> Result:
 
     Futures are waited for, and not Ray's own references: a signal's exception passes through them.
     """
-    ray = imported()
+    ray = import_ray()
     try:
         return future.result()
     except ray.exceptions.RayTaskError as error:
@@ -141,5 +131,5 @@ def result_of(future: Future[Result]) -> Result:
 
 
 def failure(error: Exception) -> str:
-    said = " ".join(str(error).split())[:300]
-    return f"the Ray cluster gave up: {type(error).__name__}: {said}. Finished shards stay; the same command goes on"
+    message = " ".join(str(error).split())[:300]
+    return f"the Ray cluster gave up: {type(error).__name__}: {message}. Finished shards stay; the same command goes on"

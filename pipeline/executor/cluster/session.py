@@ -1,4 +1,4 @@
-"""A connection to a Ray cluster, or a cluster of one's own on this machine: quiet, and always ended."""
+"""A connection to a Ray cluster, or a cluster of one's own on this machine: settings, beginning and end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shards.errors import UserError
 
 ANSWER_SECONDS = 10.0
 
-# Ray reads these when it is imported. No statistics are sent, and nothing but errors is said.
+# Ray reads these when it is imported. No statistics are sent, and nothing but errors is printed.
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -23,10 +23,47 @@ QUIET = {
 }
 
 
+@dataclass(frozen=True)
+class RaySettings:
+    """The conf block `ray`. None of it changes a result, but for the kind of device."""
+
+    # local: a cluster on this machine, for this run; auto: the one this machine is in; host:port
+    address: str = "local"
+    cpus_per_decoder: float = 1.0
+    cpus_per_teacher: float = 1.0
+    gpus_per_teacher: float = 1.0  # 0.25: four teachers share a GPU
+    shards: int = 0  # under way at once; 0: one for each 4 decoders, and at least 2
+    videos: int = 8  # of each shard, under way at once
+    clips: int = 64  # of each shard, decoded and not labelled yet; from there on no further video is begun
+
+    def __post_init__(self) -> None:
+        if min(self.cpus_per_decoder, self.gpus_per_teacher) <= 0 or self.cpus_per_teacher < 0 or self.shards < 0:
+            raise ValueError(
+                "ray.cpus_per_decoder and ray.gpus_per_teacher are above 0, the other numbers not below it"
+            )
+        if self.gpus_per_teacher > 1:
+            raise ValueError(
+                f"ray.gpus_per_teacher is at most 1, not {self.gpus_per_teacher:g}: a teacher has one device"
+            )
+        if self.videos < 1 or self.clips < 1:
+            raise ValueError("ray.videos and ray.clips are at least 1")
+
+
+def import_ray() -> Any:
+    """The module. Raises UserError where Ray is not installed."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError:
+        raise UserError("executor=ray needs Ray, which is not installed: pip install -e '.[ray]'") from None
+    return ray
+
+
 @contextmanager
 def connected(address: str, cpus: int) -> Iterator[None]:
     """`address` is `local` for a cluster with so many CPUs, or that of a running one. Raises UserError."""
-    ray = imported()
+    ray = import_ray()
     require_answer(address)
     handler = signal.getsignal(signal.SIGTERM)  # Ray puts its own in its place
     options = {"include_dashboard": False, "num_cpus": cpus, "_node_ip_address": "127.0.0.1"}
@@ -54,46 +91,8 @@ def require_answer(address: str) -> None:
 
 
 def no_cluster(address: str, error: Exception) -> UserError:
-    said = " ".join(str(error).split())
+    message = " ".join(str(error).split())
     return UserError(
-        f"ray.address={address}: no Ray cluster answers ({said}). Start one with `ray start --head`, or leave "
+        f"ray.address={address}: no Ray cluster answers ({message}). Start one with `ray start --head`, or leave "
         "ray.address out for a cluster on this machine alone"
     )
-
-
-def imported() -> Any:
-    """Raises UserError where Ray is not installed."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    try:
-        import ray
-    except ImportError:
-        raise UserError("executor=ray needs Ray, which is not installed: pip install -e '.[ray]'") from None
-    return ray
-
-
-@dataclass(frozen=True)
-class RaySettings:
-    """The conf block `ray`. None of it changes a result, but for the kind of device."""
-
-    address: str = (
-        "local"  # local: a cluster on this machine, for this run; auto: the one this machine is in; host:port
-    )
-    cpus_per_decoder: float = 1.0
-    cpus_per_teacher: float = 1.0
-    gpus_per_teacher: float = 1.0  # 0.25: four teachers share a GPU
-    shards: int = 0  # under way at once; 0: one for each 4 decoders, and at least 2
-    videos: int = 8  # of each shard, under way at once
-    clips: int = 64  # of each shard, decoded and not labelled yet; from there on no further video is begun
-
-    def __post_init__(self) -> None:
-        if min(self.cpus_per_decoder, self.gpus_per_teacher) <= 0 or self.cpus_per_teacher < 0 or self.shards < 0:
-            raise ValueError(
-                "ray.cpus_per_decoder and ray.gpus_per_teacher are above 0, the other numbers not below it"
-            )
-        if self.gpus_per_teacher > 1:
-            raise ValueError(
-                f"ray.gpus_per_teacher is at most 1, not {self.gpus_per_teacher:g}: a teacher has one device"
-            )
-        if self.videos < 1 or self.clips < 1:
-            raise ValueError("ray.videos and ray.clips are at least 1")

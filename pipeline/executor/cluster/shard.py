@@ -1,6 +1,6 @@
 """A shard's own task: it has its videos decoded and labelled on the cluster, and writes the shard where it runs.
 
-It holds heads and posteriors alone. Pictures and sound lie in Ray's object store, which spills to disk when it is full.
+It holds records and posteriors alone. Pictures and sound lie in Ray's object store, which spills to disk when full.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import itertools
 import os
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,92 +18,87 @@ import ray
 from numpy.typing import NDArray
 
 from pipeline.executor.batches import Batches
-from pipeline.executor.cluster.workers import ClusterConfig, decode_video
-from pipeline.executor.job import Clip, ClipRecord, DecodeResult, DecodeTask, Outcome, VideoJob, Write
+from pipeline.executor.cluster.workers import RETRIES, ClusterConfig, decode_video
+from pipeline.executor.job import Clip, ClipRecord, DecodeResult, DecodeTask, VideoJob, Write
 from shards.format.sidefile import SideFile
 
 Ref: TypeAlias = "ray.ObjectRef[Any]"
 
-RETRIES = 3  # of a video whose Ray worker died, of a batch whose teacher died, of a shard whose task died
-
 
 @dataclass
 class Objects:
-    """Where a clip lies on the cluster."""
+    """Where a clip lies in Ray's object store."""
 
     pictures: Ref | None  # until it is labelled
     waveform: Ref
 
 
-@dataclass
-class Stream:
-    """A video that a decode task is at."""
-
-    job: VideoJob[Objects]
-    refs: list[Ref] = field(default_factory=list)  # of pictures, sound and head, as far as they are there
-
-
 def make_shard(
-    tasks: list[DecodeTask], work: ClusterConfig, teachers: list[Any], write: Write
-) -> tuple[SideFile, list[Outcome]]:
-    """The Ray task. Raises what `write` raises, and RayError where the cluster fails more often than is retried."""
-    os.chdir(work.home)
-    outcomes: list[Outcome] = []
+    tasks: list[DecodeTask], config: ClusterConfig, teachers: list[Any], write: Write
+) -> tuple[SideFile, list[tuple[str, DecodeResult]]]:
+    """The Ray task; returns the path and the result of each video too.
 
-    def told(jobs: Iterable[VideoJob[Objects]]) -> Iterator[VideoJob[Objects]]:
-        for job in jobs:
-            outcomes.append(job.outcome)
+    Raises what `write` raises, and RayError where the cluster fails more often than is retried.
+    """
+    os.chdir(config.home)
+    results: list[tuple[str, DecodeResult]] = []
+
+    def complete() -> Iterator[VideoJob[Objects]]:
+        for job in ShardLabeller(tasks, config, teachers).label():
+            assert job.result is not None
+            results.append((job.task.path, job.result))
             yield job
 
-    side = write(tasks[0].shard, told(Shard(tasks, work, teachers).label()), waveforms)
-    return side, outcomes
+    def waveforms(job: VideoJob[Objects]) -> Iterator[NDArray[np.int16]]:
+        for clip in job.clips:
+            yield ray.get(clip.place.waveform)
+
+    return write(tasks[0].shard, complete(), waveforms), results
 
 
-def waveforms(job: VideoJob[Objects]) -> Iterator[NDArray[np.int16]]:
-    for clip in job.clips:
-        yield ray.get(clip.place.waveform)
-
-
-class Shard:
+class ShardLabeller:
     """Labels the videos of one shard; what decides a byte follows the plan's order, as in the local executor."""
 
-    def __init__(self, tasks: list[DecodeTask], work: ClusterConfig, teachers: list[Any]) -> None:
-        self._work = work
+    def __init__(self, tasks: list[DecodeTask], config: ClusterConfig, teachers: list[Any]) -> None:
+        self._config = config
         self._upcoming = deque(tasks)
         self._order: deque[VideoJob[Objects]] = deque()  # under way, in the plan's order
-        self._batches: Batches[Objects] = Batches(work.batch_clips)
-        self._streams: dict[Any, Stream] = {}  # by their generators
+        self._batches: Batches[Objects] = Batches(config.batch_clips)
+        self._decoding: dict[Any, VideoJob[Objects]] = {}  # videos at a decode task, by its generator
+        self._refs: dict[Any, list[Ref]] = {}  # pictures, sound and record of its next clip, as they come
         self._labelling: dict[Ref, list[Clip[Objects]]] = {}  # batches at a teacher
         self._waiting = 0  # clips decoded and not labelled
         first = zlib.crc32(tasks[0].shard.encode()) % len(teachers)  # shards begin at different teachers
         self._teachers = itertools.islice(itertools.cycle(teachers), first, None)
-        remote: Any = ray.remote(num_cpus=work.cpus_per_decoder, num_returns="streaming", max_retries=RETRIES)
+        remote: Any = ray.remote(num_cpus=config.ray.cpus_per_decoder, num_returns="streaming", max_retries=RETRIES)
         self._decode = remote(decode_video)
 
     def label(self) -> Iterator[VideoJob[Objects]]:
         """Yield every video in the order given, labelled or with the reason it is rejected for."""
         while self._upcoming or self._order:
-            self._begin()
+            self._assign()
             self._receive()
             for batch in self._batches.cut(self._upcoming[0].shard if self._upcoming else None):
-                self._send(batch)
+                pictures = [clip.place.pictures for clip in batch]
+                self._labelling[next(self._teachers).label.remote(*pictures)] = batch
             while self._order and self._order[0].complete:
                 yield self._order.popleft()
 
-    def _begin(self) -> None:
+    def _assign(self) -> None:
         """Begin videos in plan order. One that is begun is never held up, so none can wait for another's CPU."""
         while (
             self._upcoming
-            and len(self._streams) < self._work.videos
-            and (self._waiting < self._work.clips or not self._streams)
+            and len(self._decoding) < self._config.ray.videos
+            and (self._waiting < self._config.ray.clips or not self._decoding)
         ):
             job: VideoJob[Objects] = VideoJob(self._upcoming.popleft())
             self._order.append(job)
             self._batches.add(job)
-            self._streams[self._decode.remote(job.task, self._work)] = Stream(job)
+            generator = self._decode.remote(job.task, self._config)
+            self._decoding[generator], self._refs[generator] = job, []
 
     def _receive(self) -> None:
-        under_way = [*self._labelling, *self._streams]
+        under_way = [*self._labelling, *self._decoding]
         if not under_way:
             return
         (ready,), _ = ray.wait(under_way, num_returns=1, fetch_local=False)
@@ -120,26 +115,21 @@ class Shard:
             self._waiting -= 1
 
     def _take_decoded(self, generator: Any) -> None:
-        stream = self._streams[generator]
+        job, refs = self._decoding[generator], self._refs[generator]
         try:
             ref = next(generator, None)
             if ref is not None:
-                stream.refs.append(ref)
-            if ref is not None and len(stream.refs) < 3:
+                refs.append(ref)
+            if ref is not None and len(refs) < 3:
                 return
-            message: ClipRecord | DecodeResult = ray.get(stream.refs[-1])  # raises, where the task has failed
+            message: ClipRecord | DecodeResult = ray.get(refs[-1])  # raises, where the task has failed
         except ray.exceptions.WorkerCrashedError:
             message = DecodeResult("crashed", f"the Ray worker at it ended {RETRIES + 1} times")
         if isinstance(message, DecodeResult):
-            stream.job.summary = message
-            del self._streams[generator]
+            job.result = message
+            del self._decoding[generator], self._refs[generator]
         else:
-            pictures, waveform, _ = stream.refs
-            stream.job.clips.append(Clip(message, Objects(pictures, waveform)))
-            stream.refs = []
+            pictures, waveform, _ = refs
+            job.clips.append(Clip(message, Objects(pictures, waveform)))
+            refs.clear()
             self._waiting += 1
-
-    def _send(self, batch: list[Clip[Objects]]) -> None:
-        windows = [clip.head.windows for clip in batch]
-        pictures = [clip.place.pictures for clip in batch]
-        self._labelling[next(self._teachers).label.remote(windows, *pictures)] = batch

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.executor.cluster.child import resident
-from pipeline.executor.decode_task import DecodeConfig
+from pipeline.executor.cluster.session import RaySettings
+from pipeline.executor.decode_task import DecodeConfig, record_of
 from pipeline.executor.job import ClipRecord, DecodeResult, DecodeTask
 
 if TYPE_CHECKING:  # torch stays out of the processes that decode
@@ -20,28 +21,30 @@ if TYPE_CHECKING:  # torch stays out of the processes that decode
     from pipeline.executor.teacher_worker import TeacherConfig, Teachers
 
 
+RETRIES = 3  # of a video whose Ray worker died, of a batch whose teacher died, of a shard whose task died
+
+
 @dataclass(frozen=True)
 class ClusterConfig:
-    """What a shard's task needs to know, whichever shard it is."""
+    """How shards are made on the cluster: the same for all of a run."""
 
     home: Path  # the driver's working directory, from which relative paths start
     decoding: DecodeConfig
+    ray: RaySettings
     stall_seconds: float
-    cpus_per_decoder: float
     batch_clips: int
-    videos: int
-    clips: int
 
 
 def decode_video(
-    task: DecodeTask, work: ClusterConfig
+    task: DecodeTask, config: ClusterConfig
 ) -> Iterator[list[NDArray[np.uint8]] | NDArray[np.int16] | ClipRecord | DecodeResult]:
-    """A streaming task: for each clip its pictures, its sound and its head; at the end two empty ones and the Summary.
+    """A streaming task: for each clip its pictures, its sound and its record; at the end two empty ones and the result.
 
-    The head comes last, so that who has it knows that its pictures and sound are there.
+    The record comes last: where it is, pictures and sound are there.
     """
-    os.chdir(work.home)
-    for message in resident(work.decoding.memory_gigabytes).decode(task, work.decoding, work.stall_seconds):
+    os.chdir(config.home)
+    decoding = config.decoding
+    for message in resident(decoding.memory_gigabytes).decode(task, decoding, config.stall_seconds):
         if isinstance(message, DecodeResult):
             yield []
             yield np.zeros(0, np.int16)
@@ -49,7 +52,7 @@ def decode_video(
         else:
             yield message.pictures
             yield message.waveform
-            yield message.head
+            yield record_of(message, decoding.keep_frames)
 
 
 class TeacherActor:
@@ -68,10 +71,10 @@ class TeacherActor:
         return self._teachers
 
     def ready(self) -> int:
-        """Load, and tell the process's id."""
+        """Load. Returns the process's id."""
         self.load()
         return os.getpid()
 
-    def label(self, windows: list[int], *pictures: list[NDArray[np.uint8]]) -> list[Posteriors]:
-        """One batch: the pictures of each clip, (frames, crop, crop, 3) of every view."""
-        return self.load().label(pictures, windows)
+    def label(self, *batch: list[NDArray[np.uint8]]) -> list[Posteriors]:
+        """Posteriors of each clip; `batch` has its pictures, (frames, crop, crop, 3) for every crop."""
+        return self.load().label(batch)

@@ -1,3 +1,5 @@
+"""Every contestant reads every batch, and ratios are taken round by round."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The estimate's arithmetic against numbers worked out by hand, a burden against a known one, a small lake planned."""
+"""The estimate's arithmetic against numbers worked out by hand, a cost against a known one, a short list planned."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_the_estimate() -> None:
     assert on_gpu.dollars == pytest.approx(1 + 8 + 1.8)
 
 
-def test_a_burden_is_what_was_allocated() -> None:
+def test_the_memory_counted_is_what_was_allocated() -> None:
     nothing, much = cost_of(_filled, 1), cost_of(_filled, 300_000_000)
     assert much.result == 300_000_000
     assert 250e6 < much.own_bytes - nothing.own_bytes < 400e6
@@ -34,9 +34,9 @@ def _filled(size: int) -> int:
     return len(bytearray(b"\1") * size)
 
 
-def test_a_small_lake_is_planned_and_resumed(tmp_path: Path) -> None:
+def test_a_list_is_planned_and_resumed(tmp_path: Path) -> None:
     console = Console(record=True, width=200)
     tmp_path.joinpath("out").mkdir()
-    scale.weigh_planning(scale.Scale(rows=5_000, out=tmp_path / "out"), console)
+    scale.measure_planning(scale.Scale(rows=5_000, out=tmp_path / "out"), console)
     printed = console.export_text()
     assert "5,000" in printed and "planned" in printed and "resumed" in printed

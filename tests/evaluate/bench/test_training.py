@@ -29,21 +29,21 @@ def test_the_traffic_of_soundnet8_is_that_of_its_table() -> None:
 
 
 def test_ratios_are_medians_over_rounds_taken_together() -> None:
-    told = describe(
+    printed = describe(
         settings(), {"bare": [1.0, 2.0, 4.0], "loop": [1.02, 2.2, 4.04], "eager": [7, 12, 24]}, 99.0, 10, 10
     )
-    assert "loop over bare       1.020 times" in told
-    assert "eager over compiled   6.00 times" in told
-    assert "need 32 clips/s; the reader delivers 99" in told
+    assert "loop over bare       1.020 times" in printed
+    assert "eager over compiled   6.00 times" in printed
+    assert "need 32 clips/s; the reader delivers 99" in printed
 
 
 def test_a_step_is_counted_and_timed(capsys: pytest.CaptureFixture[str]) -> None:
     small = ["device=cpu", "compile=false", "batch=1", "steps=1", "rounds=1", "clips=2", "workers=1"]
     words = ["student.layers=[{name: conv1, kernel: 64, stride: 64, filters: 2}]", "student.output.kernel=1722"]
     run(settings(*small, *words, "student.output.stride=1722"))
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     steps, outputs = 441_000 // 64, 4
     forward = 2 * (steps * 2 * 64 + outputs * 1722 * 2 * (1000 + 365))
     backward = 2 * forward - 2 * steps * 2 * 64  # nothing is asked of the sound's own gradient
-    assert f"a step: {(forward + backward) / 1e9:.3g} GFLOP" in told
-    assert "loop over bare" in told and "ours over stock" in told
+    assert f"a step: {(forward + backward) / 1e9:.3g} GFLOP" in printed
+    assert "loop over bare" in printed and "ours over stock" in printed

@@ -25,19 +25,19 @@ def test_every_recording_is_tested_once() -> None:
 
 
 def test_inner_folds_are_the_benchmarks_own() -> None:
-    subject = benchmark(["1", "2", "3"] * 6, ("1", "2", "3"))
-    split = subject.splits()[1]
+    given = benchmark(["1", "2", "3"] * 6, ("1", "2", "3"))
+    split = given.splits()[1]
     for inner in np.unique(split.inner):
-        assert len(set(subject.folds[split.train[split.inner == inner]])) == 1
+        assert len(set(given.folds[split.train[split.inner == inner]])) == 1
     assert len(np.unique(split.inner)) == 2
 
 
 def test_a_single_training_set_is_dealt_out_by_class() -> None:
-    subject = benchmark(["train"] * 30 + ["test"] * 3, ("test",))
-    (split,) = subject.splits()
+    given = benchmark(["train"] * 30 + ["test"] * 3, ("test",))
+    (split,) = given.splits()
     assert np.bincount(split.inner).tolist() == [6] * 5
     for inner in range(5):
-        assert np.bincount(subject.labels[split.train[split.inner == inner]]).tolist() == [2, 2, 2]
+        assert np.bincount(given.labels[split.train[split.inner == inner]]).tolist() == [2, 2, 2]
 
 
 def test_dealing_out_keeps_classes_even() -> None:
@@ -46,10 +46,10 @@ def test_dealing_out_keeps_classes_even() -> None:
 
 
 def test_only_tested_folds_can_be_asked_for() -> None:
-    subject = benchmark(["1", "2", "3"] * 2, ("1", "2", "3"))
-    assert [split.tested for split in subject.restricted(["2"]).splits()] == ["2"]
+    given = benchmark(["1", "2", "3"] * 2, ("1", "2", "3"))
+    assert [split.tested for split in given.restricted(["2"]).splits()] == ["2"]
     with pytest.raises(UserError, match=r"folds=4: b tests the folds 1, 2, 3"):
-        subject.restricted(["4"])
+        given.restricted(["4"])
 
 
 def test_windows_longer_than_the_recordings_are_refused() -> None:

@@ -69,7 +69,7 @@ def test_dcase_has_one_fixed_split(dcase_root: Path) -> None:
     benchmark = load_benchmark(DCASE, dcase_root)
     (split,) = benchmark.splits()
     names = [recording.name for recording in benchmark.recordings]
-    assert len(split.train) == len(split.test) == 100
+    assert len(split.train) == len(split.test) == 100 and 12 < DCASE.min_seconds <= DCASE.seconds == 30
     assert all(names[index].startswith("scenes_stereo/") for index in split.train)
     assert all(names[index].startswith("scenes_stereo_testset/") for index in split.test)
     assert benchmark.classes[benchmark.recordings[split.test[0]].label] == "bus"

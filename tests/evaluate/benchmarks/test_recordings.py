@@ -17,17 +17,17 @@ from shards.errors import UserError
 
 
 def test_a_short_recording_goes_round_in_a_circle(esc_spec: BenchmarkSpec, esc_root: Path) -> None:
-    sounds = Recordings(load_benchmark(esc_spec, esc_root), 8000)
-    own, heard = sounds.waveforms[0], sounds.repeated(0)
-    assert (len(own), len(heard)) == (5600, 8000)
-    assert heard.tolist() == (own.tolist() * 2)[:8000]
-    path = sounds.benchmark.recordings[0].path
+    recordings = Recordings(load_benchmark(esc_spec, esc_root), 8000)
+    own, repeated = recordings.waveforms[0], recordings.repeated(0)
+    assert (len(own), len(repeated)) == (5600, 8000)
+    assert repeated.tolist() == (own.tolist() * 2)[:8000]
+    path = recordings.benchmark.recordings[0].path
     assert np.array_equal(own, soundfile.read(path, dtype="int16")[0])  # same rate, one channel: nothing to resample
 
 
 def test_a_long_recording_is_kept_whole(esc_spec: BenchmarkSpec, esc_root: Path) -> None:
-    sounds = Recordings(load_benchmark(replace(esc_spec, seconds=0.5), esc_root), 8000)
-    assert len(sounds.repeated(0)) == 5600
+    recordings = Recordings(load_benchmark(replace(esc_spec, seconds=0.5), esc_root), 8000)
+    assert len(recordings.repeated(0)) == 5600
 
 
 def test_the_hash_follows_files_folds_and_rate_but_not_the_place(

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from evaluate.demo.page import write_story
+from evaluate.demo.page import write_page
 from evaluate.probe.scores import Score, Scores, wilson
 from pipeline.videos.keys import key_of
 from shards.errors import UserError
@@ -39,7 +39,7 @@ def write_shards(folder: Path) -> None:
     """One video with a hostile name to train on, one held out; noise in both."""
     card = TeacherCard("resnet18", "r18.pth", "ab" * 32, {"resize": 256}, CLASSES)
     folder.mkdir(parents=True)
-    Manifest(CLIP, "first", {"objects": card}, "wav", "none", "exact", True, 0.25, 0).save(folder)
+    Manifest(CLIP, "first", {"objects": card}, "float32", "wav", "none", "exact", True, 0.25, 0).save(folder)
     rng = np.random.default_rng(0)
     plan = []
     for name, path in (("train-000000", HOSTILE), ("validation-000000", "held/out.mp4")):
@@ -91,7 +91,7 @@ def write_scores(folder: Path) -> None:
 
 
 @pytest.fixture
-def tell(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
+def write(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
     torch.set_num_threads(1)
     for module in ("evaluate.demo.page", "evaluate.reproduce.figures"):
         monkeypatch.setattr(f"{module}.LAYER", "conv2")  # the tiny student has no conv7
@@ -99,15 +99,15 @@ def tell(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> C
     write_run(tmp_path / "run", checkpoint)
     write_scores(tmp_path / "scores")
 
-    def write() -> str:
+    def written() -> str:
         places = {name: tmp_path / name for name in ("shards", "run", "scores")}
-        return write_story(tmp_path / "index.html", **places, head="objects", origin="SYNTHETIC & small").read_text()
+        return write_page(tmp_path / "index.html", **places, head="objects", origin="SYNTHETIC & small").read_text()
 
-    return write
+    return written
 
 
-def test_every_number_of_the_artifacts_is_on_the_page(tell: Callable[[], str]) -> None:
-    page = tell()
+def test_every_number_of_the_artifacts_is_on_the_page(write: Callable[[], str]) -> None:
+    page = write()
     assert "SYNTHETIC &amp; small" in page
     for value in ("0.12", "1.57", "3.25", "85 %", "65 %", "50 %", "640 clips in 80 steps"):
         assert value in page, value
@@ -115,8 +115,8 @@ def test_every_number_of_the_artifacts_is_on_the_page(tell: Callable[[], str]) -
     assert 'href="shards/report.html"' in page
 
 
-def test_names_cannot_break_it_and_it_needs_nothing_else(tell: Callable[[], str]) -> None:
-    page = tell()
+def test_names_cannot_break_it_and_it_needs_nothing_else(write: Callable[[], str]) -> None:
+    page = write()
     assert "<script" not in page and "<b>tiger" not in page and "<i>high" not in page
     assert "&lt;script&gt;alert(1)" in page
     addresses = re.findall(r"""(?:src|href)=["']([^"']*)""", page)
@@ -124,7 +124,7 @@ def test_names_cannot_break_it_and_it_needs_nothing_else(tell: Callable[[], str]
     assert "default-src 'none'" in page
 
 
-def test_a_missing_artifact_is_named(tell: Callable[[], str], tmp_path: Path) -> None:
+def test_a_missing_artifact_is_named(write: Callable[[], str], tmp_path: Path) -> None:
     (tmp_path / "scores" / "scores.json").unlink()
     with pytest.raises(UserError, match=r"scores\.json"):
-        tell()
+        write()

@@ -58,11 +58,11 @@ def test_distances_are_those_of_the_file(tmp_path: Path) -> None:
     ]
     assert [video.is_nearest for video in found.videos] == [True, False]
     assert (found.step, found.total.student, found.total.mean, found.total.uniform) == (80, 0.5, 1.5, 3.0)
-    assert "nearer than both on 1 of 2 videos" in found.verdict and "NO" not in found.verdict
+    assert "nearer than both on 1 of 2 videos" in found.summary and "NO" not in found.summary
 
 
 def test_a_student_that_learned_nothing_is_called_so(tmp_path: Path) -> None:
-    assert "NO better" in HeldOut.load(validation(tmp_path / "validation.json", student=1.6), "objects").verdict
+    assert "NO better" in HeldOut.load(validation(tmp_path / "validation.json", student=1.6), "objects").summary
 
 
 def test_a_missing_or_foreign_validation_is_one_line(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_missing_or_foreign_validation_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("student", "random", "total", "said"),
+    ("student", "random", "total", "words"),
     [
         (10, 10, 10, "too easy"),
         (6, 6, 10, "NO gain"),
@@ -82,9 +82,9 @@ def test_a_missing_or_foreign_validation_is_one_line(tmp_path: Path) -> None:
         (95, 30, 100, "more than the 95 % intervals"),
     ],
 )
-def test_the_probe_says_whether_training_shows(student: int, random: int, total: int, said: str) -> None:
-    verdict = probe(student, random, total).verdict
-    assert said in verdict and "nothing about natural sound" in verdict
+def test_the_probe_says_whether_training_shows(student: int, random: int, total: int, words: str) -> None:
+    summary = probe(student, random, total).summary
+    assert words in summary and "nothing about natural sound" in summary
 
 
 def test_a_probe_has_a_student_and_a_random_network() -> None:

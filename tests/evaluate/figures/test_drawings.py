@@ -53,4 +53,4 @@ def test_embeddings_keep_neighbours() -> None:
     points = embed(vectors)
     assert points.shape == (45, 2) and np.array_equal(points, embed(vectors))
     assert KNeighborsClassifier(5).fit(points, labels).score(points, labels) > 0.95
-    assert size(draw_embeddings({"seen": vectors, "heard": vectors}, labels, ["a", "b", "c"]))[0] > 1000
+    assert size(draw_embeddings({"frames": vectors, "sound": vectors}, labels, ["a", "b", "c"]))[0] > 1000

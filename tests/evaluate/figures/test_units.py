@@ -26,7 +26,9 @@ def example(index: int, samples: int) -> Example:
 @pytest.fixture
 def shards(tmp_path: Path) -> tuple[Path, list[Example]]:
     card = TeacherCard("none", "none", "", {}, ("a", "b", "c"))
-    manifest = Manifest(ClipSpec(8000, 2.0, 1), "none", {"objects": card}, "wav", "none", "exact", False, 0.0, 0)
+    manifest = Manifest(
+        ClipSpec(8000, 2.0, 1), "none", {"objects": card}, "float32", "wav", "none", "exact", False, 0.0, 0
+    )
     manifest.save(tmp_path)
     examples = [example(index, 16_000 if index % 3 else 6_000) for index in range(11)]
     for shard in range(2):
@@ -44,8 +46,8 @@ def test_peaks_against_sorting_everything(checkpoint: Path, shards: tuple[Path, 
     highest = []
     with torch.no_grad():
         for each in examples:
-            heard = network.features(scaled(torch.from_numpy(each.waveform)[None]), ["conv2"])["conv2"][0]
-            highest.append((heard.max(dim=1).values.numpy(), heard.argmax(dim=1).numpy()))
+            outputs = network.features(scaled(torch.from_numpy(each.waveform)[None]), ["conv2"])["conv2"][0]
+            highest.append((outputs.max(dim=1).values.numpy(), outputs.argmax(dim=1).numpy()))
     activations = np.stack([values for values, _ in highest])  # (clips, units)
     units = find_units(network, "conv2", folder, 8)
     assert sorted(unit.index for unit in units) == list(range(8))
@@ -76,11 +78,11 @@ def test_a_unit_that_never_changes_is_not_selective() -> None:
     assert (first.index, second.index, second.selectivity) == (1, 0, 0.0)
 
 
-def test_the_excerpt_surrounds_what_the_step_hears(checkpoint: Path) -> None:
+def test_the_excerpt_surrounds_the_receptive_field_of_the_step(checkpoint: Path) -> None:
     network, _ = load_network(checkpoint)
     clip = example(1, 80_000)
     clip.waveform[:] = np.arange(80_000) % 30_000
-    heard = excerpt(network, "conv2", clip, 300)
+    sound = excerpt(network, "conv2", clip, 300)
     middle = network.spec.centre(300, "conv2")
-    assert len(heard) == 24_000 and abs(int(heard[12_000]) - middle % 30_000) < 2
+    assert len(sound) == 24_000 and abs(int(sound[12_000]) - middle % 30_000) < 2
     assert len(excerpt(network, "conv2", example(0, 6_000), 30)) == 6_000

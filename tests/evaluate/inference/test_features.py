@@ -1,4 +1,4 @@
-"""Features of long sounds in stretches: those of one pass, at every layer, and never more than a stretch is heard."""
+"""Features of long sounds in stretches: those of one pass, at every layer, and no pass longer than a stretch."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def test_a_sound_too_short_for_the_layer_is_repeated(checkpoint: Path) -> None:
     assert list(features_of(network, "conv3", [])) == list(features_of(network, "conv3", [waveform[:, :0]])) == []
 
 
-class Listening(torch.nn.Module):
-    """A network that remembers the longest sound it heard."""
+class Recorder(torch.nn.Module):
+    """A network that notes its longest pass."""
 
     def __init__(self, network: Trunk) -> None:
         super().__init__()
@@ -87,9 +87,9 @@ class Listening(torch.nn.Module):
 
 
 @pytest.mark.parametrize("minutes", [2, 20])
-def test_never_more_than_a_stretch_is_heard(checkpoint: Path, minutes: int) -> None:
-    listening = Listening(load_network(checkpoint)[0])
+def test_no_pass_is_longer_than_a_stretch(checkpoint: Path, minutes: int) -> None:
+    recorder = Recorder(load_network(checkpoint)[0])
     second = sound(8_000)
-    heard = features_of(listening, "conv2", (second for _ in range(60 * minutes)), stretch_seconds=10.0)  # type: ignore[arg-type]
-    assert sum(part.shape[2] for part in heard) == listening.spec.steps(8_000 * 60 * minutes, "conv2")  # type: ignore[attr-defined]
-    assert 10 * 8_000 < listening.longest < 12 * 8_000
+    parts = features_of(recorder, "conv2", (second for _ in range(60 * minutes)), stretch_seconds=10.0)  # type: ignore[arg-type]
+    assert sum(part.shape[2] for part in parts) == recorder.spec.steps(8_000 * 60 * minutes, "conv2")  # type: ignore[attr-defined]
+    assert 10 * 8_000 < recorder.longest < 12 * 8_000

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from evaluate.inference.hear2021 import Model, get_scene_embeddings, get_timestamp_embeddings, load_model
+from evaluate.inference.hear2021 import HearModel, get_scene_embeddings, get_timestamp_embeddings, load_model
 from shards.cli.command import compose
 from shards.errors import UserError
 from shards.format.clip import ClipSpec
@@ -21,7 +21,7 @@ RATES = (16_000, 22_050, 44_100, 48_000)  # that the benchmark's data come in
 
 
 @pytest.fixture(scope="module", params=["soundnet8", "soundnet5"])
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> HearModel:
     torch.set_num_threads(1)
     spec = compose(StudentSpec, f"student/{request.param}")
     network = build(spec, {"objects": 3}, sample_rate=22_050)
@@ -36,7 +36,7 @@ def white(sounds: int, seconds: float, rate: int = 22_050) -> Tensor:
     return torch.rand((sounds, int(seconds * rate)), generator=generator) * 2 - 1
 
 
-def test_the_model_has_what_the_api_asks_for(model: Model) -> None:
+def test_the_model_has_what_the_api_asks_for(model: HearModel) -> None:
     assert isinstance(model, torch.nn.Module) and not model.training
     assert model.sample_rate in RATES
     assert isinstance(model.scene_embedding_size, int) and isinstance(model.timestamp_embedding_size, int)
@@ -45,7 +45,7 @@ def test_the_model_has_what_the_api_asks_for(model: Model) -> None:
 
 
 @pytest.mark.parametrize("seconds", [1.07, 1.98, 4.0])  # the validator's
-def test_timestamps_are_centred_even_and_reach_both_ends(model: Model, seconds: float) -> None:
+def test_timestamps_are_centred_even_and_reach_both_ends(model: HearModel, seconds: float) -> None:
     embeddings, timestamps = get_timestamp_embeddings(white(2, seconds), model)
     assert embeddings.dtype == torch.float32 and embeddings.ndim == 3 and timestamps.ndim == 2
     assert embeddings.shape == (2, timestamps.shape[1], model.timestamp_embedding_size) and len(timestamps) == 2
@@ -56,7 +56,7 @@ def test_timestamps_are_centred_even_and_reach_both_ends(model: Model, seconds: 
     assert 1000 * seconds - hops.mean() - 1 <= times.max() <= 1000 * seconds
 
 
-def test_nothing_drifts_in_twenty_minutes(model: Model) -> None:
+def test_nothing_drifts_in_twenty_minutes(model: HearModel) -> None:
     """What the validator cannot see: a hop rounded to samples or milliseconds adds up."""
     spec, layer = model.network.spec, model.timestamp_layer
     samples = 20 * 60 * 22_050
@@ -68,7 +68,7 @@ def test_nothing_drifts_in_twenty_minutes(model: Model) -> None:
     assert abs(spec.centre(last, layer) / samples - 1) < 1e-3 and short.shape[1] == timestamps.shape[1]
 
 
-def test_an_event_is_found_at_its_time(model: Model) -> None:
+def test_an_event_is_found_at_its_time(model: HearModel) -> None:
     audio = torch.zeros(1, 3 * 22_050)
     audio[:, 33_000:33_200] = white(1, 1.0)[:, :200]  # at 1.5 s
     loud, timestamps = get_timestamp_embeddings(audio, model)
@@ -78,12 +78,12 @@ def test_an_event_is_found_at_its_time(model: Model) -> None:
     assert centre.item() == pytest.approx(1000 * 33_100 / 22_050, abs=50)
 
 
-def test_scenes_are_one_vector_each(model: Model) -> None:
+def test_scenes_are_one_vector_each(model: HearModel) -> None:
     embeddings = get_scene_embeddings(white(4, 2.74), model)
     assert embeddings.dtype == torch.float32 and embeddings.shape == (4, model.scene_embedding_size)
 
 
-def test_a_sound_has_the_same_embeddings_in_any_batch(model: Model) -> None:
+def test_a_sound_has_the_same_embeddings_in_any_batch(model: HearModel) -> None:
     audio = white(5, 2.3)
     together, times = get_timestamp_embeddings(audio, model)
     alone = [get_timestamp_embeddings(each[None], model)[0] for each in audio]
@@ -94,7 +94,7 @@ def test_a_sound_has_the_same_embeddings_in_any_batch(model: Model) -> None:
 
 
 @pytest.mark.parametrize("samples", [1, 100, 700, 2_000, 5_000])
-def test_the_shortest_sounds_have_embeddings_too(model: Model, samples: int) -> None:
+def test_the_shortest_sounds_have_embeddings_too(model: HearModel, samples: int) -> None:
     audio = white(3, 1.0)[:, :samples]
     embeddings, timestamps = get_timestamp_embeddings(audio, model)
     assert embeddings.shape[:2] == timestamps.shape and timestamps.shape[1] >= 1
@@ -102,7 +102,7 @@ def test_the_shortest_sounds_have_embeddings_too(model: Model, samples: int) -> 
     assert get_scene_embeddings(audio, model).isfinite().all() and embeddings.isfinite().all()
 
 
-def test_a_long_sound_is_that_of_one_pass(model: Model) -> None:
+def test_a_long_sound_is_that_of_one_pass(model: HearModel) -> None:
     audio = white(1, 50.0)
     with torch.no_grad():
         whole = model.network.features(256 * audio, [model.scene_layer])[model.scene_layer].mean(dim=2)

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import minimize
 from sklearn.svm import LinearSVC
 
-from evaluate.probe.classifiers import LinearSVM, by_class, fit
+from evaluate.probe.classifiers import LinearSVM, by_class, fit_svm
 from evaluate.probe.windows import Windows
 
 
@@ -35,7 +35,7 @@ def test_planes_minimise_the_squared_hinge() -> None:
     decisions = np.stack(columns, axis=1)
     expected = np.stack([decisions[windows.recordings == index].mean(axis=0) for index in range(30)])
     # The dual solver stops early, as liblinear does: near, and the same class for every recording.
-    found = fit(windows, labels, penalty).score(windows)
+    found = fit_svm(windows, labels, penalty).score(windows)
     np.testing.assert_allclose(found, expected, atol=0.02)
     assert np.array_equal(found.argmax(axis=1), expected.argmax(axis=1))
 
@@ -56,30 +56,30 @@ def test_c_is_chosen_by_a_nested_loop_over_recordings() -> None:
                 count += mean.argmax() == labels[recording]
         right.append(count)
     assert len(set(right)) > 1  # or there would be nothing to choose
-    chosen = LinearSVM(None, grid).train(windows, labels, inner).C
+    chosen = LinearSVM(None, grid).fit(windows, labels, inner).C
     assert chosen == grid[int(np.argmax(right))]
 
 
 def test_of_equally_good_cs_the_smallest_is_taken() -> None:
     windows, labels = problem(noise=0.01)
-    assert LinearSVM(None, (1.0, 0.1, 10.0)).train(windows, labels, np.arange(30) % 3).C == 0.1
+    assert LinearSVM(None, (1.0, 0.1, 10.0)).fit(windows, labels, np.arange(30) % 3).C == 0.1
 
 
 def test_a_c_that_the_solver_cannot_finish_is_not_taken() -> None:
     windows, labels = problem(noise=3.0)
     large = Windows(windows.values * 1000, windows.recordings)
-    chosen = LinearSVM(None, (1e-8, 1e-7, 100.0, 1000.0)).train(large, labels, np.arange(30) % 3)
+    chosen = LinearSVM(None, (1e-8, 1e-7, 100.0, 1000.0)).fit(large, labels, np.arange(30) % 3)
     assert chosen.converged and chosen.C in (1e-8, 1e-7)
 
 
 def test_a_fixed_c_is_used_as_it_is() -> None:
     windows, labels = problem()
-    assert LinearSVM(0.3).train(windows, labels, np.zeros(30, np.int64)).C == 0.3
+    assert LinearSVM(0.3).fit(windows, labels, np.zeros(30, np.int64)).C == 0.3
 
 
 def test_two_classes() -> None:
     windows, labels = problem(classes=2, noise=0.1)
-    scores = fit(windows, labels, 1.0).score(windows)
+    scores = fit_svm(windows, labels, 1.0).score(windows)
     assert scores.shape == (30, 2) and np.array_equal(scores.argmax(axis=1), labels)
     np.testing.assert_allclose(scores[:, 0], -scores[:, 1])
 
@@ -91,10 +91,10 @@ def test_a_class_that_was_not_seen_is_not_named() -> None:
 
 def test_the_same_twice() -> None:
     windows, labels = problem()
-    assert np.array_equal(fit(windows, labels, 0.01).score(windows), fit(windows, labels, 0.01).score(windows))
+    assert np.array_equal(fit_svm(windows, labels, 0.01).score(windows), fit_svm(windows, labels, 0.01).score(windows))
 
 
-def test_whether_the_solver_came_to_an_end_is_said() -> None:
+def test_whether_the_solver_came_to_an_end_is_recorded() -> None:
     windows, labels = problem(noise=3.0)
-    assert fit(windows, labels, 1e-4).converged
-    assert not fit(Windows(windows.values * 1000, windows.recordings), labels, 100.0).converged
+    assert fit_svm(windows, labels, 1e-4).converged
+    assert not fit_svm(Windows(windows.values * 1000, windows.recordings), labels, 100.0).converged

@@ -13,7 +13,7 @@ import torch
 
 from evaluate.benchmarks.benchmark import BenchmarkSpec
 from evaluate.benchmarks.layouts import load_benchmark
-from evaluate.model import SUPERVISED, EvaluatedModel
+from evaluate.model import SUPERVISED
 from evaluate.probe.run import EvaluateSettings, evaluate
 from evaluate.probe.scores import Scores
 from shards.cli.command import compose
@@ -87,8 +87,8 @@ def test_folds_seen_in_training_are_refused(settings: EvaluateSettings, tmp_path
     assert settings.checkpoint is not None
     supervised = load(settings.checkpoint)
     recordings = load_benchmark(settings.benchmark, settings.root).recordings
-    marks = [recording.mark for recording in recordings if recording.fold != "2"]
-    supervised.config[SUPERVISED] = {"benchmark": "esc-tiny", "recordings": marks}
+    digests = [recording.digest for recording in recordings if recording.fold != "2"]
+    supervised.config[SUPERVISED] = {"benchmark": "esc-tiny", "recordings": digests}
     path = tmp_path / "supervised.pt"
     save(path, supervised)
     with pytest.raises(UserError, match=r"trained on the labels of esc-tiny, and 12 of .*folds=\[2\]"):
@@ -100,17 +100,6 @@ def test_folds_seen_in_training_are_refused(settings: EvaluateSettings, tmp_path
     save(path, supervised)
     with pytest.raises(UserError, match="does not say which recordings' labels it has learned"):
         evaluate(replace(settings, checkpoint=path))
-
-
-def test_esc10_is_a_part_of_esc50(checkpoint: Path, tmp_path: Path, shared: Path) -> None:
-    benchmark = load_benchmark(compose(BenchmarkSpec, "benchmark/esc10"), shared / "data" / "esc10")
-    supervised = load(checkpoint)
-    marks = [recording.mark for recording in benchmark.recordings if recording.fold != "5"]
-    supervised.config[SUPERVISED] = {"benchmark": "esc50", "recordings": marks}
-    save(tmp_path / "supervised.pt", supervised)
-    with pytest.raises(UserError, match=r"folds=\[5\]"):
-        EvaluatedModel.load(tmp_path / "supervised.pt").require_unseen(benchmark)
-    EvaluatedModel.load(tmp_path / "supervised.pt").require_unseen(benchmark.restricted(["5"]))
 
 
 def test_a_gpu_that_is_not_there(settings: EvaluateSettings) -> None:
@@ -139,7 +128,6 @@ def test_the_command(root: Path, esc_root: Path, checkpoint: Path, tmp_path: Pat
     assert str(score) in done.stdout
 
 
-@pytest.mark.timeout(600)  # half a minute on two quiet cores
 def test_published_weights_on_esc10(root: Path, shared: Path, tiny: StudentSpec, tmp_path: Path) -> None:
     """Table 4: 92.2 % on ESC-10. The authors' scripts have C=0.01."""
     published = root / "data" / "published" / "soundnet8.pt"

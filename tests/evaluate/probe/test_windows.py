@@ -19,18 +19,6 @@ from train.model.student import Student
 SOUNDNET8 = Student(compose(StudentSpec, "student/soundnet8"), {"objects": 2}, sample_rate=22_050)
 
 
-@pytest.mark.parametrize("steps", [1, 3, 7])
-@pytest.mark.parametrize("hop", [1, 2, 5])
-def test_cutting_against_a_loop(steps: int, hop: int) -> None:
-    features = np.random.default_rng(0).normal(size=(4, 17)).astype(np.float32)
-    expected = []
-    start = 0
-    while start + steps <= 17:
-        expected.append([features[channel, start + step] for channel in range(4) for step in range(steps)])
-        start += hop
-    assert np.array_equal(Cut(steps, hop)(features), np.array(expected))
-
-
 @pytest.mark.parametrize(
     ("layer", "seconds", "window_seconds", "steps", "hop", "windows", "dimensions"),
     [

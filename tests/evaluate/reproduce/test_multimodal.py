@@ -1,4 +1,4 @@
-"""Seen, heard, and both: colours and tones of tiny videos, where each alone leaves two classes in doubt."""
+"""Frames, sound, and both: colours and tones of tiny videos, where each alone leaves two classes in doubt."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def film(path: Path, red: int, frequency: float, seed: int, seconds: float = 1.5
             container.mux(video.encode(frame))
         time = np.arange(round(seconds * RATE)) / RATE
         waveform = 8000 * np.sin(2 * np.pi * frequency * generator.uniform(0.95, 1.05) * time)
-        heard = av.AudioFrame.from_ndarray(waveform.astype(np.int16)[None], format="s16", layout="mono")
-        heard.sample_rate, heard.pts, heard.time_base = RATE, 0, Fraction(1, RATE)
-        container.mux(sound.encode(heard))
+        audio = av.AudioFrame.from_ndarray(waveform.astype(np.int16)[None], format="s16", layout="mono")
+        audio.sample_rate, audio.pts, audio.time_base = RATE, 0, Fraction(1, RATE)
+        container.mux(sound.encode(audio))
         container.mux(video.encode(None))
         container.mux(sound.encode(None))
 
@@ -102,7 +102,7 @@ def test_a_given_split_is_kept(videos: Path, tmp_path: Path) -> None:
     assert sorted(tested) == [f"{name}-0.mkv" for name in sorted(CLASSES)]
 
 
-def test_frames_are_looked_at_once(
+def test_features_of_frames_are_computed_once(
     videos: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = recognise(videos, EvaluatedModel.load(checkpoint), TEACHERS, "conv2", tmp_path)

@@ -25,7 +25,7 @@ from train.settings import TrainSettings
 
 
 @pytest.fixture(scope="module")
-def plans() -> Experiments:
+def experiments() -> Experiments:
     return Experiments.compose()
 
 
@@ -42,22 +42,22 @@ def test_numbers_are_those_that_the_paper_prints(shared: Path) -> None:
             assert any(line[-len(numbers) :] == numbers for line in found) or not numbers, (table.number, row.title)
 
 
-def test_every_experiment_says_what_differs(plans: Experiments) -> None:
-    vgg = plans.facts("soundnet8_vgg16")
+def test_every_experiment_says_what_differs(experiments: Experiments) -> None:
+    vgg = experiments.facts("soundnet8_vgg16")
     assert vgg["loss"] == "kl" and vgg["teachers"] == {"objects": "vgg16", "scenes": "vgg16"}
-    assert plans.facts("soundnet8_vgg16_l2") == {**vgg, "loss": "l2"}
-    assert plans.facts("soundnet8_vgg16_objects") == {**vgg, "teachers": {"objects": "vgg16"}}
-    assert plans.facts("soundnet8_vgg16_scenes") == {**vgg, "teachers": {"scenes": "vgg16"}}
-    assert plans.facts("soundnet8_alexnet")["teachers"] == {"objects": "alexnet", "scenes": "alexnet"}
-    assert len(plans.facts("soundnet5_vgg16")["layers"]) == 7
-    assert plans.experiments["autoencoder"].student.kind == "autoencoder"
-    for name, experiment in plans.experiments.items():
+    assert experiments.facts("soundnet8_vgg16_l2") == {**vgg, "loss": "l2"}
+    assert experiments.facts("soundnet8_vgg16_objects") == {**vgg, "teachers": {"objects": "vgg16"}}
+    assert experiments.facts("soundnet8_vgg16_scenes") == {**vgg, "teachers": {"scenes": "vgg16"}}
+    assert experiments.facts("soundnet8_alexnet")["teachers"] == {"objects": "alexnet", "scenes": "alexnet"}
+    assert len(experiments.facts("soundnet5_vgg16")["layers"]) == 7
+    assert experiments.settings["autoencoder"].student.kind == "autoencoder"
+    for name, experiment in experiments.settings.items():
         assert experiment.run == Path("outputs/runs") / name
 
 
 @pytest.fixture
-def tiny_plans(tiny: StudentSpec, esc_spec: BenchmarkSpec) -> Experiments:
-    """One experiment: the tiny student with KL loss, taught by a network called none."""
+def tiny_experiments(tiny: StudentSpec, esc_spec: BenchmarkSpec) -> Experiments:
+    """One experiment: the tiny student with KL loss, whose teacher is a network called none."""
     experiment = replace(compose(TrainSettings, "train", ["shards=any"]), student=tiny, teacher_set="set")
     teachers = compose(TeacherSet, "teachers/alexnet")
     objects = teachers.heads["objects"]
@@ -111,11 +111,11 @@ def cells(settings: ReproduceSettings) -> dict[str, dict[str, object]]:
 
 
 def test_cells_are_filled_or_say_what_is_missing(
-    settings: ReproduceSettings, tiny_plans: Experiments, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+    settings: ReproduceSettings, tiny_experiments: Experiments, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("evaluate.reproduce.run.TABLES", (TABLE, SEEN))
     settings.tables = [9, 10]
-    run(settings, tiny_plans)
+    run(settings, tiny_experiments)
     found = cells(settings)
     assert found["quoted"]["paper"] == 0.81 and found["quoted"]["ours"] is None and not found["quoted"]["missing"]
     assert "a run of experiment row" in str(found["ours"]["missing"])
@@ -127,7 +127,7 @@ def test_cells_are_filled_or_say_what_is_missing(
 
     (settings.runs / "row").mkdir(parents=True)
     save(settings.runs / "row" / "best.pt", trained(checkpoint))
-    run(settings, tiny_plans)
+    run(settings, tiny_experiments)
     ours = cells(settings)["ours"]
     assert float(str(ours["ours"])) > 0.5 and ours["note"] == "12,800 clips in 200 steps, objects by none"
     page = (settings.out / "index.html").read_text()
@@ -147,15 +147,15 @@ def test_cells_are_filled_or_say_what_is_missing(
     ],
 )
 def test_a_run_of_other_settings_does_not_fill_a_row(
-    change: object, words: str, tiny_plans: Experiments, checkpoint: Path, tmp_path: Path
+    change: object, words: str, tiny_experiments: Experiments, checkpoint: Path, tmp_path: Path
 ) -> None:
-    subject = EvaluatedModel.load(checkpoint)
-    subject = replace(subject, checkpoint=trained(checkpoint), path=tmp_path / "best.pt")
+    model = EvaluatedModel.load(checkpoint)
+    model = replace(model, checkpoint=trained(checkpoint), path=tmp_path / "best.pt")
     row = Row("ours", (), "experiment", "row")
-    require_row(row, subject, tiny_plans)
-    change(subject.checkpoint)  # type: ignore[operator]
+    require_row(row, model, tiny_experiments)
+    change(model.checkpoint)  # type: ignore[operator]
     with pytest.raises(UserError, match=words):
-        require_row(row, subject, tiny_plans)
+        require_row(row, model, tiny_experiments)
 
 
 def test_a_table_has_a_number_for_every_column() -> None:

@@ -16,7 +16,7 @@ from evaluate.probe.run import EvaluateSettings, evaluate
 from evaluate.probe.scores import Scores
 from evaluate.supervised.finetune import NAME, FinetuneSettings, run
 from shards.errors import UserError
-from train.checkpoint.checkpoint import Checkpoint, load, load_student, save
+from train.checkpoint.checkpoint import Checkpoint, build, load, load_student, save
 from train.model.layers import Layer, StudentSpec
 from train.model.student import Student, scaled
 
@@ -47,13 +47,13 @@ def settings(tmp_path: Path, checkpoint: Path) -> FinetuneSettings:
     )  # fmt: skip
 
 
-def test_classes_are_learned_and_the_checkpoint_says_what_it_knows(
+def test_classes_are_learned_and_the_checkpoint_records_them(
     settings: FinetuneSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(settings)
-    said = capsys.readouterr().out
-    assert "100.0% of 4 held-out recordings named rightly" in said
-    assert "75.0% by always saying low, the most frequent class" in said
+    printed = capsys.readouterr().out
+    assert "100.0% of 4 held-out recordings named rightly" in printed
+    assert "75.0% by always saying low, the most frequent class" in printed
     (score,) = Scores.load(tmp_path / "run").scores
     assert score.accuracy == 1.0 and score.per_class == {"high": 1.0, "low": 1.0}
 
@@ -103,12 +103,10 @@ def test_what_cannot_be_learned_is_refused_in_one_line(settings: FinetuneSetting
     shutil.copy(tmp_path / "sounds" / "low" / "1.wav", tmp_path / "sounds" / "lonely" / "1.wav")
     with pytest.raises(UserError, match=r"lonely: all recordings are in fold 1, which is held out"):
         run(settings)
-    echo = load(settings.checkpoint)
+    autoencoder = load(settings.checkpoint)
     layers = [Layer(f"conv{index}", 4, 2, 1, 4) for index in (1, 2, 3, 4)]
     spec = StudentSpec("echo", layers, Layer("conv5", 2, 1), kind="autoencoder")
-    from train.checkpoint.checkpoint import build
-
     network = build(spec, {}, sample_rate=RATE).state_dict()
-    save(tmp_path / "echo.pt", Checkpoint(spec=spec, clip=echo.clip, teachers={}, network=network))
+    save(tmp_path / "echo.pt", Checkpoint(spec=spec, clip=autoencoder.clip, teachers={}, network=network))
     with pytest.raises(UserError, match="holds an autoencoder, which has no heads"):
         run(replace(settings, checkpoint=tmp_path / "echo.pt"))

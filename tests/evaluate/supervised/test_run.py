@@ -32,7 +32,7 @@ def settings(esc_spec: BenchmarkSpec, esc_root: Path, tmp_path: Path) -> Supervi
     )
 
 
-def test_labels_are_learned_and_remembered(settings: SupervisedSettings, capsys: pytest.CaptureFixture[str]) -> None:
+def test_labels_are_learned_and_recorded(settings: SupervisedSettings, capsys: pytest.CaptureFixture[str]) -> None:
     run(settings)
     (score,) = Scores.load(settings.folder).scores
     assert score.accuracy > 0.8 and score.recordings == 18
@@ -65,32 +65,32 @@ def test_svm_on_a_supervised_network_may_only_test_its_own_fold(settings: Superv
 
 def test_excerpts_come_from_training_recordings(settings: SupervisedSettings) -> None:
     benchmark = load_benchmark(settings.benchmark, settings.root)
-    sounds = Recordings(benchmark, 8000)
+    recordings = Recordings(benchmark, 8000)
     split = benchmark.splits()[1]
-    batch = next(excerpts(settings, sounds, split, torch.device("cpu")))
+    batch = next(excerpts(settings, recordings, split, torch.device("cpu")))
     assert batch.waveforms.shape == (12, 4000) and batch.waveforms.dtype == torch.int16
-    recordings = {index: sounds.repeated(index).tobytes() for index in split.train}
+    whole = {index: recordings.repeated(index).tobytes() for index in split.train}
     for waveform, label in zip(batch.waveforms.numpy(), batch.labels.tolist(), strict=True):
-        owners = [index for index, whole in recordings.items() if waveform.tobytes() in whole]
+        owners = [index for index, sound in whole.items() if waveform.tobytes() in sound]
         assert owners and {int(benchmark.labels[index]) for index in owners} == {label}
 
 
 @pytest.mark.parametrize(("student", "kernel"), [("soundnet8", 4), ("soundnet5", 14), ("resnet1d", 1)])
-def test_the_output_layer_hears_one_excerpt_whole(
+def test_the_output_layer_has_one_step_for_an_excerpt(
     settings: SupervisedSettings, esc_root: Path, student: str, kernel: int
 ) -> None:
     """The authors fine-tune SoundNet8 with conv(1024, classes, 4) on 5 s."""
-    sounds = Recordings(load_benchmark(settings.benchmark, esc_root), ClipSpec().sample_rate)
+    recordings = Recordings(load_benchmark(settings.benchmark, esc_root), ClipSpec().sample_rate)
     spec = compose(StudentSpec, f"student/{student}")
     longer = replace(settings.benchmark, seconds=5.0)
-    network = build_network(replace(settings, benchmark=longer, student=spec, seconds=5.0), sounds)
+    network = build_network(replace(settings, benchmark=longer, student=spec, seconds=5.0), recordings)
     assert network.heads["classes"].kernel_size == (kernel,)
     assert network.output_steps(110_250) == 1
 
 
 def test_fine_tuning_begins_with_the_checkpoints_layers(settings: SupervisedSettings, checkpoint: Path) -> None:
-    sounds = Recordings(load_benchmark(settings.benchmark, settings.root), 8000)
-    network = build_network(replace(settings, start=checkpoint), sounds)
+    recordings = Recordings(load_benchmark(settings.benchmark, settings.root), 8000)
+    network = build_network(replace(settings, start=checkpoint), recordings)
     start = load_student(checkpoint)[0]
     for name, value in start.blocks.state_dict().items():
         assert torch.equal(network.blocks.state_dict()[name], value)

@@ -1,7 +1,4 @@
-"""The executor under faults: what a dead, greedy or waiting process costs, and what it does not."""
-
-import os
-import signal
+"""The executor on one machine: the order of what comes out, and what a greedy video costs."""
 
 import pytest
 
@@ -10,7 +7,6 @@ from pipeline.executor.job import DecodeTask
 from pipeline.executor.resources import Resources, heads_of
 from pipeline.teachers.cards import cards
 from pipeline.videos.keys import key_of
-from shards.errors import UserError
 from shards.format.clip import ClipSpec
 
 CLIP = ClipSpec(seconds=2.0, windows=4)
@@ -35,6 +31,7 @@ def executor(videos, small_teachers, tmp_path):
             heads=heads_of(small_teachers, cards(small_teachers)),
             reading=DecodeSettings(),
             keep_frames=False,
+            precision="float32",
         )
 
     return start
@@ -53,44 +50,16 @@ def test_videos_come_out_in_the_order_they_went_in_however_long_they_are(executo
         assert [job.task.path for job in running.label(tasks(*names))] == names
 
 
-def test_a_killed_decoder_costs_its_video_alone(executor):
-    with executor(decoders=2) as running:
-        jobs = running.label(tasks(*SMALL * 3))
-        done = [next(jobs)]
-        victim = next(decoder for decoder in running._decoders if decoder.job is not None)
-        lost = victim.job.task
-        os.kill(victim.process.pid, signal.SIGKILL)
-        done += jobs
-    assert len(done) == 18
-    rejected = [(job.task, job.summary.reason) for job in done if job.summary.reason is not None]
-    assert rejected in ([(lost, "crashed")], [])  # nothing, if it was just finished
-    assert all(clip.posteriors["objects"].shape[1] == 7 for job in done for clip in job.clips)
-
-
 def test_a_greedy_video_is_rejected_and_the_others_are_not(executor):
     """Frames of 3840x2160 want more than the 30 MB allowed beyond what a worker starts with."""
     with executor(decoders=1, memory_gigabytes=0.03) as running:
-        reasons = {job.task.path: job.summary.reason for job in running.label(tasks("0.mp4", "wide.mp4", "1.mp4"))}
+        reasons = {job.task.path: job.result.reason for job in running.label(tasks("0.mp4", "wide.mp4", "1.mp4"))}
     # Python's own failed allocations are named out_of_memory; FFmpeg may report one as frames that did not decode.
     assert reasons["wide.mp4"] in ("out_of_memory", "damaged", "no_frames")
     assert reasons["0.mp4"] is None and reasons["1.mp4"] is None
-
-
-def test_a_dead_teacher_stops_the_run_in_one_line(executor):
-    with executor(decoders=2) as running:
-        jobs = running.label(tasks(*SMALL * 3))
-        next(jobs)
-        os.kill(running._labellers[0].process.pid, signal.SIGKILL)
-        with pytest.raises(UserError, match="teacher process ended with exit code -9"):
-            list(jobs)
 
 
 def test_every_slot_is_free_at_the_end(executor):
     with executor(decoders=2, slots=3) as running:
         list(running.label(tasks(*SMALL)))
         assert sorted(running._free) == [0, 1, 2]
-
-
-def test_too_little_shared_memory_says_how_much_is_needed(executor):
-    with pytest.raises(UserError, match="give batch_clips a smaller value"):
-        executor(batch_clips=10**9)

@@ -96,7 +96,6 @@ def end(process):
     assert process.returncode == 0, errors.decode()
 
 
-@pytest.mark.timeout(300)
 def test_two_ranks_at_once_and_a_kill_give_the_bytes_of_one_run(start, alone, tmp_path):
     first = start(tmp_path, rank=0, world=2)
     second = start(tmp_path, rank=1, world=2)
@@ -136,9 +135,9 @@ def test_a_retry_is_planned_by_one_run_alone(settings, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def lake(settings, videos, tmp_path_factory):
+def remote(settings, videos, tmp_path_factory):
     """The videos in fsspec's memory, and the shards made of them there."""
-    memory, folder = fsspec.filesystem("memory"), tmp_path_factory.mktemp("lake")
+    memory, folder = fsspec.filesystem("memory"), tmp_path_factory.mktemp("remote")
     memory.put(f"{videos}/", f"/{folder.name}/videos/", recursive=True)
     values = settings(f"memory://{folder.name}/mine", videos=f"memory://{folder.name}/videos", work=folder / "work")
     run(values)
@@ -153,16 +152,16 @@ def fetched(location, folder):
     return folder
 
 
-def test_from_a_url_to_a_url_the_bytes_are_the_same(alone, lake, tmp_path):
-    mine = fetched(lake.shards, tmp_path / "mine")
+def test_from_a_url_to_a_url_the_bytes_are_the_same(alone, remote, tmp_path):
+    mine = fetched(remote.shards, tmp_path / "mine")
     assert tars(mine) == tars(alone)
     names = {path.name for path in alone.glob("[!.]*")} - {"pipeline.log"}
     assert {path.name for path in mine.iterdir() if path.is_file()} == names
     assert check(mine) == check(alone)
     assert "<audio" in (mine / "report.html").read_text()
-    assert not list(lake.output.folder.glob("*.tar"))
+    assert not list(remote.output.folder.glob("*.tar"))
     with pytest.raises(UserError, match=r"validation_share: memory://.* has 0.3, this run 0.1"):
-        run(dataclasses.replace(lake, validation_share=0.1, work=tmp_path / "elsewhere"))
+        run(dataclasses.replace(remote, validation_share=0.1, work=tmp_path / "elsewhere"))
 
 
 def test_rows_of_a_list_may_be_urls_and_one_that_leads_nowhere_is_a_reject(settings, alone, videos, tmp_path):
@@ -188,7 +187,6 @@ def sounds(folder, path):
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(300)
 def test_a_run_killed_while_it_sends_is_gone_on_with_from_another_machine(start, alone, tmp_path):
     far, url = tmp_path / "far", f"file://{tmp_path}/far"
     killed = start(url, work=tmp_path / "here")
@@ -202,13 +200,13 @@ def test_a_run_killed_while_it_sends_is_gone_on_with_from_another_machine(start,
     assert not [path for path in far.iterdir() if "partial" in path.name or "tmp" in path.name]
 
 
-def test_shards_behind_a_url_are_relabelled_there(lake, tmp_path):
+def test_shards_behind_a_url_are_relabelled_there(remote, tmp_path):
     """The same network under another name, read again at the stored times, must say the same."""
-    places = {"videos": lake.videos, "shards": lake.shards, "work": tmp_path / "work"}
-    teachers = dataclasses.replace(lake.teachers, name="again")
+    places = {"videos": remote.videos, "shards": remote.shards, "work": tmp_path / "work"}
+    teachers = dataclasses.replace(remote.teachers, name="again")
     again = RelabelSettings(**places, teachers=teachers, device="cpu", decoders=1, teacher_processes=1, batch_clips=2)
     relabel(again)
-    far = fetched(lake.shards, tmp_path / "far")
+    far = fetched(remote.shards, tmp_path / "far")
     sides = {side.shard: side for side in side_files(far / "teachers" / "again")}
     for side in side_files(far):
         if side.keys:
@@ -218,4 +216,4 @@ def test_shards_behind_a_url_are_relabelled_there(lake, tmp_path):
     assert not list(tmp_path.glob("work/**/*.tar"))
     assert "again" in (far / "report.html").read_text()
     relabel(dataclasses.replace(again, work=tmp_path / "elsewhere"))
-    assert tars(fetched(lake.shards, tmp_path / "later") / "teachers" / "again") == tars(far / "teachers" / "again")
+    assert tars(fetched(remote.shards, tmp_path / "later") / "teachers" / "again") == tars(far / "teachers" / "again")

@@ -1,12 +1,15 @@
 """Shards for a URL: sent whole, side file last; the working folder is what the URL holds, and no more."""
 
 import json
+from dataclasses import replace
 
 import fsspec
 import pytest
 
 from pipeline.output.destination import Output
-from shards.errors import UserError
+from shards.errors import ContractError, UserError
+from shards.format.clip import ClipSpec
+from shards.format.manifest import Manifest, TeacherCard
 
 
 @pytest.fixture(params=["memory", "file"])
@@ -79,15 +82,20 @@ def test_a_side_file_made_anew_elsewhere_is_read_anew(output):
 
 
 def test_a_plan_that_has_become_another_is_seen_and_one_that_has_grown_is_ours(output):
+    card = TeacherCard("net", "net.pth", "0" * 64, {}, ("a",))
+    manifest = Manifest(ClipSpec(), "set", {"objects": card}, "float32", "wav", "none", "exact", True, 0.1, 0)
+    output.agree_on(manifest, "")
     (output.folder / "plan.jsonl").write_text("our rows\n")
     seal = output.seal()
     (output.folder / "plan.jsonl").write_text("our rows\nand more\n")
     output.push("plan.jsonl")
     output.pull()
-    output.require_sealed(seal)
+    output.require_sealed(seal, manifest)
+    with pytest.raises(ContractError, match=r'precision: .* has "float32", this run "bfloat16". Two runs began there'):
+        output.require_sealed(seal, replace(manifest, precision="bfloat16"))
     (output.folder / "plan.jsonl").write_text("their rows\n")
-    with pytest.raises(UserError, match="another plan now than this run worked by"):
-        output.require_sealed(seal)
+    with pytest.raises(ContractError, match="another plan now than this run worked by"):
+        output.require_sealed(seal, manifest)
 
 
 def test_a_folder_is_worked_in_directly_and_a_side_file_without_its_tar_goes(tmp_path):

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 from pipeline.output.ranks import FolderLease, Rank
-from shards.errors import UserError
+from shards.errors import ContractError, UserError
 
 ROOT = Path(__file__).resolve().parents[3]
 HOLD = """
 import json, sys
 from pathlib import Path
 from pipeline.output.ranks import Rank, FolderLease
-with FolderLease(Path(sys.argv[1]), Rank(**json.loads(sys.argv[2]))) as seat:
-    with seat.turn():
-        seat.agree(json.loads(sys.argv[3]))
+with FolderLease(Path(sys.argv[1]), Rank(**json.loads(sys.argv[2]))) as lease:
+    with lease.turn():
+        lease.agree(json.loads(sys.argv[3]))
     print("at work", flush=True)
     sys.stdin.read()
 """
@@ -29,21 +29,21 @@ import sys
 from pathlib import Path
 from pipeline.output.ranks import Rank, FolderLease
 counter = Path(sys.argv[1]) / "counter"
-with FolderLease(Path(sys.argv[1]), Rank(int(sys.argv[2]), 4)) as seat:
+with FolderLease(Path(sys.argv[1]), Rank(int(sys.argv[2]), 4)) as lease:
     for _ in range(50):
-        with seat.turn():
+        with lease.turn():
             counter.write_text(str(int(counter.read_text()) + 1))
 """
-PLAN = {"videos": "/my/videos", "inputs": 10}
+TERMS = {"videos": "/my/videos", "inputs": 10}
 
 
 @pytest.fixture
 def at_work(tmp_path):
-    """Start a process that holds a rank's seat by a plan; it is at work when this returns."""
+    """Start a process that holds a rank's lease on some terms; it is at work when this returns."""
     processes = []
 
-    def start(plan=PLAN, **rank):
-        command = [sys.executable, "-c", HOLD, str(tmp_path), json.dumps(rank), json.dumps(plan)]
+    def start(terms=TERMS, **rank):
+        command = [sys.executable, "-c", HOLD, str(tmp_path), json.dumps(rank), json.dumps(terms)]
         processes.append(subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
         assert processes[-1].stdout.readline() == b"at work\n"
         return processes[-1]
@@ -76,26 +76,26 @@ def test_only_other_ranks_of_the_same_world_and_job_are_let_in(at_work, tmp_path
 
 def test_another_plan_is_refused_with_both_sides_and_the_same_is_taken(at_work, tmp_path):
     at_work(rank=0, world=2)
-    with FolderLease(tmp_path, Rank(1, 2)) as seat, seat.turn():
-        assert [(other.rank, other.plan) for other in seat.others()] == [(0, PLAN)]
-        with pytest.raises(UserError, match=r"inputs: .*rank=0 world=2.* has 10, this run 11.*share one plan"):
-            seat.agree(PLAN | {"inputs": 11})
-        assert seat.agree(PLAN)
+    with FolderLease(tmp_path, Rank(1, 2)) as lease, lease.turn():
+        assert [(other.rank, other.terms) for other in lease.others()] == [(0, TERMS)]
+        with pytest.raises(ContractError, match=r"inputs: .*rank=0 world=2.* has 10, this run 11.*share one plan"):
+            lease.agree(TERMS | {"inputs": 11})
+        assert lease.agree(TERMS)
 
 
 def test_a_rank_alone_plans_and_one_that_has_not_planned_binds_nobody(at_work, tmp_path):
-    at_work(plan={}, rank=0, world=3)
-    with FolderLease(tmp_path, Rank(1, 3)) as seat, seat.turn():
-        assert not seat.agree(PLAN)
+    at_work(terms={}, rank=0, world=3)
+    with FolderLease(tmp_path, Rank(1, 3)) as lease, lease.turn():
+        assert not lease.agree(TERMS)
 
 
-def test_a_killed_rank_is_gone_at_once_and_its_seat_is_free(at_work, tmp_path):
+def test_a_killed_rank_is_gone_at_once_and_its_lease_is_free(at_work, tmp_path):
     process = at_work(rank=0, world=2)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    with FolderLease(tmp_path, Rank()) as seat, seat.turn():
-        assert seat.others() == []
-        assert not seat.agree({"videos": "/others"})
+    with FolderLease(tmp_path, Rank()) as lease, lease.turn():
+        assert lease.others() == []
+        assert not lease.agree({"videos": "/others"})
     at_work(rank=0, world=2)
 
 

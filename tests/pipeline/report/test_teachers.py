@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import entropy as scipy_entropy
 
 from pipeline.report.sample import evenly, teacher_heads
-from pipeline.report.teachers import entropy, opinions_of
+from pipeline.report.teachers import entropy, teacher_stats
 
 
 def test_entropy_is_scipys():
@@ -19,9 +19,9 @@ def test_entropy_is_scipys():
     assert entropy(posteriors)[:2] == pytest.approx([0, np.log(50)])
 
 
-def test_opinions_over_all_clips(full):
+def test_stats_over_all_clips(full):
     picks = evenly([("train-000000", 4), ("train-000001", 1), ("validation-000000", 1)], 99)
-    first, second = opinions_of(full.folder, teacher_heads(full.folder, full.manifest), picks)
+    first, second = teacher_stats(full.folder, teacher_heads(full.folder, full.manifest), picks)
     rows = np.concatenate([example.posteriors["objects"] for example in full.examples.values()]).astype(np.float64)
     assert len(first.entropies) == len(rows) == sum(first.histogram)
     np.testing.assert_allclose(np.sort(first.entropies), np.sort(scipy_entropy(rows, axis=1)), atol=1e-9)
@@ -39,7 +39,7 @@ def test_opinions_over_all_clips(full):
 def test_sums_cover_what_the_sample_leaves_out(full):
     heads = teacher_heads(full.folder, full.manifest)
     (few, _), (all_of_them, _) = (
-        opinions_of(full.folder, heads, evenly([("train-000000", 4)], count)) for count in (1, 4)
+        teacher_stats(full.folder, heads, evenly([("train-000000", 4)], count)) for count in (1, 4)
     )
     assert len(few.entropies) < len(all_of_them.entropies)
     np.testing.assert_array_equal(few.mean_posterior, all_of_them.mean_posterior)

@@ -15,7 +15,8 @@ from PIL import Image
 from pipeline.settings import PipelineSettings
 from pipeline.teachers.cards import cards
 from pipeline.teachers.network import load_network
-from pipeline.teachers.teacher import Teacher, TeacherSpec
+from pipeline.teachers.spec import TeacherSpec
+from pipeline.teachers.teacher import Teacher
 from pipeline.teachers.weights import weights_file
 from shards.cli.command import compose
 from shards.format.manifest import TeacherCard

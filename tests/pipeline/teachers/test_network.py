@@ -1,4 +1,4 @@
-"""Networks by name: built, filled, and what is said when weights do not fit."""
+"""Networks by name: built, filled, and refused in one line when weights do not fit."""
 
 from __future__ import annotations
 

@@ -17,9 +17,11 @@ from torchvision.models import ShuffleNet_V2_X0_5_Weights
 
 from pipeline.executor.teacher_worker import window_posteriors
 from pipeline.teachers.cards import cards, imagenet_classes
-from pipeline.teachers.teacher import Teacher, TeacherSet, TeacherSpec, Transform, dtype_of
+from pipeline.teachers.precision import fastest_precision
+from pipeline.teachers.spec import TeacherSet, TeacherSpec, Transform
+from pipeline.teachers.teacher import Teacher
 from shards.cli.command import compose
-from shards.errors import UserError
+from shards.errors import ContractError, UserError
 
 SMALL = Transform(72, 64, "rgb", [120.0, 110.0, 100.0], [60.0, 50.0, 40.0], "bicubic")
 CLASSES = 11
@@ -103,16 +105,6 @@ def test_bfloat16_stays_close(spec: TeacherSpec, network: torch.nn.Module) -> No
     assert len(np.unique(np.log(found[0]) - np.log(found[0, 0]))) == CLASSES  # logits are not rounded to 8 bits
 
 
-def test_auto_takes_bfloat16_where_the_device_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu = torch.device("cpu")
-    for native in (True, False):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda native=native: {"avx512_bf16": native}, raising=False)
-        assert dtype_of("auto", cpu) == (torch.bfloat16 if native else torch.float32)
-    assert dtype_of("bfloat16", cpu) == torch.bfloat16
-    with pytest.raises(ValueError, match="auto, float32, bfloat16, not 'half'"):
-        dtype_of("half", cpu)
-
-
 def test_the_settings_of_others_are_put_back(spec: TeacherSpec) -> None:
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
 
@@ -132,7 +124,7 @@ def test_posteriors_on_a_gpu(spec: TeacherSpec, network: torch.nn.Module) -> Non
     ready = Teacher(spec, card, "cuda", "float32")
     assert np.abs(ready.posteriors(pictures()) - wanted).max() < 1e-5  # TF32 is off by 1e-3
     assert np.array_equal(ready.posteriors(pictures()), ready.posteriors(pictures()))
-    halved = Teacher(spec, card, "cuda", "auto")
+    halved = Teacher(spec, card, "cuda", fastest_precision("cuda"))
     assert halved.dtype == torch.bfloat16
     assert np.sum(wanted * np.log(wanted / halved.posteriors(pictures())), axis=1).max() < 0.02
 
@@ -161,7 +153,7 @@ def test_a_card_says_what_the_posteriors_hang_on(spec: TeacherSpec) -> None:
 
 def test_a_class_list_of_another_length_is_refused(spec: TeacherSpec) -> None:
     Path(str(spec.classes)).write_text("one\ntwo\n")
-    with pytest.raises(UserError, match=r"fc\.weight: the file has \(11, 1024\), the network \(2, 1024\)"):
+    with pytest.raises(ContractError, match=r"fc\.weight: the file has \(11, 1024\), the network \(2, 1024\)"):
         cards(TeacherSet("test", {"objects": spec}))
 
 
@@ -173,7 +165,7 @@ def test_a_file_without_class_names_asks_for_them(spec: TeacherSpec) -> None:
 def test_weights_that_changed_behind_the_card_are_refused(spec: TeacherSpec, network: torch.nn.Module) -> None:
     card = cards(TeacherSet("test", {"objects": spec}))["objects"]
     torch.save({"state_dict": network.state_dict()}, spec.weights)
-    with pytest.raises(UserError, match=f"the teacher's card {card.weights_sha256}"):
+    with pytest.raises(ContractError, match=f"the teacher's card {card.weights_sha256}"):
         Teacher(spec, card, "cpu", "float32")
 
 

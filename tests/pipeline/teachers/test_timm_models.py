@@ -21,7 +21,8 @@ from torchvision.transforms import CenterCrop, InterpolationMode, Normalize, Res
 from pipeline.decoder.crop import FrameResizer, ResizeCrop
 from pipeline.teachers.cards import cards
 from pipeline.teachers.network import last_linear
-from pipeline.teachers.teacher import Teacher, TeacherSet, TeacherSpec, Transform
+from pipeline.teachers.spec import TeacherSet, TeacherSpec, Transform
+from pipeline.teachers.teacher import Teacher
 from pipeline.teachers.timm_models import build_timm, classes_of, input_transform, transform_of
 from pipeline.teachers.weights import weights_file
 from shards.cli.command import compose

@@ -1,4 +1,4 @@
-"""Plain words of a command line: files whatever they are called, settings where the key is one."""
+"""Positional arguments of a command line: files whatever they are called, settings where the key is one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ODD = ["a b.wav", "x,y.wav", "[1].wav", 'it\'s ${HOME} "q".wav', "a=b.wav", "+x=
 
 
 @pytest.fixture
-def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Listing]:
+def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Listing]:
     """What the command was called with; the working folder holds the files of ODD."""
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "listing.yaml").write_text("files: ???\ntop: 5\n")
@@ -33,47 +33,47 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Listing]:
     return []
 
 
-def call(told: list[Listing], monkeypatch: pytest.MonkeyPatch, *words: str) -> Listing:
+def call(called: list[Listing], monkeypatch: pytest.MonkeyPatch, *words: str) -> Listing:
     monkeypatch.setattr(sys, "argv", ["listing", *words])
-    command(Listing, "listing", told.append, Path("conf").resolve(), words="files")
-    return told[-1]
+    command(Listing, "listing", called.append, Path("conf").resolve(), positional="files")
+    return called[-1]
 
 
-def test_any_file_that_is_there_arrives_as_it_is_called(told: list[Listing], monkeypatch: pytest.MonkeyPatch) -> None:
-    found = call(told, monkeypatch, *ODD[:4], "top=3", *ODD[4:])
+def test_any_file_that_is_there_arrives_as_it_is_called(called: list[Listing], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = call(called, monkeypatch, *ODD[:4], "top=3", *ODD[4:])
     assert found == Listing([Path(name) for name in ODD], 3)
 
 
 def test_a_key_is_a_setting_unless_it_has_a_folder_or_stands_behind_two_dashes(
-    told: list[Listing], monkeypatch: pytest.MonkeyPatch
+    called: list[Listing], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("top=4").touch()
-    assert call(told, monkeypatch, "absent.wav", "top=4") == Listing([Path("absent.wav")], 4)
-    assert call(told, monkeypatch, "./top=4") == Listing([Path("./top=4")])
-    assert call(told, monkeypatch, "top=2", "--", "top=4", "--help") == Listing([Path("top=4"), Path("--help")], 2)
+    assert call(called, monkeypatch, "absent.wav", "top=4") == Listing([Path("absent.wav")], 4)
+    assert call(called, monkeypatch, "./top=4") == Listing([Path("./top=4")])
+    assert call(called, monkeypatch, "top=2", "--", "top=4", "--help") == Listing([Path("top=4"), Path("--help")], 2)
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_one_path_is_a_list_of_one(told: list[Listing], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_one_path_is_a_list_of_one(called: list[Listing], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     if "$" not in name:  # which YAML would fill in, as in any setting
         typed = (f"files=./{name}", f"base=./{name}")  # a bracket at the beginning would begin a list
-        assert call(told, monkeypatch, *typed) == Listing([Path(name)], base=[Path(name)])
-    assert call(told, monkeypatch, "files=a", "base=null").base is None
-    assert call(told, monkeypatch, "files=[a.wav,b.wav]", name) == Listing([Path("a.wav"), Path("b.wav"), Path(name)])
+        assert call(called, monkeypatch, *typed) == Listing([Path(name)], base=[Path(name)])
+    assert call(called, monkeypatch, "files=a", "base=null").base is None
+    assert call(called, monkeypatch, "files=[a.wav,b.wav]", name) == Listing([Path("a.wav"), Path("b.wav"), Path(name)])
 
 
 @pytest.mark.parametrize(("words", "line"), [([], "files is not given"), (["a.wav", "tip=3"], "did you mean top?")])
 def test_what_is_wrong_is_one_line(
-    told: list[Listing],
+    called: list[Listing],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     words: list[str],
     line: str,
 ) -> None:
     with pytest.raises(SystemExit) as stop:
-        call(told, monkeypatch, *words)
-    (said,) = capsys.readouterr().err.splitlines()
-    assert stop.value.code == 2 and line in said
+        call(called, monkeypatch, *words)
+    (error,) = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2 and line in error
 
 
 def test_words_go_behind_what_the_key_gave() -> None:

@@ -154,8 +154,8 @@ def test_a_sweep_goes_on_after_a_job_that_fails(
     with pytest.raises(SystemExit) as stop:
         start("videos=a", "-m", "clip.windows=2,0,4", run=lambda settings: ran.append(settings.clip.windows))
     assert stop.value.code == 1 and ran == [2, 4]
-    told = capsys.readouterr().err.splitlines()
-    assert "clip.windows=0" in told[1] and told[2].startswith("error: a clip needs")
+    lines = capsys.readouterr().err.splitlines()
+    assert "clip.windows=0" in lines[1] and lines[2].startswith("error: a clip needs")
 
 
 @pytest.mark.parametrize(
@@ -188,8 +188,8 @@ def test_a_sweep_goes_on_after_a_job_that_fails(
 def test_a_wrong_setting_is_one_line_and_exit_code_2(
     start: Callable[..., Any], capsys: pytest.CaptureFixture[str], words: list[str], line: str
 ) -> None:
-    code, told = stopped(start, capsys, "videos=a", *words)
-    assert code == 2 and line in told
+    code, error = stopped(start, capsys, "videos=a", *words)
+    assert code == 2 and line in error
 
 
 def test_a_value_not_given_is_asked_for_with_an_example(

@@ -5,7 +5,7 @@ import os
 import tarfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -84,38 +84,6 @@ def test_rows_are_what_independent_decoders_find(tmp_path: Path, make_shards: Ma
     assert seen == Order(catalog.shard_clips, seed=3).take(0, 48).tolist()
 
 
-def test_thread_counts_and_resumption_give_one_sequence(tmp_path: Path, make_shards: MakeShards) -> None:
-    catalog = load_catalog(str(make_shards(tmp_path, SHARDS)), "train")
-
-    def sequence(threads: int, ring: int, position: int, batches: int) -> list[tuple[list[int], bytes]]:
-        settings = Streaming(threads=threads, block_shards=2)
-        with training_reader(
-            catalog, ring_of(catalog, 5, ring), settings, seed=1, batch=5, position=position
-        ) as reader:
-            return drawn(reader, batches)
-
-    undisturbed = sequence(threads=1, ring=1, position=0, batches=10)
-    assert sequence(threads=8, ring=6, position=0, batches=10) == undisturbed
-    assert sequence(threads=2, ring=3, position=20, batches=6) == undisturbed[4:]
-
-
-def test_two_ranks_read_the_single_stream(tmp_path: Path, make_shards: MakeShards) -> None:
-    catalog = load_catalog(str(make_shards(tmp_path, SHARDS)), "train")
-
-    def waveforms(rank: int, world: int) -> list[NDArray[np.int16]]:
-        result = []
-        ring = ring_of(catalog, 6 // world)
-        with training_reader(catalog, ring, Streaming(), seed=1, batch=6, rank=rank, world=world) as reader:
-            for _ in range(4):
-                batch = next(reader)
-                result.append(batch.waveform.copy())
-                reader.release(batch)
-        return result
-
-    for alone, one, two in zip(waveforms(0, 1), waveforms(0, 2), waveforms(1, 2), strict=True):
-        np.testing.assert_array_equal(alone, np.concatenate([one, two]))
-
-
 def test_validation_sees_every_clip_once_and_ends(tmp_path: Path, make_shards: MakeShards) -> None:
     catalog = load_catalog(str(make_shards(tmp_path, SHARDS)), "train")
     seen, counts = [], []
@@ -140,32 +108,6 @@ def test_a_batch_stays_as_it_is_until_it_is_given_back(tmp_path: Path, make_shar
             next(reader)
         reader.release(others[0])
         assert next(reader) is others[0]
-
-
-def _damaged(folder: Path, catalog: Catalog, clip: int, member: Sequence[int], data: bytes) -> None:
-    tar = folder / f"{catalog.sounds[catalog.shard[clip]].shard}.tar"
-    with open(tar, "r+b") as stream:
-        stream.seek(member[0])
-        stream.write(data)
-
-
-@pytest.mark.parametrize("audio", ["wav", "flac"])
-def test_a_damaged_sound_stops_with_shard_and_key(tmp_path: Path, make_shards: MakeShards, audio: str) -> None:
-    catalog = load_catalog(str(make_shards(tmp_path, SHARDS, audio=audio)), "train")
-    _damaged(tmp_path, catalog, 8, catalog.sound_places[8], b"RIFX")
-    reader = training_reader(catalog, ring_of(catalog, 4), Streaming(), seed=0, batch=4)
-    with reader, pytest.raises(DamagedShard, match=r"train-000001.tar: train-000001%2Emp4-00003\." + audio):
-        drawn(reader, 5)
-        with pytest.raises(RuntimeError, match="closed"):
-            next(reader)
-
-
-def test_a_damaged_posterior_stops_with_shard_key_and_head(tmp_path: Path, make_shards: MakeShards) -> None:
-    catalog = load_catalog(str(make_shards(tmp_path, SHARDS)), "train")
-    _damaged(tmp_path, catalog, 2, catalog.posterior_places["scenes"][2], b"\x93NUMPX")
-    reader = training_reader(catalog, ring_of(catalog, 4), Streaming(), seed=0, batch=4)
-    with reader, pytest.raises(DamagedShard, match=r"train-000000%2Emp4-00002\.scenes\.npy"):
-        drawn(reader, 5)
 
 
 def test_a_truncated_shard_stops_before_anything_is_read_from_it(tmp_path: Path, make_shards: MakeShards) -> None:
@@ -244,8 +186,8 @@ def test_closing_does_not_wait_for_shards_still_to_be_fetched(tmp_path: Path, ma
         time.sleep(0.1)
         return OpenTar(Path(tar.location.removeprefix("file://")))
 
-    store = TarPool(open_remote=fetch_slowly, threads=1)
-    reader = BatchReader(catalog, sequential_indices(catalog.shard_clips, batch=8), ring_of(catalog, 8), store)
+    pool = TarPool(open_remote=fetch_slowly, threads=1)
+    reader = BatchReader(catalog, sequential_indices(catalog.shard_clips, batch=8), ring_of(catalog, 8), pool)
     reader.release(next(reader))
     reader.close()
     assert 8 <= len(fetched) < 20

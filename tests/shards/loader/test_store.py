@@ -18,13 +18,13 @@ def tar_of(path: Path, data: bytes) -> Tar:
 
 def test_a_tar_is_opened_once_and_stays_readable_when_let_go(tmp_path: Path) -> None:
     one, two = (tar_of(tmp_path / f"{name}.tar", name.encode() * 10) for name in ("one", "two"))
-    store = TarPool()
-    opened = store.ask(one).result()
-    assert store.ask(one).result() is opened
-    store.want([two])
+    pool = TarPool()
+    opened = pool.get(one).result()
+    assert pool.get(one).result() is opened
+    pool.prefetch([two])
     (tmp_path / "one.tar").unlink()
     assert os.pread(opened.descriptor, 3, 27) == b"one"
-    store.close()
+    pool.close()
     assert os.pread(opened.descriptor, 3, 27) == b"one"  # whoever still reads is not cut off
 
 
@@ -41,21 +41,21 @@ def test_a_tar_that_is_gone_or_has_another_length_is_named(tmp_path: Path) -> No
     tar = tar_of(tmp_path / "train-000003.tar", b"abc")
     (tmp_path / "train-000003.tar").write_bytes(b"ab")
     with pytest.raises(DamagedShard, match=r"train-000003\.tar has 2 bytes, its side file says 3"):
-        TarPool().ask(tar).result()
+        TarPool().get(tar).result()
     (tmp_path / "train-000003.tar").unlink()
     with pytest.raises(DamagedShard, match=r"train-000003\.tar cannot be opened: No such file"):
-        TarPool().ask(tar).result()
+        TarPool().get(tar).result()
 
 
 def test_verify_compares_the_hash_on_the_first_touch(tmp_path: Path) -> None:
     tar = tar_of(tmp_path / "one.tar", b"abc")
-    assert TarPool(verify=True).ask(tar).result().bytes == 3
+    assert TarPool(verify=True).get(tar).result().bytes == 3
     (tmp_path / "one.tar").write_bytes(b"abd")
-    assert TarPool().ask(tar).result().bytes == 3
+    assert TarPool().get(tar).result().bytes == 3
     with pytest.raises(
         DamagedShard, match=f"sha256 {hashlib.sha256(b'abd').hexdigest()}, its side file says {tar.sha256}"
     ):
-        TarPool(verify=True).ask(tar).result()
+        TarPool(verify=True).get(tar).result()
 
 
 def test_what_is_wanted_is_opened_ahead_in_order_and_the_rest_let_go(tmp_path: Path) -> None:
@@ -67,13 +67,13 @@ def test_what_is_wanted_is_opened_ahead_in_order_and_the_rest_let_go(tmp_path: P
         asked.append(tar.shard)
         return OpenTar(Path(tar.location.removeprefix("far://")))
 
-    store = TarPool(open_remote=fetch, threads=1)
-    store.want(remote[:3])
-    assert store.ask(remote[2]).result().bytes == 2
+    pool = TarPool(open_remote=fetch, threads=1)
+    pool.prefetch(remote[:3])
+    assert pool.get(remote[2]).result().bytes == 2
     assert asked == ["0", "1", "2"]
-    store.want(remote[2:])
-    store.ask(remote[4]).result()
+    pool.prefetch(remote[2:])
+    pool.get(remote[4]).result()
     assert asked == ["0", "1", "2", "3", "4"]
-    store.ask(remote[0]).result()
+    pool.get(remote[0]).result()
     assert asked[5:] == ["0"]
-    store.close()
+    pool.close()

@@ -27,22 +27,22 @@ def row_bytes(batch: Batch, row: int) -> bytes:
 
 
 @pytest.mark.parametrize("audio", ["wav", "flac"])
-def test_stock_rows_are_those_of_our_reader(tmp_path: Path, make_shards: MakeShards, audio: str) -> None:
+def test_rows_are_those_of_our_reader(tmp_path: Path, make_shards: MakeShards, audio: str) -> None:
     catalog = load_catalog(str(make_shards(tmp_path, SHARDS, audio=audio)), "train")
     ours = set()
     with sequential_reader(catalog, ring_of(catalog), Streaming()) as reader:
         for batch in reader:
             ours |= {row_bytes(batch, row) for row in range(batch.count)}
             reader.release(batch)
-    stock: list[bytes] = []
+    rows: list[bytes] = []
     with WebDatasetReader(catalog, ring_of(catalog), seed=0, batch=4) as reader:
         for step in range(8):  # two epochs
             batch = next(reader)
             assert (batch.position, batch.consumed, batch.count) == (4 * step, 4 * step + 4, 4)
-            stock += [row_bytes(batch, row) for row in range(4)]
+            rows += [row_bytes(batch, row) for row in range(4)]
             reader.release(batch)
-    assert set(stock[:16]) == set(stock[16:]) == ours
-    assert stock[:16] != stock[16:]
+    assert set(rows[:16]) == set(rows[16:]) == ours
+    assert rows[:16] != rows[16:]
 
 
 def test_ranks_share_the_tars_and_pipes_are_followed(tmp_path: Path, make_shards: MakeShards) -> None:
@@ -59,7 +59,7 @@ def test_ranks_share_the_tars_and_pipes_are_followed(tmp_path: Path, make_shards
     assert len(set(seen)) == 16
 
 
-def test_what_the_stock_way_cannot_do_is_refused(tmp_path: Path, make_shards: MakeShards) -> None:
+def test_what_webdataset_cannot_do_is_refused(tmp_path: Path, make_shards: MakeShards) -> None:
     folder = make_shards(tmp_path, SHARDS)
     make_shards(folder / "teachers/big", SHARDS, heads={"objects": 9}, teacher_set="big", labels_only=True)
     joined, own = load_catalog(str(folder), "train", teacher_set="big"), load_catalog(str(folder), "train")

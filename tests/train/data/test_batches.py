@@ -15,7 +15,7 @@ from shards.loader.catalog import load_catalog
 from shards.loader.streaming import Streaming, sequential_reader, training_reader
 from train.data.augment import Augment
 from train.data.batches import IN_FLIGHT, DeviceBatches, pinned_ring
-from train.model.frontend import heard
+from train.model.frontend import network_input
 
 MakeShards = Callable[..., Path]
 CLIP = ClipSpec(sample_rate=10, seconds=4.0, windows=4)
@@ -93,8 +93,10 @@ def test_a_roll_moves_sound_and_labels_by_the_same_windows() -> None:
 
 def test_full_scale_is_256_and_gain_multiplies() -> None:
     waveform = torch.tensor([[-32768, 0, 16384, 32767]], dtype=torch.int16)
-    torch.testing.assert_close(heard(waveform), torch.tensor([[-256.0, 0.0, 128.0, 255.9921875]]), rtol=0, atol=0)
-    torch.testing.assert_close(heard(waveform, torch.tensor([[0.5]])), heard(waveform) / 2)
+    torch.testing.assert_close(
+        network_input(waveform), torch.tensor([[-256.0, 0.0, 128.0, 255.9921875]]), rtol=0, atol=0
+    )
+    torch.testing.assert_close(network_input(waveform, torch.tensor([[0.5]])), network_input(waveform) / 2)
     reader, augment = OneBatch(), Augment(gain_db=6.0)
     batch = next(DeviceBatches(reader, CLIP, CPU, augment=augment, seed=5))
     assert batch.gain is not None and batch.gain.shape == (4, 1) and batch.gain.dtype == torch.float32

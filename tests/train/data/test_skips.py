@@ -1,4 +1,4 @@
-"""A run that goes on without what is damaged tells which clips, once, and counts them."""
+"""A run that goes on without what is damaged names the clips, once, and counts them."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def test_skipped_clips_are_named_listed_and_counted(
         ("validation", "validation-000000", "validation-000000%2Emp4-00002"),
     }
     assert all("checksum" in row["reason"] and row["shard"] in row["reason"] for row in rows)
-    said = capsys.readouterr().err
-    assert said.count("going on without what is damaged in train-000000") == 1
-    assert "2 clips skipped" in said
+    logged = capsys.readouterr().err
+    assert logged.count("going on without what is damaged in train-000000") == 1
+    assert "2 clips skipped" in logged
     noted = [json.loads(line) for line in (settings.run / "metrics.jsonl").read_text().splitlines()]
     assert noted[-2]["skipped"] == 2
     found = json.loads((settings.run / "validation.json").read_text())
@@ -69,11 +69,11 @@ def test_no_held_out_clip_left_is_an_error(settings: TrainSettings) -> None:
 
 def test_a_line_cut_short_by_a_kill_is_written_anew(settings: TrainSettings, tmp_path: Path) -> None:
     catalog = load_catalog(settings.shards, "train")
-    path, said = tmp_path / "skipped-0.jsonl", list[str]()
-    Skips(path, said.append).note(catalog, [Skip(1, 3, "bad"), Skip(0, 9, "worse")])
+    path, logged = tmp_path / "skipped-0.jsonl", list[str]()
+    Skips(path, logged.append).note(catalog, [Skip(1, 3, "bad"), Skip(0, 9, "worse")])
     whole = path.read_text()
     path.write_text(whole[:-20])
-    again = Skips(path, said.append)
+    again = Skips(path, logged.append)
     again.note(catalog, [Skip(0, 3, "bad"), Skip(1, 9, "worse")])
     assert path.read_text() == whole and len(again) == 2
-    assert len(said) == 4 and said[0].startswith("going on without what is damaged in train-000001")
+    assert len(logged) == 4 and logged[0].startswith("going on without what is damaged in train-000001")

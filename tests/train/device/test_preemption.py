@@ -1,4 +1,4 @@
-"""A signal is a wish that the loop hears at its next step; a second Ctrl-C does not wait."""
+"""A signal stops the loop at its next step; a second Ctrl-C does not wait."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from train.device.distributed import Ranks
 from train.device.preemption import Stop
 
 
-def test_sigterm_is_heard_and_ends_with_its_own_code() -> None:
+def test_sigterm_stops_and_ends_with_its_own_code() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with Stop(Ranks()) as stop:
         assert not stop()

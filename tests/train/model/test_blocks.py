@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,11 +29,11 @@ RATE, WINDOW = 22_050, 110_250  # samples a second, and of one label window of 5
 
 def normalised(hidden: Tensor, convolution: nn.Conv1d, norm: nn.BatchNorm1d, stride: int, padding: int) -> Tensor:
     """A convolution and its batch norm's formula."""
-    heard = F.conv1d(hidden, convolution.weight, convolution.bias, stride, padding)
+    convolved = F.conv1d(hidden, convolution.weight, convolution.bias, stride, padding)
     mean, var, weight, bias = (
         each[:, None] for each in (norm.running_mean, norm.running_var, norm.weight, norm.bias) if each is not None
     )
-    return (heard - mean) / (var + 1e-5).sqrt() * weight + bias
+    return (convolved - mean) / (var + 1e-5).sqrt() * weight + bias
 
 
 @pytest.mark.parametrize(("channels", "stride"), [(3, 2), (4, 1), (3, 1)], ids=["strided", "identity", "widened"])
@@ -73,7 +73,7 @@ def test_parameters_by_formula() -> None:
     assert sum(each.numel() for each in student.parameters()) == wanted == 4_995_129
 
 
-def test_each_output_step_hears_its_label_window() -> None:
+def test_each_output_step_covers_its_label_window() -> None:
     """441,000 samples through strides 7, 5, 5, 3, rounded up at each, are 840 steps: 210 to a window of 5 s."""
     assert [RESNET.steps(441_000, name) for name in ("conv1", "block2", "block4", "block8", "pool")] == [
         63_000,
@@ -118,9 +118,9 @@ def test_lengths_and_reach_are_those_of_the_network_that_runs(layer: Layer) -> N
     step = steps // 2
     linear[:depth](waveform[:, None])[0, 0, step].backward()
     assert waveform.grad is not None
-    heard = torch.nonzero(waveform.grad[0]).ravel()
-    assert int(heard[-1] - heard[0]) + 1 == SMALL.receptive_field(layer.name)
-    assert (int(heard[-1]) + int(heard[0])) / 2 == SMALL.centre(step, layer.name)
+    reached = torch.nonzero(waveform.grad[0]).ravel()
+    assert int(reached[-1] - reached[0]) + 1 == SMALL.receptive_field(layer.name)
+    assert (int(reached[-1]) + int(reached[0])) / 2 == SMALL.centre(step, layer.name)
 
 
 def straight(layer: Layer, channels: int) -> nn.Module:
@@ -153,7 +153,3 @@ def test_impossible_layers_are_refused() -> None:
         block_of(Layer("block1", 3, 2, 1, kind="residual"), 8)
     with pytest.raises(UserError, match=r"of kind dense, which is unknown: choose among convolution, max, mean, "):
         block_of(Layer("block1", 3, 2, 1, kind="dense"), 8)
-
-
-def test_a_spec_comes_back_from_plain_values() -> None:
-    assert StudentSpec.from_fields(asdict(RESNET)) == RESNET

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -107,10 +109,9 @@ def test_autoencoder_takes_soundnet8s_layers() -> None:
     assert (autoencoder.kind, autoencoder.layers) == ("autoencoder", soundnet8.layers)
 
 
-def test_spec_comes_back_from_plain_values() -> None:
-    from dataclasses import asdict
-
-    spec = spec_of("soundnet5")
+@pytest.mark.parametrize("name", ["soundnet5", "resnet1d"])
+def test_spec_comes_back_from_plain_values(name: str) -> None:
+    spec = spec_of(name)
     assert StudentSpec.from_fields(asdict(spec)) == spec
 
 

@@ -96,7 +96,7 @@ def test_now_and_then_in_order_and_after_the_last_step() -> None:
     ], "nothing at step 2, where an earlier run ended: what was due then is done"
 
 
-def test_a_wish_to_stop_saves_and_ends() -> None:
+def test_stopping_saves_and_ends() -> None:
     network, happened = line(), []
     answers = iter([False, False, False, True])
     done = train(

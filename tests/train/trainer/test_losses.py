@@ -105,7 +105,7 @@ def test_extreme_logits_stay_finite(name: str) -> None:
     assert loss.isfinite() and all(each.grad is not None and each.grad.isfinite().all() for each in student.values())
 
 
-def test_only_the_heads_of_the_student_are_taught() -> None:
+def test_only_the_heads_of_the_student_count() -> None:
     student, teacher = logits(), posteriors()
     both = float(kl(student, teacher))
     alone = [float(kl({head: student[head]}, teacher)) for head in student]

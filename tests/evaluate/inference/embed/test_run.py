@@ -16,7 +16,9 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
-from evaluate.inference.embed.run import Embedder, EmbedSettings, run
+import evaluate.inference.embed.run as embed
+from evaluate.inference.embed.run import EmbedSettings, run
+from evaluate.model import EvaluatedModel
 from shards.errors import UserError
 from train.checkpoint.checkpoint import load_network
 from train.model.student import scaled
@@ -36,16 +38,16 @@ def sounds(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the files that were heard."""
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files whose features were computed."""
     names: list[str] = []
-    embed = Embedder.embed
+    steps_of = embed.steps_of
 
-    def counted(embedder: Embedder, path: Path) -> object:
+    def counted(model: EvaluatedModel, layer: str, path: Path) -> object:
         names.append(path.name)
-        return embed(embedder, path)
+        return steps_of(model, layer, path)
 
-    monkeypatch.setattr(Embedder, "embed", counted)
+    monkeypatch.setattr(embed, "steps_of", counted)
     return names
 
 
@@ -88,25 +90,25 @@ def test_the_output_layer_gives_log_posteriors_clip_by_clip(checkpoint: Path, so
         np.testing.assert_allclose(found["times"], (np.arange(len(found["times"])) + 0.5) * 2 / len(found["times"]))
 
 
-def test_what_is_there_is_not_heard_again_and_what_changed_is(
-    checkpoint: Path, sounds: Path, tmp_path: Path, heard: list[str]
+def test_what_is_there_is_not_computed_again_and_what_changed_is(
+    checkpoint: Path, sounds: Path, tmp_path: Path, computed: list[str]
 ) -> None:
     settings = EmbedSettings([sounds], checkpoint, tmp_path / "features.npz", "conv2")
     run(settings)
     first = dict(np.load(settings.out))
     run(settings)
-    assert heard == ["1.wav", "2.wav", "3.wav"]
+    assert computed == ["1.wav", "2.wav", "3.wav"]
     soundfile.write(sounds / "2.wav", np.zeros(RATE), RATE)
     soundfile.write(sounds / "4.wav", np.zeros(RATE), RATE)
     run(settings)
-    assert heard[3:] == ["2.wav", "4.wav"]
+    assert computed[3:] == ["2.wav", "4.wav"]
     again = dict(np.load(settings.out))
     assert np.array_equal(again["features"][[0, 2]], first["features"][[0, 2]])
     np.testing.assert_allclose(again["features"][1], again["features"][3])
 
 
 def test_what_is_damaged_is_recorded_tried_again_and_no_hindrance(
-    checkpoint: Path, sounds: Path, tmp_path: Path, heard: list[str], capsys: pytest.CaptureFixture[str]
+    checkpoint: Path, sounds: Path, tmp_path: Path, computed: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = (sounds / "2.wav").read_bytes()
     (sounds / "2.wav").write_bytes(whole[:5000])
@@ -123,9 +125,9 @@ def test_what_is_damaged_is_recorded_tried_again_and_no_hindrance(
     assert [record["reason"][:8] for record in records] == ["damaged:"]
     (sounds / "2.wav").write_bytes(whole)
     settings.files.pop()
-    heard.clear()
+    computed.clear()
     run(settings)
-    assert heard == ["2.wav"] and len(np.load(settings.out)["files"]) == 3
+    assert computed == ["2.wav"] and len(np.load(settings.out)["files"]) == 3
 
 
 def test_a_folder_as_out_holds_arrays_by_themselves(checkpoint: Path, sounds: Path, tmp_path: Path) -> None:
@@ -154,7 +156,7 @@ def test_an_unknown_layer_is_refused_before_anything_is_made(checkpoint: Path, s
     assert not (tmp_path / "features.npz.parts").exists()
 
 
-def test_a_killed_run_goes_on(root: Path, checkpoint: Path, sounds: Path, tmp_path: Path, heard: list[str]) -> None:
+def test_a_killed_run_goes_on(root: Path, checkpoint: Path, sounds: Path, tmp_path: Path, computed: list[str]) -> None:
     for index in range(100):
         os.link(sounds / "1.wav", sounds / f"copy{index:02}.wav")
     settings = EmbedSettings([sounds], checkpoint, tmp_path / "features.npz", "conv2")
@@ -166,7 +168,7 @@ def test_a_killed_run_goes_on(root: Path, checkpoint: Path, sounds: Path, tmp_pa
     assert process.wait() == -signal.SIGKILL and not settings.out.exists()
     made = {path.name.partition("-")[0] for path in settings.folder.glob("*-*.json")}
     run(settings)
-    assert {name.removesuffix(".wav") for name in heard} == {path.stem for path in sounds.iterdir()} - made
+    assert {name.removesuffix(".wav") for name in computed} == {path.stem for path in sounds.iterdir()} - made
     with np.load(settings.out) as found:
         assert len(found["files"]) == 103
         np.testing.assert_allclose(found["features"][3:], np.tile(found["features"][0], (100, 1)), rtol=1e-5)

@@ -10,22 +10,22 @@ from pathlib import Path
 import pytest
 
 from evaluate.inference.tag.formats import FORMATS, clock
-from evaluate.inference.tag.tags import Finding, Findings, Span, Tag
+from evaluate.inference.tag.tags import SoundTags, Span, Tag, TagReport
 
 
 @pytest.fixture
-def findings() -> Findings:
+def report() -> TagReport:
     whole = {"objects": [Tag("dog, hound", 0.25, 5.0), Tag("cat", 0.125, 2.0)], "my scenes": [Tag("yard", 0.5, 1.5)]}
     part = {"objects": [Tag("cat", 0.75, 12.0)], "my scenes": []}
     files = [
-        Finding(Path("a, [b]\udcff.wav"), Span(0.0, 7.5, whole), [Span(0.0, 5.0, part), Span(5.0, 7.5, part)]),
-        Finding(Path("c.wav"), Span(0.0, 1.0, part), []),
+        SoundTags(Path("a, [b]\udcff.wav"), Span(0.0, 7.5, whole), [Span(0.0, 5.0, part), Span(5.0, 7.5, part)]),
+        SoundTags(Path("c.wav"), Span(0.0, 1.0, part), []),
     ]
-    return Findings({"file": "best.pt", "sha256": "0", "student": "tiny", "story": ""}, "the mean of all", files)
+    return TagReport({"file": "best.pt", "sha256": "0", "student": "tiny", "story": ""}, "the mean of all", files)
 
 
-def test_csv_has_a_row_for_every_tag(findings: Findings) -> None:
-    rows = list(csv.DictReader(io.StringIO(FORMATS["csv"](findings))))
+def test_csv_has_a_row_for_every_tag(report: TagReport) -> None:
+    rows = list(csv.DictReader(io.StringIO(FORMATS["csv"](report))))
     assert len(rows) == 3 + 1 + 1 + 1
     assert list(rows[0].values()) == [
         *("a, [b]\udcff.wav", "whole", "0.0", "7.5", "objects", "1", "dog, hound", "0.25", "5.0", "the mean of all"),
@@ -38,10 +38,10 @@ def test_csv_has_a_row_for_every_tag(findings: Findings) -> None:
     ]
 
 
-def test_json_is_read_back(findings: Findings) -> None:
-    told = json.loads(FORMATS["json"](findings))
-    assert told["lift_over"] == "the mean of all" and told["checkpoint"]["student"] == "tiny"
-    first, second = told["files"]
+def test_json_is_read_back(report: TagReport) -> None:
+    record = json.loads(FORMATS["json"](report))
+    assert record["lift_over"] == "the mean of all" and record["checkpoint"]["student"] == "tiny"
+    first, second = record["files"]
     assert (first["file"], first["seconds"]) == ("a, [b]\udcff.wav", 7.5) and second["parts"] == []
     assert first["whole"]["objects"][0] == {"name": "dog, hound", "posterior": 0.25, "lift": 5.0}
     assert first["parts"][1] == {
@@ -51,8 +51,8 @@ def test_json_is_read_back(findings: Findings) -> None:
     }
 
 
-def test_the_table_names_files_heads_and_what_lift_is_over(findings: Findings) -> None:
-    table = FORMATS["table"](findings)
+def test_the_table_names_files_heads_and_what_lift_is_over(report: TagReport) -> None:
+    table = FORMATS["table"](report)
     lines = table.splitlines()
     assert lines[0] == "a, [b]?.wav" and "objects" in table and "my scenes" in table
     (row,) = [line for line in lines if "dog" in line]

@@ -1,4 +1,4 @@
-"""`make tag`: real files in, names out; what lifts are over; what cannot be read is said and does not stop the rest."""
+"""`make tag`: real files in, names out; what lifts are over; what cannot be read is named and stops nothing."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Tag = Callable[..., list[dict[str, str]]]
 
 
 @pytest.fixture
-def knowing(checkpoint: Path, tmp_path: Path) -> Path:
+def with_mean(checkpoint: Path, tmp_path: Path) -> Path:
     """The tiny student with the mean of its training."""
-    path = tmp_path / "knowing.pt"
+    path = tmp_path / "with_mean.pt"
     save(path, replace(load(checkpoint), training_mean={"objects": MEAN}))
     return path
 
@@ -56,9 +56,9 @@ def tag(tmp_path: Path) -> Tag:
 
 
 def test_lift_is_over_the_training_mean_where_the_checkpoint_has_one(
-    knowing: Path, sounds: list[Path], tag: Tag
+    with_mean: Path, sounds: list[Path], tag: Tag
 ) -> None:
-    rows = tag(sounds, knowing, top=3)
+    rows = tag(sounds, with_mean, top=3)
     assert {row["lift_over"] for row in rows} == {"the mean over the checkpoint's training set"}
     assert {row["file"] for row in rows} == set(map(str, sounds)) and {row["head"] for row in rows} == {"objects"}
     for row in rows:
@@ -97,14 +97,14 @@ def test_other_heads_and_names_come_from_the_checkpoint(checkpoint: Path, sounds
     assert {tag["name"] for part in first["parts"] for tag in part["tags"]["my own"]} <= {"door", "bell"}
 
 
-def test_what_cannot_be_read_is_said_and_the_rest_is_told(
-    knowing: Path, sounds: list[Path], tag: Tag, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_what_cannot_be_read_is_named_and_the_rest_is_tagged(
+    with_mean: Path, sounds: list[Path], tag: Tag, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cut = tmp_path / "sounds" / "cut.wav"
     cut.write_bytes(sounds[0].read_bytes()[:9_000])
     (tmp_path / "sounds" / "page.wav").write_text("<html>")
     with pytest.raises(UserError, match="1 of 4 files could not be read"):
-        tag([tmp_path / "sounds"], knowing)
+        tag([tmp_path / "sounds"], with_mean)
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith(f"{cut}: cut short: its header promises") and "not_media" in second
     with open(tmp_path / "out" / "tags.csv", newline="") as stream:
@@ -112,22 +112,22 @@ def test_what_cannot_be_read_is_said_and_the_rest_is_told(
 
 
 def test_the_table_goes_to_the_screen_and_the_picture_to_a_file(
-    knowing: Path, sounds: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    with_mean: Path, sounds: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(TagSettings(sounds[:1], knowing, timeline=tmp_path / "new" / "a.png"))
+    run(TagSettings(sounds[:1], with_mean, timeline=tmp_path / "new" / "a.png"))
     assert str(sounds[0]) in capsys.readouterr().out
     assert (tmp_path / "new" / "a.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UserError, match="shows one sound, 2 are given"):
-        run(TagSettings(sounds, knowing, timeline=tmp_path / "a.png"))
+        run(TagSettings(sounds, with_mean, timeline=tmp_path / "a.png"))
 
 
-def test_a_name_that_is_no_text_is_told_as_it_is(
-    knowing: Path, sounds: list[Path], tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+def test_a_name_that_is_no_text_is_written_as_it_is(
+    with_mean: Path, sounds: list[Path], tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     odd = tmp_path / "\udcff.wav"
     sounds[0].rename(odd)
     for form in ("csv", "json", "table"):
-        run(TagSettings([odd], knowing, over_time=False, format=form))  # type: ignore[arg-type]
+        run(TagSettings([odd], with_mean, over_time=False, format=form))  # type: ignore[arg-type]
     out = capfdbinary.readouterr().out
     assert b"/\xff.wav,whole" in out and b"/\\udcff.wav" in out and b"/?.wav" in out
 

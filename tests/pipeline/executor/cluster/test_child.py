@@ -17,7 +17,7 @@ from pipeline.videos.keys import key_of
 from shards.format.clip import ClipSpec
 
 CLIP = ClipSpec(seconds=2.0, windows=4)
-VIEWS = [ResizeCrop(40, 32), ResizeCrop(48, 48)]
+CROPS = [ResizeCrop(40, 32), ResizeCrop(48, 48)]
 
 
 @pytest.fixture(scope="module")
@@ -40,24 +40,23 @@ def child():
 def decode(child, videos, tmp_path, monkeypatch):
     """Nothing may be left in the node's temporary folder, whatever happened."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    decoding = DecodeConfig(str(videos), videos, CLIP, VIEWS, DecodeSettings(), keep_frames=True, memory_gigabytes=4.0)
+    config = DecodeConfig(str(videos), videos, CLIP, CROPS, DecodeSettings(), keep_frames=True, memory_gigabytes=4.0)
     yield lambda name, stall_seconds=60.0: child.decode(
-        DecodeTask("train-000000", name, key_of(name), 0), decoding, stall_seconds
+        DecodeTask("train-000000", name, key_of(name), 0), config, stall_seconds
     )
     assert not list(tmp_path.iterdir())
 
 
-def test_clips_and_summary_are_those_of_the_reader(decode, videos):
-    *clips, summary = decode("a.mp4")
-    reader = VideoReader(videos / "a.mp4", CLIP, VIEWS, DecodeSettings())
+def test_clips_and_result_are_those_of_the_reader(decode, videos):
+    *clips, result = decode("a.mp4")
+    reader = VideoReader(videos / "a.mp4", CLIP, CROPS, DecodeSettings())
     expected = list(reader.clips())
     assert len(clips) == len(expected) == 4
     for found, clip in zip(clips, expected, strict=True):
         assert np.array_equal(found.waveform, clip.waveform)
         assert all(np.array_equal(ours, theirs) for ours, theirs in zip(found.pictures, clip.pictures, strict=True))
-        assert (found.head.got, found.head.asked) == (clip.got, clip.asked)
-        assert [jpeg[:2] for jpeg in found.head.jpegs] == [b"\xff\xd8"] * len(clip.got)
-    assert (summary.reason, summary.media_seconds) == (None, reader.media_seconds)
+        assert (found.got, found.asked) == (clip.got, clip.asked)
+    assert (result.reason, result.media_seconds) == (None, reader.media_seconds)
     (rejected,) = decode("page.mp4")
     assert rejected.reason == "not_media"
 
@@ -66,25 +65,25 @@ def test_a_killed_process_costs_its_video_alone(child, decode):
     stream = decode("a.mp4")
     next(stream)
     os.kill(child._process.pid, signal.SIGKILL)
-    *_, summary = stream
-    assert summary == DecodeResult("crashed", "the decoder's process ended with exit code -9")
-    *clips, summary = decode("b.mp4")
-    assert len(clips) == 1 and summary.reason is None
+    *_, result = stream
+    assert result == DecodeResult("crashed", "the decoder's process ended with exit code -9")
+    *clips, result = decode("b.mp4")
+    assert len(clips) == 1 and result.reason is None
 
 
 def test_a_process_that_stands_still_is_ended(child, decode):
     list(decode("b.mp4"))  # it is there, and has imported what it needs
     stream = decode("a.mp4", 0.5)
     os.kill(child._process.pid, signal.SIGSTOP)
-    *_, summary = stream
-    assert (summary.reason, summary.detail) == ("stalled", "no progress for 0.5 s")
-    *clips, summary = decode("b.mp4")
-    assert len(clips) == 1 and summary.reason is None
+    *_, result = stream
+    assert (result.reason, result.detail) == ("stalled", "no progress for 0.5 s")
+    *clips, result = decode("b.mp4")
+    assert len(clips) == 1 and result.reason is None
 
 
-def test_a_video_that_nobody_listens_to_any_more_is_not_heard_of_in_the_next(decode):
+def test_a_video_given_up_leaves_nothing_for_the_next(decode):
     stream = decode("a.mp4")
     next(stream)
     stream.close()
-    *clips, summary = decode("b.mp4")
-    assert len(clips) == 1 and summary.reason is None
+    *clips, result = decode("b.mp4")
+    assert len(clips) == 1 and result.reason is None

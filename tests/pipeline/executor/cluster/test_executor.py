@@ -1,16 +1,44 @@
-"""Stage one on a cluster: the bytes of the local executor."""
+"""Stage one on a cluster: how it is divided, and the bytes of the local executor."""
 
 import pytest
 
+from pipeline.executor.cluster.executor import ClusterAllocation
+from pipeline.executor.cluster.session import RaySettings
 from pipeline.relabel import RelabelSettings
 from pipeline.relabel import run as relabel
 from pipeline.run import run
-from pipeline.teachers.teacher import TeacherSet
+from pipeline.teachers.spec import TeacherSet
 from shards.errors import UserError
 from shards.format.check import check
 from tests.pipeline.executor.cluster.processes import Killer, files
 
-pytestmark = pytest.mark.timeout(400)  # Ray starts processes by the dozen, which takes a busy machine long
+
+def divide(cpus, gpus, *, device="auto", teachers=0, **fields):
+    found = ClusterAllocation.of(RaySettings(**fields), device=device, teachers=teachers, cpus=cpus, gpus=gpus)
+    return found.device, found.teachers, found.shards
+
+
+def test_a_teacher_for_each_share_of_a_gpu_or_for_two_cpus():
+    assert divide(2, 0) == ("cpu", 1, 2)
+    assert divide(64, 0) == ("cpu", 32, 8)
+    assert divide(64, 4) == ("cuda", 4, 15)
+    assert divide(64, 4, gpus_per_teacher=0.25) == ("cuda", 16, 12)
+    assert divide(64, 4, gpus_per_teacher=0.4) == ("cuda", 8, 14)  # two fit on each, and not ten on four
+    assert divide(64, 4, device="cpu", teachers=3, shards=5) == ("cpu", 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "fields", "message"),
+    [
+        (8, 0, {"device": "cuda"}, "no CUDA device: use device=cpu"),
+        (8, 1, {"teachers": 2}, r"teacher_processes=2.* room for 1 on its 1 GPUs"),
+        (1, 0, {}, "1 CPUs: 1 teachers .* leave no room for a decoder"),
+        (4, 0, {"teachers": 4}, "4 CPUs: 4 teachers .* leave no room"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(cpus, gpus, fields, message):
+    with pytest.raises(UserError, match=message):
+        divide(cpus, gpus, **fields)
 
 
 @pytest.fixture(scope="module")

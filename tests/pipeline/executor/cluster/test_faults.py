@@ -12,11 +12,11 @@ import pytest
 from pipeline.relabel import RelabelSettings
 from pipeline.relabel import run as relabel
 from pipeline.run import run
-from pipeline.teachers.teacher import TeacherSet
+from pipeline.teachers.spec import TeacherSet
 from shards.errors import UserError
 from tests.pipeline.executor.cluster.processes import Killer, files
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]  # Ray starts processes by the dozen
+pytestmark = pytest.mark.faults
 
 
 @pytest.mark.parametrize("title", ["ray::decode_video", "ray::TeacherActor", "ray::make_shard"])

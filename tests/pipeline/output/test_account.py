@@ -1,0 +1,42 @@
+"""Every input is counted once, whatever became of it."""
+
+from dataclasses import replace
+
+import pytest
+
+from pipeline.output.account import account_of
+from shards.errors import UserError
+from shards.format.writer import ShardWriter
+
+
+def test_counts_by_hand(full):
+    account = account_of(full.folder, full.manifest.clip)
+    assert (account.inputs, account.total.videos, len(account.rejects), account.duplicates, account.waiting) == (
+        8,
+        4,
+        1,
+        2,
+        1,
+    )
+    assert {name: (part.videos, part.clips, part.shards) for name, part in account.splits.items()} == {
+        "train": (3, 5, 2),
+        "validation": (1, 1, 1),
+    }
+    assert account.splits["train"].seconds == pytest.approx(2 + 2 + 1 + 0.5 + 1.5)
+    assert account.windows == {4: 3, 3: 1, 2: 1, 1: 1}
+    assert [(reason, count) for reason, count, _ in account.reasons] == [("no_sound", 1)]
+    assert account.dropped == 3
+
+
+def test_a_clip_shorter_than_a_window_is_counted_apart(builder):
+    example = builder.example("short.mp4", 0, windows=1)
+    writer = ShardWriter(builder.folder, "train-000000", sample_rate=8_000)
+    writer.write(replace(example, waveform=example.waveform[:-1]))
+    writer.finish()
+    builder.plan("train-000000", ["short.mp4"])
+    assert account_of(builder.folder, builder.manifest.clip).windows == {0: 1}
+
+
+def test_a_folder_without_a_plan_is_refused(builder):
+    with pytest.raises(UserError, match=r"plan\.jsonl"):
+        account_of(builder.folder, builder.manifest.clip)

@@ -1,0 +1,33 @@
+"""`make test-machines` plays the machines it names."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.project.machines import COMPUTING, CUSTOM, MACHINES
+
+
+def test_the_rooms_are_there(root: Path) -> None:
+    assert [room for room in COMPUTING if not (root / "tests" / room).exists()] == []
+
+
+@pytest.mark.parametrize("name", ["a CPU with AVX2", "a CPU with bfloat16"])
+def test_torch_and_the_teachers_believe_it(root: Path, tmp_path: Path, name: str) -> None:
+    told, bfloat16 = MACHINES[name]
+    (tmp_path / "sitecustomize.py").write_text(CUSTOM.format(bfloat16=bfloat16))
+    program = (
+        "import sys; assert 'torch' not in sys.modules; from pipeline.teachers.teacher import dtype_of; import torch"
+    )
+    program += "; print(dtype_of('auto', torch.device('cpu')), torch.backends.cpu.get_cpu_capability())"
+    place = os.environ | told | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, env=place, capture_output=True, text=True, check=True
+    )
+    dtype, capability = done.stdout.split()
+    assert dtype == ("torch.bfloat16" if bfloat16 else "torch.float32")
+    assert not told or capability == "AVX2" or sys.platform != "linux"

@@ -1,0 +1,102 @@
+"""`make` as a user types it: what reaches the command, that nothing typed is run, and what help lists."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+STUB = f"#!{sys.executable}\nimport json, os, sys\nprint(json.dumps([sys.argv[1:], dict(os.environ)]))\n"
+
+
+@pytest.fixture(scope="module")
+def venv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment that counts as installed, whose Python prints its arguments and environment."""
+    folder = tmp_path_factory.mktemp("make") / "venv"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").write_text(STUB)
+    (folder / "bin" / "python").chmod(0o755)
+    for stamp in (".installed", ".installed-bench"):
+        (folder / stamp).touch()
+    return folder
+
+
+def make(root: Path, venv: Path, *words: str) -> tuple[list[str], dict[str, str]]:
+    """Arguments and environment of the command that make runs."""
+    done = subprocess.run(["make", "-s", f"VENV={venv}", *words], cwd=root, capture_output=True, text=True, check=True)
+    arguments, environment = json.loads(done.stdout)
+    return arguments, environment
+
+
+def targets(root: Path) -> dict[str, str]:
+    """{target: recipe} of what `make help` lists."""
+    return dict(re.findall(r"^([a-z0-9-]+):.*## .*\n(?:\t(.*)\n)?", (root / "Makefile").read_text(), re.MULTILINE))
+
+
+# Words as typed, and the target that hands them on: all of them, or in the case of check-shards the folder alone.
+HANDED_ON = [
+    ("train", ["student=soundnet5", "loss=l2", "learn_from=[objects]"]),
+    ("demo", ["videos=/my/a, b (x); c & d | e", 'shards=it\'s "here"', "two=  blanks  "]),
+    ("teacher-shards", ["videos=$HOME/$(x)/$$/`id`", "shards=a\\ b\\", "note=#1 *?[a] <b> !c %d", "tab=a\tb"]),
+    ("tag", ["clip.windows=2", "+new=1", "++new.deep={a: 1, b: [2, 3]}", "~gone=", "empty=", "home=~/x", "url=a=b:=c"]),
+    ("relabel", ["unclosed=$(", "brace=${x", "accent=où été 録音 ␠␛", "hydra.sweep.dir=/tmp/x", "C=0.01"]),
+]
+
+
+@pytest.mark.parametrize(("target", "words"), HANDED_ON)
+def test_settings_reach_the_command_as_typed(root: Path, venv: Path, target: str, words: list[str]) -> None:
+    arguments, environment = make(root, venv, target, "PYTHON=python3.12", *words)
+    _, module, *settings = arguments
+    assert f"$(RUN) {module} " in targets(root)[target]
+    assert sorted(settings) == sorted(word.replace("=  ", "=") for word in words)  # make drops what leads a value
+    assert not {word.partition("=")[0] for word in words} & set(environment)
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"])).map(str.lstrip))
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_value_arrives_whole(root: Path, venv: Path, value: str) -> None:
+    assert make(root, venv, "demo", f"videos={value}")[0] == ["-m", "evaluate.demo", f"videos={value}"]
+
+
+def test_a_setting_inside_another_stands_behind_it(root: Path, venv: Path) -> None:
+    words = ["student.layers=[]", "student.layers.0.kernel=3", "student=soundnet5"]
+    assert make(root, venv, "sweep", *words)[0] == ["-m", "train", "--multirun", words[2], *words[:2]]
+
+
+@pytest.mark.parametrize(
+    "value", ["$(shell touch {})", "$$(touch {})", "`touch {}`", "'; touch {}; '", "$(eval x:=$(shell touch {}))"]
+)
+def test_no_target_runs_what_a_setting_says(root: Path, venv: Path, tmp_path: Path, value: str) -> None:
+    typed = value.format(tmp_path / "made")
+    words = [f"{name}={typed}" for name in ("shards", "videos", "full", "C", "a.b")]
+    for target in targets(root):
+        subprocess.run(["make", "-s", f"VENV={venv}", target, *words], cwd=root, capture_output=True, check=True)
+        assert not (tmp_path / "made").exists(), target
+    assert make(root, venv, "check-shards", *words)[0] == ["-m", "shards", "check", typed]
+
+
+def test_help_is_the_default_and_lists_every_target(root: Path) -> None:
+    shown = subprocess.run(["make", "-s"], cwd=root, capture_output=True, text=True, check=True).stdout
+    listed = {line.split()[0] for line in shown.splitlines()}
+    rules = set(re.findall(r"^([a-z][\w-]*):", (root / "Makefile").read_text(), re.MULTILINE))
+    assert listed == rules == set(targets(root)) and {"setup", "demo", "test", "teacher-shards"} <= listed
+
+
+def test_every_target_runs_a_module_that_is_there(root: Path) -> None:
+    modules = {module for recipe in targets(root).values() for module in re.findall(r"\$\(RUN\) ([\w.]+)", recipe)}
+    assert {"pytest", "pipeline"} <= modules
+    assert [module for module in sorted(modules) if find_spec(module) is None] == []
+
+
+def test_a_fresh_environment_is_set_up_first(root: Path, tmp_path: Path) -> None:
+    plan = subprocess.run(["make", "-n", f"VENV={tmp_path}/new", "demo"], cwd=root, capture_output=True, text=True)
+    steps = plan.stdout.splitlines()
+    assert steps[0].startswith(f"sh conf/setup.sh {tmp_path}/new dev,demo")
+    assert steps[-1].rstrip() == f"{tmp_path}/new/bin/python -m evaluate.demo"
