@@ -50,6 +50,7 @@ class VideoTrack:
         self._carried: list[FrameRequest] = []  # to be answered by the next GOP's key frame
         self._skipping: Literal["DEFAULT", "NONREF"] = "DEFAULT"
         self._every_frame = every_frame or not media.has_times  # then only the decoder knows when each frame is shown
+        self._latest_end = -math.inf  # of the frame decoded last, where every frame is decoded
         self._guessed: list[int] = []  # a heap of time stamps that no frame has taken yet
         self._fields = self._context.field_order > 1  # interlaced: two packets may make one frame
         self._base, self._shift = media.time_base(stream), shift
@@ -81,7 +82,7 @@ class VideoTrack:
     def finish(self, until: float) -> Iterator[SampledFrame]:
         """After `drain`: gives the frames for the times that are left before `until` seconds."""
         if self._every_frame:
-            self._request_latest(until)
+            self._request_latest(until, self._latest_end)
             yield from self._sampler.finish()
         else:
             for gop in self._splitter.finish():
@@ -121,15 +122,16 @@ class VideoTrack:
                 shown = heapq.heappop(self._guessed)
             if shown is not None:
                 begin = self._seconds(shown)
-                self._request_latest(begin)
+                self._request_latest(begin, self._latest_end if self._media.errors else begin)
                 yield from self._sampler.push(begin, frame)
                 own = frame.duration * self._base[0] / self._base[1]
-                self.end_seconds = max(self.end_seconds, begin + (own or self._frame_seconds))
+                self._latest_end = begin + (own or self._frame_seconds)
+                self.end_seconds = max(self.end_seconds, self._latest_end)
 
-    def _request_latest(self, until: float) -> None:
-        """Requests the latest frame for all times before `until` seconds."""
+    def _request_latest(self, until: float, lasts: float) -> None:
+        """Requests the latest frame, which is shown until `lasts`, for all times before `until` seconds."""
         while self._upcoming + ROUNDING < until and self._sampler.latest is not None:
-            self._sampler.request(FrameRequest(self._upcoming, self._sampler.latest, self.end_seconds))
+            self._sampler.request(FrameRequest(self._upcoming, self._sampler.latest, lasts))
             self._upcoming = next(self._times, math.inf)
 
     def _sample(self, gop: Gop, until: float) -> Iterator[SampledFrame]:
@@ -151,7 +153,7 @@ class VideoTrack:
             return requests
         shown = gop.shown() or [gop.key]
         begins = [timed.begin for timed in shown]
-        # A frame stays on the screen until the next one comes. In a damaged file that lists none, the next may be missing.
+        # A frame stays on the screen until the next one comes; which may be missing in a damaged file that lists none.
         stay = self._media.is_indexed or not self._media.errors
         lasts = [*begins[1:], gop.until] if stay else [timed.end for timed in shown]
         while self._upcoming + ROUNDING < until:

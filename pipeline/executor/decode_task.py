@@ -76,7 +76,7 @@ def decode(
                 bytes=size,
                 sha256=digest,
                 media_seconds=reader.media_seconds,
-                tail_seconds_cut=reader.tail_seconds_cut,
+                tail_seconds_cut=reader.account.left_out.get("tail", 0.0),
                 decode_errors=reader.decode_errors,
                 dropped=list(reader.dropped),
             )

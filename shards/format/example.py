@@ -10,6 +10,26 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
+class MediaAccount:
+    """Where the seconds of a media file went: seconds = in_clips + the sum of left_out, to the millisecond.
+
+    `left_out` maps reasons to seconds: before_common_start (only one of sound and picture had begun), tail (less than
+    a label window), no_sound and no_frame (only the other goes on), dropped_clip, unread (the container promises more
+    than is there). `repaired` counts what was mended on the way.
+    """
+
+    seconds: float = 0.0  # that the container promises, or that were found where it promises fewer
+    in_clips: float = 0.0
+    left_out: dict[str, float] = field(default_factory=dict)
+    repaired: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def is_mostly_unused(self) -> bool:
+        """Whether less than half of the file came into clips."""
+        return self.in_clips < self.seconds / 2
+
+
+@dataclass(frozen=True)
 class ClipMeta:
     """Where a clip comes from, as kept in `key.json`. No absolute path, time or host: reruns are byte-identical.
 

@@ -65,9 +65,13 @@ class Clock:
     def breaks(self) -> int:
         return len(self._offsets) - 1
 
-    def end(self, index: int) -> float:
-        """Seconds at which a stream's packets so far end; -inf before its first."""
-        return self._streams[index].end
+    def end(self, index: int, *, held: bool = False) -> float:
+        """Seconds at which a stream's packets end, so far as they are certain, or as they are held; -inf before any."""
+        stream = self._streams[index]
+        waiting = stream.leapt[-1] if stream.leapt else stream.doubtful
+        if not held or waiting is None:
+            return stream.end
+        return max(stream.end, stream.raw(waiting) + self._offsets[stream.epoch])
 
     def push(self, packet: AnyPacket) -> Iterable[AnyPacket]:
         """The packets, this one or earlier ones, whose stamps have become certain."""

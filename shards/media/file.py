@@ -7,11 +7,11 @@ import math
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Literal, NoReturn, TypeVar
 
 import av
@@ -84,12 +84,16 @@ class MediaFile:
     Raises UnreadableMedia when opened or asked for a stream that is not there.
     """
 
-    def __init__(self, path: Path, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(
+        self, path: Path, max_pixels: int = MAX_PIXELS, options: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self.errors = 0
+        self.corrupt_frames = 0  # that the decoder says it has guessed; none of them is given
+        self.ended_early = False  # one of two streams has ended, and the other was not read to its end
         self._path, self._max_pixels = path, max_pixels
         _require_regular_file(path)
         try:
-            self.container = _opened(path)
+            self.container = _opened(path, **options)
         except MemoryError as error:
             _refuse_out_of_memory(error)
         except (FFmpegError, OSError, ValueError) as error:
@@ -103,6 +107,11 @@ class MediaFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.container.close()
+
+    @property
+    def promised_seconds(self) -> float:
+        """The length that the container tells; 0 where it tells none."""
+        return max((self.container.duration or 0) / av.time_base, 0.0)
 
     @property
     def has_times(self) -> bool:
@@ -197,15 +206,22 @@ class MediaFile:
         yield from (each for each in clock.finish() if each.stream_index in wanted)
 
     def _in_step(self, clock: Clock, late: int, ahead: int, seen: int) -> Iterator[AnyPacket]:
-        """The rest of two streams, each from an opening of its own, until one of them ends behind the other."""
+        """The rest of two streams, each from an opening of its own, until one has ended and the other is past it."""
         with MediaFile(self._path, self._max_pixels) as other:
             stream = self.container.streams[ahead]
             sources = {
                 late: itertools.islice(other._demuxed([other.container.streams[late]]), seen, None),
                 ahead: (packet for packet in self._demuxed([stream]) if packet.stream_index == ahead),
             }
-            while packet := next(sources[late if clock.end(late) <= clock.end(ahead) else ahead], None):
+            behind = late
+            while packet := next(sources[behind], None):
                 yield from clock.push(packet)
+                behind = min((late, ahead), key=lambda index: clock.end(index, held=True))
+            for packet in sources[late + ahead - behind]:  # a frame may be shown long after it is decoded
+                yield from clock.push(packet)
+                if clock.end(packet.stream_index) > clock.end(behind, held=True) + LEAD_SECONDS:
+                    self.ended_early = True
+                    break
             self.errors += other.errors
 
     def _demuxed(self, streams: Sequence[Stream]) -> Iterator[AnyPacket]:
@@ -234,7 +250,7 @@ class MediaFile:
     def decoded(self, decode: Callable[[AnyPacket | None], list[Frame]], packet: AnyPacket | None) -> list[Frame]:
         """Frames that this packet completes, or all that are left (None). One that fails is counted and gives none."""
         try:
-            return decode(packet)
+            frames = decode(packet)
         except MemoryError as error:
             _refuse_out_of_memory(error)
         except EOFError:  # emptied before
@@ -242,6 +258,9 @@ class MediaFile:
         except FFmpegError:
             self.errors += 1
             return []
+        good = [frame for frame in frames if not frame.is_corrupt]
+        self.corrupt_frames += len(frames) - len(good)
+        return good
 
 
 def _opened(path: Path, **options: str) -> InputContainer:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evaluate.benchmarks.recordings import require_whole
 from evaluate.inference.embed.store import Store
 from evaluate.inference.features import features_of
 from evaluate.inference.inputs import find_sounds, progress, say
@@ -103,8 +102,7 @@ class Embedder:
         return self._steps(path) if self.over_time else self._mean(path)
 
     def _steps(self, path: Path) -> Iterator[Rows]:
-        require_whole(path)
-        pieces = stream_waveform(path, self.clip.sample_rate)
+        pieces = stream_waveform(path, self.clip.sample_rate, lambda line: say(f"{path}: {line}"))
         if isinstance(self.network, Student) and self.layer == self.network.spec.output.name:
             heard = hear(self.network, self.clip, pieces, self.device)
             yield (heard.begins + heard.ends) / 2, np.log(np.hstack(list(heard.posteriors.values())))

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from evaluate.benchmarks.recordings import require_whole
 from evaluate.inference.inputs import find_sounds, progress, say
 from evaluate.inference.posteriors import SoundPosteriors, hear
 from evaluate.inference.tag.formats import FORMATS
@@ -116,8 +115,8 @@ class Listener:
     def hear(self, path: Path) -> SoundPosteriors:
         """Raises UnreadableMedia."""
         clip = self.checkpoint.clip
-        require_whole(path)
-        return hear(self.student, clip, stream_waveform(path, clip.sample_rate), self.device)
+        pieces = stream_waveform(path, clip.sample_rate, lambda line: say(f"{path}: {line}"))
+        return hear(self.student, clip, pieces, self.device)
 
 
 def _count(sounds: Sequence[object]) -> str:
