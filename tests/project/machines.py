@@ -19,7 +19,7 @@ MACHINES = {
 CUSTOM = """import sys
 class Believe:
     def find_spec(self, name, path=None, target=None):
-        if name == "pipeline.teachers.teacher":
+        if name == "pipeline.teachers.precision":
             import torch
             torch.cpu.get_capabilities = lambda: {{"avx512_bf16": {bfloat16}}}
 sys.meta_path.insert(0, Believe())

@@ -20,14 +20,12 @@ def test_the_rooms_are_there(root: Path) -> None:
 def test_torch_and_the_teachers_believe_it(root: Path, tmp_path: Path, name: str) -> None:
     told, bfloat16 = MACHINES[name]
     (tmp_path / "sitecustomize.py").write_text(CUSTOM.format(bfloat16=bfloat16))
-    program = (
-        "import sys; assert 'torch' not in sys.modules; from pipeline.teachers.teacher import dtype_of; import torch"
-    )
-    program += "; print(dtype_of('auto', torch.device('cpu')), torch.backends.cpu.get_cpu_capability())"
+    program = "import sys; assert 'torch' not in sys.modules; from pipeline.teachers.precision import *; import torch"
+    program += "; print(fastest_precision('cpu'), torch.backends.cpu.get_cpu_capability())"
     place = os.environ | told | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=root, env=place, capture_output=True, text=True, check=True
     )
-    dtype, capability = done.stdout.split()
-    assert dtype == ("torch.bfloat16" if bfloat16 else "torch.float32")
+    precision, capability = done.stdout.split()
+    assert precision == ("bfloat16" if bfloat16 else "float32")
     assert not told or capability == "AVX2" or sys.platform != "linux"
