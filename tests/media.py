@@ -24,6 +24,7 @@ class Track:
     hole: tuple[float, float] = (0.0, 0.0)
     codec: str = "aac"
     default: bool = True
+    comments: bool = False  # on the film, as a director's commentary
 
 
 def tone(seconds: float, hertz: float = 440.0) -> NDArray[np.floating]:
@@ -63,6 +64,37 @@ def flashing(size: tuple[int, int], times: Sequence[float], width: float = 0.1) 
     return at
 
 
+TICKS = 50  # a second: what the numbers of `numbered` count
+
+
+def numbered(time: float) -> NDArray[np.uint8]:
+    """uint8 (64, 64, 3): a picture that says its own time, in 16 blocks, one a bit of its fiftieths of a second."""
+    bits = (round(time * TICKS) >> np.arange(16) & 1).reshape(4, 4)
+    return np.where(bits, 235, 16).repeat(16, 0).repeat(16, 1)[..., None].repeat(3, 2).astype(np.uint8)
+
+
+def picture_time(picture: NDArray[np.uint8]) -> float:
+    """Seconds that a picture (64, 64, 3) of `numbered` says of itself."""
+    blocks = picture.astype(float).mean(-1).reshape(4, 16, 4, 16)[:, 5:11, :, 5:11].mean((1, 3))
+    return int(((blocks > 126).ravel() << np.arange(16)).sum()) / TICKS
+
+
+def chirp(seconds: float, begin: float = 0.0) -> NDArray[np.floating]:
+    """Float (samples,): a sound that says its own time; at t seconds its tone has 500 + 100 t Hz."""
+    time = begin + np.arange(round(seconds * RATE)) / RATE
+    return 0.4 * np.sin(2 * np.pi * (500 * time + 50 * time**2))
+
+
+def sound_time(samples: NDArray[np.int16], rate: int) -> float:
+    """Seconds that a stretch of `chirp` of some 0.2 s says of its own centre; nan where there is no tone."""
+    if not len(samples) or np.abs(samples).max() < 200:
+        return float("nan")
+    time = (np.arange(len(samples)) - len(samples) / 2) / rate
+    straight = np.hanning(len(samples)) * samples * np.exp(-1j * np.pi * 100 * time**2)  # without its slope: one line
+    spectrum = np.abs(np.fft.fft(straight, 1 << 17)[: 1 << 16])
+    return float(spectrum.argmax() * rate / (1 << 17) - 500) / 100
+
+
 def film(
     path: Path,
     seconds: float = 6.0,
@@ -83,11 +115,15 @@ def film(
     all_keys: bool = False,
     cover: bool = False,
     metadata: dict[str, str] | None = None,
+    unsaid: bool = False,
+    clock: float = 0.0,
+    lag: float = 0.0,
 ) -> Path:
     """A video. `shown` gives the frames' times where they are not even, `last` how long the last of them stays.
 
     Picture packets shown within `hole` are left out; with `garbage` all of them are noise, with `all_keys` they all
-    claim to be key frames.
+    claim to be key frames, with `unsaid` none says how long it lasts; `clock` is added to every time
+    stamp; sound lies `lag` seconds behind its pictures in the file.
     """
     picture = picture or moving(size)
     tracks = [Track(tone(seconds))] if tracks is None else tracks
@@ -108,13 +144,16 @@ def film(
             packets = [_noise_like(packet) for packet in packets]
         for packet in packets:
             packet.is_keyframe |= all_keys
+            packet.duration = 0 if unsaid else packet.duration
         packets = [packet for packet in packets if not hole[0] <= _seconds(packet) < hole[1]]
         sounds = [(track, _add_sound(container, track)) for track in tracks]
         art = [_add_art(container)] if cover else []
         for track, sound in sounds:
             packets += _encode_sound(sound, track)
         packets += [packet for stream in art for packet in _encode_art(stream)]
-        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+        for packet in sorted(packets, key=lambda each: each.dts * each.time_base + lag * (each.stream.type == "audio")):
+            ticks = round(clock / packet.time_base)
+            packet.pts, packet.dts = packet.pts + ticks, packet.dts + ticks
             container.mux(packet)
     return path
 
@@ -138,9 +177,17 @@ def video_stream(
     return stream
 
 
-def sound_file(path: Path, waveform: NDArray[np.floating], codec: str, *, rate: int = RATE, start: float = 0.0) -> Path:
+def sound_file(
+    path: Path,
+    waveform: NDArray[np.floating],
+    codec: str,
+    *,
+    rate: int = RATE,
+    start: float = 0.0,
+    file_options: dict[str, str] | None = None,
+) -> Path:
     """Sound alone, float (samples,) or (channels, samples)."""
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=file_options or {}) as container:
         stream = container.add_stream(codec, rate, layout="mono" if waveform.ndim == 1 else "stereo")
         container.mux(_encode_sound(stream, Track(waveform, start), rate))
     return path
@@ -217,6 +264,8 @@ def _noise_like(packet: av.Packet) -> av.Packet:
 def _add_sound(container: av.container.OutputContainer, track: Track) -> av.AudioStream:
     stream = container.add_stream(track.codec, RATE, layout="mono")
     stream.disposition = Disposition.default if track.default else Disposition(0)
+    if track.comments:
+        stream.disposition |= Disposition.comment
     return stream
 
 

@@ -25,7 +25,7 @@ from pipeline.videos.listing import find_videos
 from pipeline.videos.plan import Plan, ShardPlan
 from shards.cli.command import compose
 from shards.format.clip import ClipSpec
-from shards.format.example import clip_key
+from shards.format.example import MediaAccount, clip_key
 from shards.format.sidefile import SideFile
 
 TEACHERS = "efficientnet_lite0"  # its weights are in a package that `make setup` has installed
@@ -73,6 +73,8 @@ def _pretend(shard: ShardPlan) -> SideFile:
         posterior_sums={"objects": [0.123456789] * 1000, "scenes": [0.123456789] * 365},
         rejects=[],
         dropped=[],
+        media=MediaAccount(),
+        mostly_unused=[],
         video_hashes={key: f"{number:064x}" for number, key in enumerate(keys)},
         libraries={},
     )

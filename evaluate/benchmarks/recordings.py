@@ -13,6 +13,7 @@ from evaluate.benchmarks.benchmark import Benchmark, Recording
 from shards.errors import UserError
 from shards.files import sha256_of
 from shards.media.file import UnreadableMedia
+from shards.media.wave import read_header
 from shards.media.waveform import RESAMPLER, read_waveform
 
 
@@ -65,11 +66,8 @@ class Recordings:
 def require_whole(path: Path) -> None:
     """Raise UnreadableMedia for a WAV file that ends before its header says: FFmpeg would read what is there."""
     try:
-        with open(path, "rb") as stream:
-            magic, size = stream.read(4), int.from_bytes(stream.read(4), "little")
+        header = read_header(path)
     except OSError as error:
         raise UnreadableMedia("not_found", f"{error.strerror}") from None
-    found = path.stat().st_size - 8
-    streamed = size in (0, 0xFFFFFFFF)  # written to a pipe: the length was not known
-    if magic == b"RIFF" and found < size and not streamed:
-        raise UnreadableMedia("damaged", f"its header promises {size + 8} bytes, the file has {found + 8}")
+    if header and header.shortfall:
+        raise UnreadableMedia("damaged", str(header.shortfall))

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from evaluate.benchmarks.recordings import require_whole
 from shards.errors import UserError
 from shards.media.file import RECORDING_SUFFIXES
 from shards.media.waveform import stream_waveform
@@ -56,9 +55,8 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def stream_sound(path: Path, sample_rate: int) -> Iterator[NDArray[np.int16]]:
-    """A file's sound in pieces of int16 (samples,). Raises UnreadableMedia, for a truncated WAV file too."""
-    require_whole(path)
-    yield from stream_waveform(path, sample_rate)
+    """A file's sound in pieces of int16 (samples,); what was mended in it is said. Raises UnreadableMedia."""
+    yield from stream_waveform(path, sample_rate, lambda line: log(f"{path}: {line}"))
 
 
 def progress(paths: Sequence[Path], title: str) -> Iterator[Path]:

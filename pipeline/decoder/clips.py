@@ -36,14 +36,27 @@ class DecodedClip:
     got: list[float]
 
 
-class ClipAssembler:
-    """The grid of clips from `start` on. Holds what belongs to clips that are not complete yet, and nothing else."""
+class ClipLacksFrame(Exception):
+    """One of the next clip's frames could not be had; `index` is the clip's place on the grid."""
 
-    def __init__(self, spec: ClipSpec, start: float, audio: AudioTrack) -> None:
+    def __init__(self, index: int) -> None:
+        super().__init__(index)
+        self.index = index
+
+
+class ClipAssembler:
+    """The grid of clips from `start` on. Holds what belongs to clips that are not complete yet, and nothing else.
+
+    Clips before number `first` are not given; a later one that lacks a frame is dropped, or raises ClipLacksFrame where
+    `drops` is false.
+    """
+
+    def __init__(self, spec: ClipSpec, start: float, audio: AudioTrack, *, first: int = 0, drops: bool = True) -> None:
         self.start = start
-        self.given = 0  # clips
         self.dropped: list[UnreadableMedia] = []  # one for each clip given up
-        self.cut_seconds = 0.0  # of the timeline that went into clips, given or dropped
+        self.given_seconds = self.dropped_seconds = 0.0  # in clips from number `first` on
+        self.cut_until = start  # seconds at which the latest clip ends, given or not
+        self._first, self._drops = first, drops
         self._spec, self._audio = spec, audio
         self._frames: deque[SampledFrame] = deque()
         self._index = 0  # of the next clip
@@ -88,17 +101,22 @@ class ClipAssembler:
         frames = [self._frames.popleft() for _ in range(windows * self._spec.frames_per_window)]
         waveform = self._audio.take(self._first_sample, windows * self._spec.window_samples)
         begin, index, seconds = self._begin, self._index, windows * self._spec.window_seconds
+        self.cut_until = begin + seconds
         self._index += 1
         self._begin = self.start + self._index * self._spec.seconds
         self._end = self._begin + self._spec.seconds
         self._first_sample += self._spec.samples
-        self.cut_seconds += seconds
         fault = next((frame.fault for frame in frames if frame.fault), None)
-        if fault:
+        if index < self._first:
+            return
+        if fault is None:
+            self.given_seconds += seconds
+            yield clip_of(index, begin, seconds, waveform, frames)
+        elif self._drops:
+            self.dropped_seconds += seconds
             self.dropped.append(UnreadableMedia(fault.reason, f"clip {index}: {fault.detail}"))
         else:
-            self.given += 1
-            yield clip_of(index, begin, seconds, waveform, frames)
+            raise ClipLacksFrame(index)
 
 
 def clip_of(

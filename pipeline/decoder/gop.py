@@ -6,7 +6,7 @@ import itertools
 import math
 from dataclasses import dataclass
 
-from shards.media.file import AnyPacket
+from shards.media.clock import AnyPacket
 
 MAX_HELD_PACKETS = 4096
 MAX_HELD_BYTES = 64 * 2**20

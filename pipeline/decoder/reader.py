@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +12,19 @@ from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from pipeline.decoder.clips import SLACK_SECONDS, ClipAssembler, DecodedClip, clip_of
+from pipeline.decoder.clips import SLACK_SECONDS, ClipAssembler, ClipLacksFrame, DecodedClip, clip_of
 from pipeline.decoder.crop import ResizeCrop
 from pipeline.decoder.sampler import SampledFrame
 from pipeline.decoder.settings import DecodeSettings
 from pipeline.decoder.video import VideoTrack
 from shards.format.clip import ClipSpec
-from shards.media.file import HOLE_SECONDS, AnyPacket, MediaFile, Reason, UnreadableMedia
-from shards.media.waveform import AudioTrack, audible_track
+from shards.format.example import MediaAccount
+from shards.media.clock import AnyPacket
+from shards.media.file import MediaFile, Reason, UnreadableMedia
+from shards.media.waveform import AudioTrack, TrackChoice, audible_track
 
 UNDECODED = ("damaged", "no_frames")
+ROUNDING_SECONDS = 5e-4
 
 
 class VideoReader:
@@ -29,8 +32,8 @@ class VideoReader:
 
     The timeline is what sound and picture have in common. It is cut into clips of `spec`; the tail is cut to whole
     label windows, and only a video shorter than one window keeps its own length. When `clips` is exhausted,
-    `tail_seconds_cut`, `decode_errors`, `dropped` (clips given up, and why) and `media_seconds` (the common timeline's
-    length) are known.
+    `decode_errors`, `dropped` (clips given up, and why), `media_seconds` (the common timeline's length) and `account`
+    (where every second of the file went, and what was repaired) are known.
     """
 
     def __init__(
@@ -41,72 +44,123 @@ class VideoReader:
         settings: DecodeSettings,
         progress: Callable[[], None] = lambda: None,
     ) -> None:
-        self.tail_seconds_cut = 0.0
+        self.account = MediaAccount()
         self.decode_errors = 0
         self.dropped: list[str] = []
         self.media_seconds = 0.0
+        self._audio = AudioTrack(spec.sample_rate)
+        self._given_seconds = 0.0
         self._path, self._spec, self._crops, self._settings = path, spec, crops, settings
         self._progress = progress
-        self._track = -1  # index of the sound track that is read
+        self._track = TrackChoice(-1, left=False)  # the sound track that is read
 
     def clips(self) -> Iterator[DecodedClip]:
         """The clips in order. Raises UnreadableMedia if there is none, and then before any was given."""
         first, clips = self._open(None)
-        if not first.waveform.any():
+        if self._audio.cancels or not first.waveform.any():
             track = audible_track(self._path, self._spec.sample_rate, self._progress)
             if track is None:
-                raise UnreadableMedia("silent", "every sample of its sound is zero")
+                raise UnreadableMedia("silent", "every sample of its sound is zero, mixed to one channel")
             if track != self._track:
+                clips.close()
+                self._given_seconds = 0.0
                 first, clips = self._open(track)
         yield first
         yield from clips
 
-    def _open(self, track: int | None) -> tuple[DecodedClip, Iterator[DecodedClip]]:
-        """The first clip and the others. Where no GOP gives a frame, its key frames may be none: then once more."""
+    def _open(self, track: TrackChoice | None) -> tuple[DecodedClip, Generator[DecodedClip, None, None]]:
+        """The first clip and the others, by this sound track, or the main one."""
+        clips = self._recovering(track)
+        return next(clips), clips
+
+    def _recovering(self, track: TrackChoice | None) -> Generator[DecodedClip, None, None]:
+        """GOP by GOP. From the first clip on that lacks a frame every frame is decoded: the key frames may be none."""
         try:
-            clips = self._read(track)
-            return next(clips), clips
+            yield from self._read(track)
+            return
+        except ClipLacksFrame as missing:
+            first = missing.index
         except UnreadableMedia as fault:
             if fault.reason not in UNDECODED:
                 raise
-        clips = self._read(track, every_frame=True)
-        return next(clips), clips
+            first = 0
+        yield from self._read(track, every_frame=True, first=first)
 
-    def _read(self, track: int | None, every_frame: bool = False) -> Iterator[DecodedClip]:
-        """One clip at least; with this sound track, or the default one."""
+    def _read(self, track: TrackChoice | None, *, every_frame: bool = False, first: int = 0) -> Iterator[DecodedClip]:
+        """The clips from number `first` on; one at least, unless others were given before."""
         with MediaFile(self._path, self._settings.max_pixels) as media:
             video_stream = media.video_stream()
-            audio_stream = media.audio_stream(track)
-            self._track = audio_stream.index
-            audio = AudioTrack(self._spec.sample_rate)
-            packets = media.packets(video_stream, audio_stream)
-            first = self._first_key(media, packets, audio_stream, audio)
-            shift = media.edit_shift(video_stream, first)
-            video_starts = (at + shift for at in _starts(media, video_stream, first))
-            start = max([*_starts(media, audio_stream), *video_starts], default=0.0)
-            assembler = ClipAssembler(self._spec, start, audio)
+            audio_stream = media.audio_stream(track and track.stream)
+            self._track = track or TrackChoice(audio_stream.index, left=False)
+            self._audio = audio = AudioTrack(self._spec.sample_rate, left=self._track.left)
+            packets = media.packets(video_stream, audio_stream, beside=[media.audio_stream(None)])
+            first_key = self._first_key(media, packets, audio_stream, audio)
+            shift = media.edit_shift(video_stream, first_key)
+            starts = [*_starts(media, audio_stream), *(at + shift for at in _starts(media, video_stream, first_key))]
+            start = max(starts, default=0.0)
+            assembler = ClipAssembler(self._spec, start, audio, first=first, drops=every_frame)
             reach = self._spec.window_seconds / self._spec.frames_per_window / 2
             video = VideoTrack(
                 media, video_stream, self._crops, self._settings, assembler.times(), reach, shift, every_frame
             )
-            for packet in itertools.chain([first], packets):
+            for packet in itertools.chain([first_key], packets):
                 self._progress()
                 if packet.stream_index == audio_stream.index:
                     audio.push(media.decoded(audio_stream.codec_context.decode, packet))
                 else:
                     assembler.add(video.push(packet))
-                yield from assembler.ready(video.end_seconds)
-                if abs(max(video.end_seconds, start) - max(audio.end_seconds or start, start)) > HOLE_SECONDS:
-                    break  # one of the two has ended long ago: nothing in common is to come
+                yield from self._counted(assembler.ready(video.end_seconds))
             audio.push(media.decoded(audio_stream.codec_context.decode, None))
             audio.finish()
             assembler.add(video.drain())
-            end = min(audio.end_seconds or assembler.start, video.end_seconds)
-            assembler.add(video.finish(assembler.whole_until(end)))
-            yield from assembler.rest(end)
-            self._sum_up(media, assembler, end)
-            if not assembler.given:
-                yield self._only_clip(media, assembler, audio, every_frame)
+            ends = (audio.end_seconds or start, max(video.end_seconds, start))
+            assembler.add(video.finish(assembler.whole_until(min(ends))))
+            yield from self._counted(assembler.rest(min(ends)))
+            self.media_seconds = max(min(ends) - start, 0.0)
+            self.decode_errors = media.errors
+            self.dropped = [fault.detail for fault in assembler.dropped]
+            if not self._given_seconds:
+                yield from self._counted([self._only_clip(media, assembler, audio, every_frame)])
+            self.account = self._account_of(media, assembler, min(starts, default=0.0), *ends)
+
+    def _counted(self, clips: Iterable[DecodedClip]) -> Iterator[DecodedClip]:
+        for clip in clips:
+            self._given_seconds += clip.seconds
+            yield clip
+
+    def _account_of(
+        self, media: MediaFile, assembler: ClipAssembler, begin: float, audio_end: float, video_end: float
+    ) -> MediaAccount:
+        """Where the seconds from the file's begin to its end went; to the end that the container promises, if later."""
+        read_until = max(audio_end, video_end, assembler.cut_until)
+        end = max(read_until, begin + media.promised_seconds)
+        common_end = max(min(audio_end, video_end), assembler.cut_until)
+        ended = "no_sound" if audio_end < video_end else "no_frame"  # what is missing behind the common end
+        unread = end - read_until if media.ended_early else 0.0
+        left_out = {
+            "before_common_start": assembler.start - begin,
+            "dropped_clip": assembler.dropped_seconds,
+            ended: read_until - common_end + unread,
+            "unread": end - read_until - unread,
+        }
+        left_out["tail"] = end - begin - self._given_seconds - sum(left_out.values())
+        repaired = {
+            "broken_stamps": media.clock.repaired,
+            "clock_breaks": media.clock.breaks,
+            "stamps_smoothed": self._audio.smoothed,
+            "gaps_filled": self._audio.gaps,
+            "gap_seconds": round(self._audio.gap_seconds, 3),
+            "overlap_seconds": round(self._audio.overlap_seconds, 3),
+            "non_finite_samples": self._audio.non_finite,
+            "frames_concealed": media.corrupt_frames,
+            "mono_of_left_channel": int(self._audio.left),
+        }
+        return MediaAccount(
+            seconds=round(end - begin, 3),
+            in_clips=round(self._given_seconds, 3),
+            left_out={reason: round(seconds, 3) for reason, seconds in left_out.items() if seconds > ROUNDING_SECONDS},
+            repaired={what: count for what, count in repaired.items() if count},
+        )
 
     def _first_key(
         self, media: MediaFile, packets: Iterator[AnyPacket], audio_stream: AudioStream, audio: AudioTrack
@@ -119,12 +173,6 @@ class VideoReader:
             elif packet.is_keyframe:
                 return packet
         raise UnreadableMedia("damaged" if media.errors else "no_frames", "there is no key frame in it")
-
-    def _sum_up(self, media: MediaFile, assembler: ClipAssembler, end: float) -> None:
-        self.media_seconds = max(end - assembler.start, 0.0)
-        self.tail_seconds_cut = max(self.media_seconds - assembler.cut_seconds, 0.0)
-        self.decode_errors = media.errors
-        self.dropped = [fault.detail for fault in assembler.dropped]
 
     def _only_clip(
         self, media: MediaFile, assembler: ClipAssembler, audio: AudioTrack, every_frame: bool
@@ -149,7 +197,6 @@ class VideoReader:
         if fault or len(frames) < len(times):
             reason: Reason = "damaged" if every_frame else "no_frames"
             raise UnreadableMedia(reason, fault.detail if fault else "no frame could be decoded")
-        self.tail_seconds_cut = 0.0
         rate = self._spec.sample_rate
         waveform = audio.take(round(assembler.start * rate), round(seconds * rate))
         return clip_of(0, assembler.start, len(waveform) / rate, waveform, frames)
@@ -190,7 +237,11 @@ def _sampled_frames(
 ) -> Iterator[SampledFrame]:
     with MediaFile(path, settings.max_pixels) as media:
         video_stream = media.video_stream()
-        packets = itertools.dropwhile(lambda packet: not packet.is_keyframe, media.packets(video_stream))
+        beside = (
+            media.audio_streams()[:1] if media.container.streams.audio else []
+        )  # for the clock of the first reading
+        read = media.packets(video_stream, beside=beside)
+        packets = itertools.dropwhile(lambda packet: not packet.is_keyframe, read)
         first = next(packets, None)
         if first is None:
             return

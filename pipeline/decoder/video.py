@@ -18,7 +18,8 @@ from pipeline.decoder.crop import FrameResizer, ResizeCrop
 from pipeline.decoder.gop import Gop, GopSplitter, TimedPacket
 from pipeline.decoder.sampler import FrameRequest, FrameSampler, SampledFrame
 from pipeline.decoder.settings import DecodeSettings
-from shards.media.file import HOLE_SECONDS, AnyPacket, MediaFile
+from shards.media.clock import AnyPacket
+from shards.media.file import MediaFile
 
 ROUNDING = 1e-6  # seconds; asked times are sums of floats
 
@@ -49,8 +50,8 @@ class VideoTrack:
         self._carried: list[FrameRequest] = []  # to be answered by the next GOP's key frame
         self._skipping: Literal["DEFAULT", "NONREF"] = "DEFAULT"
         self._every_frame = every_frame or not media.has_times  # then only the decoder knows when each frame is shown
+        self._latest_end = -math.inf  # of the frame decoded last, where every frame is decoded
         self._guessed: list[int] = []  # a heap of time stamps that no frame has taken yet
-        self._ended = False  # after a leap of HOLE_SECONDS nothing more is taken
         self._fields = self._context.field_order > 1  # interlaced: two packets may make one frame
         self._base, self._shift = media.time_base(stream), shift
         self._context.open(strict=False)  # dav1d would keep the `skip_frame` that it is opened with
@@ -65,8 +66,6 @@ class VideoTrack:
     def push(self, packet: AnyPacket) -> Iterator[SampledFrame]:
         """Takes the next packet; gives the frames that have become certain."""
         timed = self._timed(packet)
-        if self._ended:
-            return
         if timed is None and not self._every_frame:
             yield from self._stop_splitting()
         if timed is None or self._every_frame:
@@ -83,7 +82,7 @@ class VideoTrack:
     def finish(self, until: float) -> Iterator[SampledFrame]:
         """After `drain`: gives the frames for the times that are left before `until` seconds."""
         if self._every_frame:
-            self._request_latest(until)
+            self._request_latest(until, self._latest_end)
             yield from self._sampler.finish()
         else:
             for gop in self._splitter.finish():
@@ -97,8 +96,7 @@ class VideoTrack:
         begin = self._seconds(stamp)
         own = (duration or 0) * self._base[0] / self._base[1]
         timed = TimedPacket(packet, begin, begin + own, packet.is_keyframe, packet.is_discard)
-        self._ended |= HOLE_SECONDS < begin - self.end_seconds < math.inf
-        if not timed.hidden and not self._ended:
+        if not timed.hidden:
             self.end_seconds = max(self.end_seconds, begin + (own or self._frame_seconds))
         return timed
 
@@ -124,15 +122,16 @@ class VideoTrack:
                 shown = heapq.heappop(self._guessed)
             if shown is not None:
                 begin = self._seconds(shown)
-                self._request_latest(begin)
+                self._request_latest(begin, self._latest_end if self._media.errors else begin)
                 yield from self._sampler.push(begin, frame)
                 own = frame.duration * self._base[0] / self._base[1]
-                self.end_seconds = max(self.end_seconds, begin + (own or self._frame_seconds))
+                self._latest_end = begin + (own or self._frame_seconds)
+                self.end_seconds = max(self.end_seconds, self._latest_end)
 
-    def _request_latest(self, until: float) -> None:
-        """Requests the latest frame for all times before `until` seconds."""
+    def _request_latest(self, until: float, lasts: float) -> None:
+        """Requests the latest frame, which is shown until `lasts`, for all times before `until` seconds."""
         while self._upcoming + ROUNDING < until and self._sampler.latest is not None:
-            self._sampler.request(FrameRequest(self._upcoming, self._sampler.latest, self.end_seconds))
+            self._sampler.request(FrameRequest(self._upcoming, self._sampler.latest, lasts))
             self._upcoming = next(self._times, math.inf)
 
     def _sample(self, gop: Gop, until: float) -> Iterator[SampledFrame]:
@@ -154,7 +153,9 @@ class VideoTrack:
             return requests
         shown = gop.shown() or [gop.key]
         begins = [timed.begin for timed in shown]
-        lasts = [*begins[1:], gop.until] if self._media.is_indexed else [timed.end for timed in shown]
+        # A frame stays on the screen until the next one comes; which may be missing in a damaged file that lists none.
+        stay = self._media.is_indexed or not self._media.errors
+        lasts = [*begins[1:], gop.until] if stay else [timed.end for timed in shown]
         while self._upcoming + ROUNDING < until:
             key = self._nearest_key(gop, self._upcoming)
             if key is None:

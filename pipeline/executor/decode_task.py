@@ -66,7 +66,7 @@ def decode(
                 sha256=digest,
                 clips=clips,
                 media_seconds=reader.media_seconds,
-                tail_seconds_cut=reader.tail_seconds_cut,
+                media=reader.account,
                 decode_errors=reader.decode_errors,
                 dropped=list(reader.dropped),
             )
@@ -75,7 +75,7 @@ def decode(
     except MemoryError:
         return DecodeResult("out_of_memory", f"needs more than {config.memory_gigabytes:g} GB", size, digest)
     except PermissionError as error:
-        return DecodeResult("not_a_file", f"{error.strerror}", size, digest)
+        return DecodeResult("no_permission", f"{error.strerror}", size, digest)
     except OSError as error:
         if error.errno not in FULL:
             raise

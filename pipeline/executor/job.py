@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.format.example import MediaAccount
 from shards.format.sidefile import SideFile
 
 Posteriors = dict[str, NDArray[np.float16]]  # by head, (windows, classes)
@@ -51,7 +52,7 @@ class DecodeResult:
     sha256: str = ""
     clips: int = 0
     media_seconds: float = 0.0
-    tail_seconds_cut: float = 0.0
+    media: MediaAccount = field(default_factory=MediaAccount)
     decode_errors: int = 0
     dropped: list[str] = field(default_factory=list)
 

@@ -14,7 +14,7 @@ from pipeline.videos.plan import NAME as PLAN
 from shards.errors import UserError
 from shards.files import write_whole
 from shards.format.clip import ClipSpec
-from shards.format.example import video_of
+from shards.format.example import MediaAccount, video_of
 from shards.format.sidefile import Reject, side_files
 
 REJECTS = "rejects.jsonl"
@@ -41,6 +41,9 @@ class Account:
 
     splits: defaultdict[str, Split] = field(default_factory=lambda: defaultdict(Split))
     rejects: dict[str, Reject] = field(default_factory=dict)  # by video key
+    media: MediaAccount = field(default_factory=MediaAccount)  # of the accepted videos
+    mostly_unused: int = 0  # videos of which less than half came into clips
+    mostly_unused_examples: list[str] = field(default_factory=list)  # paths
     dropped: int = 0
     dropped_examples: list[Reject] = field(default_factory=list)
     planned: int = 0
@@ -53,7 +56,9 @@ class Account:
         total = self.total
         text = f"{self.inputs} inputs = {total.videos} accepted + {len(self.rejects)} rejected"
         text += f" + {self.duplicates} duplicates" + (f" + {self.waiting} waiting" if self.waiting else "")
-        return f"{text}; {total.clips} clips, {total.seconds / 3600:.2f} h of sound"
+        text += f"; {total.clips} clips, {total.seconds / 3600:.2f} h of sound; {self.media}"
+        repaired = ", ".join(f"{count:g} {what}" for what, count in sorted(self.media.repaired.items()))
+        return f"{text}; repaired: {repaired}" if repaired else text
 
     @property
     def total(self) -> Split:
@@ -99,6 +104,9 @@ def account_of(folder: Path, clip: ClipSpec) -> Account:
         split.bytes += side.tar_bytes
         account.windows.update(samples // clip.window_samples for samples in side.samples)
         account.shard_clips.append((side.shard, len(side.keys)))
+        account.media += side.media
+        account.mostly_unused += len(side.mostly_unused)
+        account.mostly_unused_examples += side.mostly_unused[: EXAMPLES - len(account.mostly_unused_examples)]
         account.dropped += len(side.dropped)
         account.dropped_examples += side.dropped[: EXAMPLES - len(account.dropped_examples)]
         account.rejects.update((reject.key, reject) for reject in side.rejects)

@@ -67,6 +67,8 @@ class Progress:
         else:
             self.clips += result.clips
             self.media_seconds += result.media_seconds
+            if result.media.is_mostly_unused:
+                log.warning("%r: less than half of it is used: %s", path, result.media)
             for dropped in result.dropped:
                 log.warning("dropped a clip of %r: %s", path, dropped)
         self._bar.update(self._task, advance=1, clips=self.clips, rejected=self.rejected, speed=self.speed)

@@ -13,7 +13,7 @@ from pipeline.executor.decode_task import NO_ROOM
 from pipeline.executor.job import VideoJob, Waveforms
 from pipeline.output.destination import Output
 from shards.errors import UserError
-from shards.format.example import ClipMeta, Example, clip_key
+from shards.format.example import ClipMeta, Example, MediaAccount, clip_key
 from shards.format.sidefile import Reject, SideFile
 from shards.format.writer import ShardWriter
 
@@ -27,6 +27,7 @@ def write_shard(
     rejects: list[Reject] = []
     dropped: list[Reject] = []
     hashes: dict[str, str] = {}
+    media: dict[str, MediaAccount] = {}
     with closing(writer):
         for job in jobs:
             task, result = job.task, job.result
@@ -38,10 +39,11 @@ def write_shard(
             if result.reason is not None:
                 rejects.append(Reject(task.key, task.path, result.reason, result.detail))
             else:
+                media[task.path] = result.media
                 dropped += [Reject(task.key, task.path, "clip_dropped", detail) for detail in result.dropped]
                 for example in examples_of(job, waveforms(job)):
                     writer.write(example)
-        side = writer.finish(rejects=rejects, dropped=dropped, video_hashes=hashes)
+        side = writer.finish(rejects=rejects, dropped=dropped, media=media, video_hashes=hashes)
     output.deliver(side)
     return side
 
@@ -69,7 +71,7 @@ def examples_of(job: VideoJob[Any], waveforms: Iterable[NDArray[np.int16]]) -> I
                 frame_asked=[round(time, 6) for time in record.asked],
                 frame_got=[round(time, 6) for time in record.got],
                 still=record.still,
-                tail_seconds_cut=round(result.tail_seconds_cut, 6),
+                media=result.media,
                 decode_errors=result.decode_errors,
             ),
         )

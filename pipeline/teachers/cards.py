@@ -67,7 +67,7 @@ def _card(head: str, spec: TeacherSpec) -> TeacherCard:
         architecture=spec.architecture,
         weights=release.name if release is not None else path.name,
         weights_sha256=digest,
-        transform={name: value for name, value in asdict(input_transform(spec)).items() if value is not None},
+        transform=asdict(input_transform(spec)),
         classes=classes,
     )
 

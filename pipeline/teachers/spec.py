@@ -25,7 +25,7 @@ class Transform:
     channels: str  # rgb | bgr
     mean: list[float]
     std: list[float]
-    interpolation: Interpolation | None = None  # None: bicubic
+    interpolation: Interpolation  # bicubic | bilinear, as the release was tested with
 
     def __post_init__(self) -> None:
         if not 0 < self.crop <= self.resize:
@@ -37,7 +37,7 @@ class Transform:
 
     @property
     def view(self) -> ResizeCrop:
-        return ResizeCrop(resize=self.resize, crop=self.crop, interpolation=self.interpolation or "bicubic")
+        return ResizeCrop(resize=self.resize, crop=self.crop, interpolation=self.interpolation)
 
 
 @dataclass

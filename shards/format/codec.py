@@ -57,7 +57,7 @@ def decode(key: str, members: Mapping[str, bytes], sample_rate: int) -> Example:
             posteriors={
                 name.removesuffix(".npy"): decode_array(members[name]) for name in members if name.endswith(".npy")
             },
-            meta=ClipMeta(**json.loads(members["json"])),
+            meta=ClipMeta.of_json(members["json"]),
             frames=[members[f"frame{index}.jpg"] for index in range(len(frames))],
         )
     except KeyError as error:

@@ -2,11 +2,49 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class MediaAccount:
+    """Where the seconds of a media file went: seconds = in_clips + the sum of left_out, to the millisecond.
+
+    `left_out` maps reasons to seconds: before_common_start (only one of sound and picture had begun), tail (less than
+    a label window), no_sound and no_frame (only the other goes on), dropped_clip, unread (the container promises more
+    than is there). `repaired` counts what was mended on the way.
+    """
+
+    seconds: float = 0.0  # that the container promises, or that were found where it promises fewer
+    in_clips: float = 0.0
+    left_out: dict[str, float] = field(default_factory=dict)
+    repaired: dict[str, float] = field(default_factory=dict)
+
+    def __add__(self, other: MediaAccount) -> MediaAccount:
+        left_out, repaired = (
+            {name: ours.get(name, 0.0) + theirs.get(name, 0.0) for name in {**ours, **theirs}}
+            for ours, theirs in ((self.left_out, other.left_out), (self.repaired, other.repaired))
+        )
+        return MediaAccount(self.seconds + other.seconds, self.in_clips + other.in_clips, left_out, repaired)
+
+    def __str__(self) -> str:
+        parts = [f"{seconds:.1f} s {reason}" for reason, seconds in sorted(self.left_out.items())]
+        return " + ".join([f"{self.seconds:.1f} s = {self.in_clips:.1f} s in clips", *parts])
+
+    @property
+    def is_mostly_unused(self) -> bool:
+        """Whether less than half of the file came into clips."""
+        return self.in_clips < self.seconds / 2
+
+    def rounded(self) -> MediaAccount:
+        """To the millisecond, as it is stored."""
+        left_out = {reason: round(seconds, 3) for reason, seconds in sorted(self.left_out.items())}
+        repaired = {what: round(count, 3) for what, count in sorted(self.repaired.items())}
+        return MediaAccount(round(self.seconds, 3), round(self.in_clips, 3), left_out, repaired)
 
 
 @dataclass(frozen=True)
@@ -26,15 +64,23 @@ class ClipMeta:
     frame_asked: list[float]
     frame_got: list[float]
     still: bool = False  # it has several frames, and they are one and the same picture
-    tail_seconds_cut: float = 0.0  # of the whole video, the same in each of its clips
+    media: MediaAccount = field(default_factory=MediaAccount)  # of the whole video, the same in each of its clips
     decode_errors: int = 0  # of the whole video
 
     def __post_init__(self) -> None:
         times = [self.start, self.seconds, *self.frame_asked, *self.frame_got]
         if not all(isinstance(time, int | float) and math.isfinite(time) for time in times):
             raise ValueError(f"clip {self.clip} of {self.video!r} has a time that is no number")
+        if not isinstance(self.media, MediaAccount):
+            raise ValueError(f"the account of {self.video!r} is none: {self.media!r}")
         if not all(isinstance(text, str) for text in (self.video, self.path, self.video_sha256)):
             raise ValueError(f"video, path and video_sha256 are text, not {self.video!r}, {self.path!r}")
+
+    @classmethod
+    def of_json(cls, text: bytes | str) -> ClipMeta:
+        """The way back from `json.dumps(asdict(meta))`. Raises ValueError, TypeError or KeyError for other text."""
+        fields = json.loads(text)
+        return cls(**{**fields, "media": MediaAccount(**fields["media"])})
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ class TeacherCard:
     architecture: str
     weights: str  # name of the release or of the file, without its folder
     weights_sha256: str
-    transform: dict[str, Any]  # resize, crop, channels, mean, std
+    transform: dict[str, Any]  # resize, crop, channels, mean, std, interpolation
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:

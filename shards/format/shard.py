@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -80,6 +79,6 @@ def metas(location: str | Path, side: SideFile) -> Iterator[ClipMeta]:
         try:
             if checksum(np.frombuffer(text, np.uint8)) != recorded:
                 raise ValueError("its checksum is not that of its side file")
-            yield ClipMeta(**json.loads(text))
+            yield ClipMeta.of_json(text)
         except (ValueError, TypeError, RecursionError) as error:
             raise DamagedShard(f"{side.shard}.tar: {key}.json: {error}. {REMEDY}") from None

@@ -14,8 +14,9 @@ from typing import Any
 
 from shards.errors import UserError, require_format
 from shards.files import write_whole
+from shards.format.example import MediaAccount
 
-FORMAT = 2
+FORMAT = 3
 SIDE_FILES = "*-[0-9]*.json"  # of a folder, whatever the split
 
 
@@ -54,6 +55,8 @@ class SideFile:
     posterior_sums: dict[str, list[float]]  # head -> sum over all windows of all clips, (classes,)
     rejects: list[Reject]
     dropped: list[Reject]  # clips given up in videos that gave others
+    media: MediaAccount  # of its accepted videos, summed
+    mostly_unused: list[str]  # paths of videos of which less than half came into clips
     video_hashes: dict[str, str]  # video key -> sha256 of the file, rejects included where it could be read
     libraries: dict[str, str]
     format: int = FORMAT
@@ -77,6 +80,7 @@ class SideFile:
                 extension: [None if place is None else _place(*place) for place in places]
                 for extension, places in fields["members"].items()
             }
+            fields["media"] = MediaAccount(**fields["media"])
             side = cls(**fields)
             if side.shard != path.stem:  # a name that becomes a path
                 raise ValueError(f"it describes shard {side.shard!r}")

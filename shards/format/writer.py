@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import cast
 
 import numpy as np
@@ -15,7 +16,7 @@ from webdataset.writer import TarWriter
 from shards.errors import UserError
 from shards.files import partial_of, put_in_place, sha256_of
 from shards.format.codec import checksum, encode, encode_labels
-from shards.format.example import Example
+from shards.format.example import Example, MediaAccount
 from shards.format.sidefile import Reject, SideFile, index_members
 
 # The libraries whose versions decide the bytes of a shard.
@@ -77,9 +78,13 @@ class ShardWriter:
         *,
         rejects: Sequence[Reject] = (),
         dropped: Sequence[Reject] = (),
+        media: Mapping[str, MediaAccount] = MappingProxyType({}),
         video_hashes: dict[str, str] | None = None,
     ) -> SideFile:
-        """Rename the tar into place, then its side file: a shard with a side file is whole."""
+        """Rename the tar into place, then its side file: a shard with a side file is whole.
+
+        `media` has the account of each accepted video by its path.
+        """
         with self._writing():
             self._tar.close()
             self._stream.close()
@@ -97,6 +102,8 @@ class ShardWriter:
             posterior_sums={head: total.tolist() for head, total in self._sums.items()},
             rejects=list(rejects),
             dropped=list(dropped),
+            media=sum(media.values(), MediaAccount()).rounded(),
+            mostly_unused=[path for path, account in media.items() if account.is_mostly_unused],
             video_hashes=video_hashes or {},
             libraries={name: version(name) for name in LIBRARIES},
         )

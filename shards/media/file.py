@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
+import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, NoReturn, TypeAlias, TypeVar
+from types import MappingProxyType, TracebackType
+from typing import Literal, NoReturn, TypeVar
 
 import av
 from av.audio.stream import AudioStream
+from av.container import InputContainer
 from av.error import FFmpegError
-from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
+
+from shards.media.clock import AnyPacket, Clock
 
 MEDIA_SUFFIXES = (
     *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4"),
@@ -41,17 +46,26 @@ Reason = Literal[
     "too_short",  # sound and picture have less than reading.min_seconds in common
     "silent",  # every sample of every sound track is zero
     "no_frames",  # no clip whose frames could all be decoded near enough to the times asked for
+    "encrypted",  # it is marked so, and there is no key
     "damaged",  # the same, and the decoder complained
 ]
 
-HOLE_SECONDS = 600.0  # time stamps that leap further ahead, or a stream lagging further behind, end the reading there
-LEAP_SECONDS = 5.0  # a time stamp that far ahead of the one before is believed when the next one bears it out
+LEAD_SECONDS = 60.0  # of one stream before the other in the file, from which on each is read from its own opening
 MAX_READ_FAILURES = 16  # in a row: a failing disk would otherwise be asked for ever
 MAX_PIXELS = 8192 * 4320
 
 AnyStream = TypeVar("AnyStream", AudioStream, VideoStream)
 Frame = TypeVar("Frame", av.AudioFrame, av.VideoFrame)
-AnyPacket: TypeAlias = "Packet[Stream]"
+
+# What FFmpeg may open: formats that are one file. None that names other files (concat, HLS, DASH, SDP, image sequences)
+# or runs a script (AviSynth), whatever a file's name or its first bytes say.
+FORMATS = (
+    "3g2,3gp,aa,aac,ac3,aiff,amr,amrnb,amrwb,ape,apv,asf,ast,au,av1,avi,avs,avs2,avs3,bink,caf,cavsvideo,dhav,"
+    "dirac,dsf,dts,dtshd,dv,eac3,evc,flac,flv,g722,gif,gsm,gxf,h261,h263,h264,hevc,iff,ircam,ivf,ivr,kux,"
+    "live_flv,loas,lxf,m4a,m4v,matroska,mjpeg,mlp,mmf,mov,mp3,mp4,mpc,mpc8,mpeg,mpegts,mpegtsraw,mpegvideo,mv,"
+    "mxf,nistsphere,nsv,nut,nuv,obu,ogg,oma,pva,pvf,qcp,r3d,rm,roq,rpl,shn,smk,sox,swf,tak,truehd,tta,ty,vc1,"
+    "vivo,voc,vvc,w64,wav,wc3movie,webm,wsd,wtv,wv,xwma,yuv4mpegpipe"
+)
 
 
 class UnreadableMedia(Exception):
@@ -72,16 +86,16 @@ class MediaFile:
     Raises UnreadableMedia when opened or asked for a stream that is not there.
     """
 
-    def __init__(self, path: Path, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(
+        self, path: Path, max_pixels: int = MAX_PIXELS, options: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self.errors = 0
+        self.corrupt_frames = 0  # that the decoder says it has guessed; none of them is given
+        self.ended_early = False  # one of two streams has ended, and the other was not read to its end
         self._path, self._max_pixels = path, max_pixels
         _require_regular_file(path)
         try:
-            self.container = av.open(
-                f"file:{path}",  # a name such as `http:x.mp4` is no address
-                metadata_errors="replace",  # UCF101 has metadata that is not UTF-8
-                container_options={"protocol_whitelist": "file"},  # a playlist may not reach the network
-            )
+            self.container = _opened(path, **options)
         except MemoryError as error:
             _refuse_out_of_memory(error)
         except (FFmpegError, OSError, ValueError) as error:
@@ -97,9 +111,19 @@ class MediaFile:
         self.container.close()
 
     @property
+    def promised_seconds(self) -> float:
+        """The length that the container tells; 0 where it tells none."""
+        return max((self.container.duration or 0) / av.time_base, 0.0)
+
+    @property
     def has_times(self) -> bool:
         """AVI stores no presentation times; what FFmpeg then puts on packets is a guess."""
         return self.container.format.name != "avi"
+
+    @property
+    def stores_dts(self) -> bool:
+        """Matroska and Ogg store times of display alone; FFmpeg guesses those of decoding, and they do not rise."""
+        return not {"matroska", "webm", "ogg"} & set(self.container.format.name.split(","))
 
     @property
     def is_indexed(self) -> bool:
@@ -108,9 +132,7 @@ class MediaFile:
 
     def video_stream(self) -> VideoStream:
         """The moving picture: no cover art or thumbnails; the default one of several."""
-        aside = Disposition.attached_pic | Disposition.timed_thumbnails
-        moving = [stream for stream in self.container.streams.video if not stream.disposition & aside]
-        if not moving:
+        if not (moving := self._moving()):
             raise UnreadableMedia("no_video", "there is no moving picture in it")
         stream = _usable(moving)[0]
         width, height = stream.codec_context.width, stream.codec_context.height
@@ -121,15 +143,26 @@ class MediaFile:
         return stream
 
     def audio_streams(self) -> list[AudioStream]:
-        """All sound tracks that can be decoded, the default one first."""
+        """The sound tracks that can be decoded and belong to the picture, the main one first.
+
+        In a multiplex of several programs those of the picture's own; commentaries and descriptions come last.
+        """
         tracks = list(self.container.streams.audio)
         if not tracks:
             raise UnreadableMedia("no_audio", "there is no sound track in it")
-        return _usable(tracks)
+        if len(tracks) > 1 and (pictures := self._moving()):
+            best = self.container.streams.best  # FFmpeg's choice in the program of a stream
+            main = best("audio", related=_usable(pictures)[0])
+            tracks = [track for track in tracks if best("audio", related=track) == main] or tracks
+        return sorted(_usable(tracks), key=lambda track: _is_aside(track))
 
     def audio_stream(self, index: int | None) -> AudioStream:
-        """The sound track with this stream index, or the default one."""
+        """The sound track with this stream index, or the main one."""
         return next(stream for stream in self.audio_streams() if index in (None, stream.index))
+
+    def _moving(self) -> list[VideoStream]:
+        aside = Disposition.attached_pic | Disposition.timed_thumbnails
+        return [stream for stream in self.container.streams.video if not stream.disposition & aside]
 
     def time_base(self, stream: Stream) -> tuple[int, int]:
         """Seconds per unit of the stream's time stamps: numerator and denominator, for floats that compare equal."""
@@ -144,42 +177,56 @@ class MediaFile:
         """
         if not first.is_discard:
             return 0.0
-        with (
-            suppress(FFmpegError),
-            av.open(f"file:{self._path}", metadata_errors="replace", options={"advanced_editlist": "0"}) as plain,
-        ):
+        with suppress(FFmpegError), _opened(self._path, advanced_editlist="0") as plain:
             for packet in plain.demux(plain.streams[stream.index]):
                 if packet.pos == first.pos and packet.pts is not None and first.pts is not None:
                     return float((packet.pts - first.pts) * packet.time_base)
         return 0.0
 
-    def packets(self, *streams: Stream) -> Iterator[AnyPacket]:
-        """Packets of these streams in file order, without those that cannot be read or bear a broken time stamp."""
-        units = {stream.index: float(stream.time_base or 1) for stream in streams}  # seconds
-        latest: dict[int, float] = {}
-        doubtful: dict[int, tuple[float, AnyPacket]] = {}  # leapt ahead; good if the next of its stream goes on there
-        for packet in self._demuxed(streams):
-            index, stamp = packet.stream_index, packet.pts if packet.dts is None else packet.dts  # dts only ever rises
-            if stamp is None:
-                yield packet
-                continue
-            seconds = stamp * units[index]
-            if index in doubtful:
-                earlier_seconds, earlier = doubtful.pop(index)
-                if abs(seconds - earlier_seconds) < abs(seconds - latest[index]):
-                    latest[index] = earlier_seconds
-                    yield earlier
-                else:
-                    self.errors += 1
-            before = latest.get(index, seconds)
-            if seconds - before > LEAP_SECONDS:
-                doubtful[index] = seconds, packet
-            else:
-                latest[index] = max(seconds, before)
-                yield packet
-        yield from (packet for _, packet in doubtful.values())
+    def packets(self, *streams: Stream, beside: Sequence[Stream] = ()) -> Iterator[AnyPacket]:
+        """Packets of these streams, on one timeline (see clock.py), as they lie in the file.
 
-    def _demuxed(self, streams: tuple[Stream, ...]) -> Iterator[AnyPacket]:
+        `beside` are streams that only bear witness to where the file's clock begins anew. Where one of two streams lies
+        far behind the other in the file, it is read in step from a second opening; where it has ended, so has this.
+        Raises UnreadableMedia for packets that are encrypted.
+        """
+        wanted = {stream.index for stream in streams}
+        watched = [*streams, *(stream for stream in beside if stream.index not in wanted)]
+        clock = self.clock = Clock(watched, stores_dts=self.stores_dts, lists_every_frame=self.is_indexed)
+        seen = dict.fromkeys(wanted, 0)
+        origin = math.nan
+        for packet in self._demuxed(watched):
+            seen[packet.stream_index] = seen.get(packet.stream_index, 0) + 1
+            yield from (each for each in clock.push(packet) if each.stream_index in wanted)
+            if len(wanted) == 2 and packet.stream_index in wanted:
+                ends = {index: clock.end(index) for index in wanted}
+                late, ahead = sorted(ends, key=lambda index: ends[index])
+                origin = ends[ahead] if math.isnan(origin) else origin
+                if ends[ahead] - max(ends[late], origin) > LEAD_SECONDS:
+                    yield from self._in_step(clock, late, ahead, seen[late])
+                    break
+        yield from (each for each in clock.finish() if each.stream_index in wanted)
+
+    def _in_step(self, clock: Clock, late: int, ahead: int, seen: int) -> Iterator[AnyPacket]:
+        """The rest of two streams, each from an opening of its own, until one has ended and the other is past it."""
+        with MediaFile(self._path, self._max_pixels) as other:
+            stream = self.container.streams[ahead]
+            sources = {
+                late: itertools.islice(other._demuxed([other.container.streams[late]]), seen, None),
+                ahead: (packet for packet in self._demuxed([stream]) if packet.stream_index == ahead),
+            }
+            behind = late
+            while packet := next(sources[behind], None):
+                yield from clock.push(packet)
+                behind = min((late, ahead), key=lambda index: clock.end(index, held=True))
+            for packet in sources[late + ahead - behind]:  # a frame may be shown long after it is decoded
+                yield from clock.push(packet)
+                if clock.end(packet.stream_index) > clock.end(behind, held=True) + LEAD_SECONDS:
+                    self.ended_early = True
+                    break
+            self.errors += other.errors
+
+    def _demuxed(self, streams: Sequence[Stream]) -> Iterator[AnyPacket]:
         wanted = {stream.index for stream in streams}
         for stream in self.container.streams:
             stream.discard = Discard.default if stream.index in wanted else Discard.all
@@ -188,6 +235,9 @@ class MediaFile:
             try:
                 for packet in self.container.demux(streams):
                     failures = 0
+                    if packet.has_sidedata("encryption_info"):
+                        raise UnreadableMedia("encrypted", "its packets are encrypted, and there is no key")
+                    self.errors += packet.is_corrupt  # something in front of it is missing
                     if packet.size:  # an empty packet would tell the decoder that the stream has ended
                         yield packet
                 return
@@ -202,7 +252,7 @@ class MediaFile:
     def decoded(self, decode: Callable[[AnyPacket | None], list[Frame]], packet: AnyPacket | None) -> list[Frame]:
         """Frames that this packet completes, or all that are left (None). One that fails is counted and gives none."""
         try:
-            return decode(packet)
+            frames = decode(packet)
         except MemoryError as error:
             _refuse_out_of_memory(error)
         except EOFError:  # emptied before
@@ -210,6 +260,18 @@ class MediaFile:
         except FFmpegError:
             self.errors += 1
             return []
+        good = [frame for frame in frames if not frame.is_corrupt]
+        self.corrupt_frames += len(frames) - len(good)
+        return good
+
+
+def _opened(path: Path, **options: str) -> InputContainer:
+    """One file and no other: a playlist, an image sequence or a reference inside it opens nothing."""
+    return av.open(
+        f"file:{path}",  # a name such as `http:x.mp4` is no address
+        metadata_errors="replace",  # UCF101 has metadata that is not UTF-8
+        container_options={"protocol_whitelist": "file", "format_whitelist": FORMATS, **options},
+    )
 
 
 def _require_regular_file(path: Path) -> None:
@@ -232,6 +294,13 @@ def _refuse_out_of_memory(error: MemoryError) -> NoReturn:
     if isinstance(error, FFmpegError):
         raise UnreadableMedia("out_of_memory", "FFmpeg asks for more memory than it may have") from error
     raise error
+
+
+def _is_aside(track: AudioStream) -> bool:
+    """Whether a sound track comments on the film or describes it."""
+    kinds = Disposition.comment | Disposition.visual_impaired | Disposition.hearing_impaired | Disposition.karaoke
+    named = re.search(r"comment|descri", track.metadata.get("title", ""), re.IGNORECASE)
+    return bool(track.disposition & kinds) or named is not None
 
 
 def _usable(streams: list[AnyStream]) -> list[AnyStream]:

@@ -6,123 +6,116 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple
 
 import av
 import numpy as np
 from av.error import ArgumentError
-from av.filter import Graph
 from numpy.typing import NDArray
 
-from shards.media.file import HOLE_SECONDS, MediaFile, UnreadableMedia
+from shards.media.file import MediaFile, UnreadableMedia
+from shards.media.placement import JUMP_SECONDS, SPLIT_SECONDS, STEADY_SECONDS, FramePlacer, PlacedFrame
+from shards.media.resample import RATES, RESAMPLER, ChannelStats, ImpossibleFrame, Resampler
+from shards.media.wave import read_header
 
-RESAMPLER = "ffmpeg swresample, default filter, s16 mono downmix, placed by time stamps"
-RATES = (1_000, 1_000_000)  # Hz that are believed: a file that claims 1 Hz would be resampled to days of sound
-JUMP_SECONDS = 0.02  # time stamps of one unbroken run jitter by less (Matroska keeps milliseconds)
+__all__ = [
+    "JUMP_SECONDS",
+    "RESAMPLER",
+    "AudioTrack",
+    "TrackChoice",
+    "audible_track",
+    "read_waveform",
+    "stream_waveform",
+]
 
-
-class ImpossibleFrame(Exception):
-    """A decoded frame says of itself what no sound is: its packet was damaged, or made to harm."""
-
-
-class Resampler:
-    """An unbroken run of frames of one format on its way through swresample.
-
-    To s16, since a downmix to float is not normalised. Read once a second: to read after each frame costs more than to
-    resample.
-    """
-
-    def __init__(self, frame: av.AudioFrame, begin: float, sample_rate: int) -> None:
-        if not RATES[0] <= frame.sample_rate <= RATES[1]:
-            raise ImpossibleFrame(f"{frame.sample_rate} samples a second")
-        self.end = begin  # seconds, of the frames fed so far
-        self.unit = float(frame.time_base or 1)  # seconds
-        self._begin, self._rate, self._fed, self._unread = begin, frame.sample_rate, 0, 0
-        graph = self._graph = Graph()  # its filters do not keep it alive
-        self._source = graph.add(
-            "abuffer",
-            sample_rate=str(frame.sample_rate),
-            sample_fmt=frame.format.name,
-            channel_layout=frame.layout.name,
-            time_base=f"1/{frame.sample_rate}",
-        )
-        convert = graph.add("aformat", sample_rates=str(sample_rate), sample_fmts="s16", channel_layouts="mono")
-        self._sink = graph.add("abuffersink")
-        try:
-            graph.link_nodes(self._source, convert, self._sink).configure()
-        except ArgumentError as error:
-            raise ImpossibleFrame(f"{frame.format.name}, {frame.layout.name}") from error
-        graph.set_audio_frame_size(sample_rate)
-
-    def push(self, frame: av.AudioFrame) -> list[NDArray[np.int16]]:
-        """Pieces of int16 (samples,) that became ready. Raises av.error.ArgumentError for a frame of another format."""
-        self._source.push(frame)
-        samples = frame.samples
-        self._fed += samples
-        self._unread += samples
-        self.end = self._begin + self._fed / self._rate
-        if self._unread < self._rate:
-            return []
-        self._unread = 0
-        return self._read()
-
-    def finish(self) -> list[NDArray[np.int16]]:
-        """What is left."""
-        self._source.push(None)
-        return self._read()
-
-    def _read(self) -> list[NDArray[np.int16]]:
-        ready = []
-        while True:
-            try:
-                ready.append(cast(av.AudioFrame, self._sink.pull()).to_ndarray()[0].astype(np.int16, copy=False))
-            except (BlockingIOError, EOFError):
-                return ready
+HOLE_SECONDS = 600.0  # without sound, in one that is read from end to end: a leap of its clock, and is left out
 
 
 class AudioTrack:
     """Mono int16 samples on the media's timeline: fed decoded frames, it hands out stretches and forgets them.
 
     Sample n stands for the time n / sample_rate. Within an unbroken run of frames samples follow each other exactly;
-    where a frame's time stamp departs from that by more than JUMP_SECONDS the resampler is emptied and starts anew at
-    the frame's own time, so that missing packets leave silence and overlapping ones are cut.
+    where the stamps of the frames ahead all say so (see placement.py), the resampler is emptied and starts anew at
+    their time, so that missing packets leave silence and overlapping ones are cut. Two channels are mixed to their
+    mean, or, with `left`, the first is taken alone.
     """
 
-    def __init__(self, sample_rate: int) -> None:
+    def __init__(self, sample_rate: int, *, left: bool = False) -> None:
         self.sample_rate = sample_rate
-        self.written = 0  # one past the last sample that is ready; up to a second more is being resampled
-        self.end_seconds: float | None = None  # where the frames fed so far end; None before the first
-        self._ended = False  # after a leap of HOLE_SECONDS nothing more is taken
+        self.left = left
+        self.written = 0  # one past the last sample that is ready; up to 1.5 seconds more are on their way
+        self.end_seconds: float | None = None  # where the frames placed so far end; None before the first
+        self.gaps = 0  # filled with silence, of more than SPLIT_SECONDS
+        self.gap_seconds = 0.0
+        self.overlap_seconds = 0.0  # of sound that was cut, since it claimed a time that had been given to other sound
+        self.hole_seconds = 0.0  # left out by take_ready
+        self.stats = ChannelStats()
+        self._placer = FramePlacer()
         self._pieces: deque[tuple[int, NDArray[np.int16]]] = deque()  # (first sample, samples), ascending
         self._run: Resampler | None = None
         self._next = 0  # where the run's next sample goes
         self._taken: int | None = None  # one past the last sample of take_ready; None before the first
 
+    @property
+    def smoothed(self) -> int:
+        """Frames that stand more than STEADY_SECONDS from where their time stamps say."""
+        return self._placer.smoothed
+
+    @property
+    def non_finite(self) -> int:
+        """Samples, of all channels, that were no numbers and became silence."""
+        return self.stats.non_finite
+
+    @property
+    def cancels(self) -> bool:
+        """Whether next to nothing is left of its two channels where they are mixed; settled when `stats.measured`."""
+        return self.stats.cancels
+
+    @property
+    def mono(self) -> str:
+        """How the channels became one, where that is not their mean."""
+        return "left channel: the channels cancel" if self.left else ""
+
+    @property
+    def repairs(self) -> list[str]:
+        """What was mended so far, in words."""
+        found = {
+            f"{self.gaps} gaps of {self.gap_seconds:.2f} s in all filled with silence": self.gaps,
+            f"{self.hole_seconds:.0f} s without sound left out": self.hole_seconds,
+            f"{self.overlap_seconds:.2f} s of overlapping sound cut": self.overlap_seconds,
+            f"{self.smoothed} time stamps smoothed": self.smoothed,
+            f"{self.non_finite} samples that are no numbers made silent": self.non_finite,
+            self.mono: self.mono,
+        }
+        return [words for words, happened in found.items() if happened]
+
     def push(self, frames: Iterable[av.AudioFrame]) -> None:
         """Takes the next decoded frames; one without a time stamp follows the one before it."""
         for frame in frames:
-            with suppress(ImpossibleFrame):  # silence where it would have been
-                self._push(frame)
+            if frame.samples and RATES[0] <= frame.sample_rate <= RATES[1]:
+                for placed in self._placer.push(frame):
+                    self._push(placed)
 
-    def _push(self, frame: av.AudioFrame) -> None:
-        run, stamp = self._run, frame.pts
-        if run is None or (stamp is not None and abs(stamp * run.unit - run.end) > JUMP_SECONDS):
-            run = self._start_run(frame)
-        if self._ended or not frame.samples:
-            return
-        try:
-            ready = run.push(frame)
-        except ArgumentError:  # its format is not that of the frames before
-            run = self._start_run(frame)
-            ready = run.push(frame)
-        self.end_seconds = run.end
-        self._place(ready)
+    def _push(self, placed: PlacedFrame) -> None:
+        with suppress(ImpossibleFrame):  # silence where it would have been
+            run = self._run
+            if run is None or placed.begins:
+                run = self._start_run(placed.frame, placed.time)
+            try:
+                ready = run.push(placed.frame)
+            except ArgumentError:  # its format is not that of the frames before
+                stamp = placed.frame.time
+                exact = stamp is not None and abs(stamp - run.end) < STEADY_SECONDS
+                run = self._start_run(placed.frame, stamp if exact and stamp is not None else run.end)
+                ready = run.push(placed.frame)
+            self.end_seconds = run.end
+            self._place(ready)
 
     def finish(self) -> None:
         """No more frames will come."""
-        if self._run is not None:
-            self._place(self._run.finish())
-            self._run = None
+        for placed in self._placer.finish():
+            self._push(placed)
+        self._finish_run()
 
     def take(self, first: int, samples: int) -> NDArray[np.int16]:
         """int16 (samples,) from sample `first` on, silent where no sound is; everything before its end is forgotten."""
@@ -137,24 +130,39 @@ class AudioTrack:
                 self._pieces.appendleft((end, piece[end - begin :]))
         return waveform
 
-    def take_ready(self) -> NDArray[np.int16]:
-        """int16 (samples,): all that is ready and was not handed out before, each following the one before it."""
-        if not self._pieces:
-            return np.empty(0, np.int16)
-        first = self._pieces[0][0] if self._taken is None else self._taken
-        self._taken = self.written
-        return self.take(first, self.written - first)
+    def take_ready(self) -> Iterator[NDArray[np.int16]]:
+        """All that is ready and was not handed out before: int16 (samples,) each, a second or less, without a break.
 
-    def _start_run(self, frame: av.AudioFrame) -> Resampler:
+        A stretch of more than HOLE_SECONDS without sound is left out.
+        """
+        while self._pieces:
+            begin, piece = self._pieces[0]
+            first = begin if self._taken is None else self._taken
+            if begin - first > HOLE_SECONDS * self.sample_rate:
+                self.hole_seconds += (begin - first) / self.sample_rate
+                first = begin
+            silence = min(begin - first, self.sample_rate)
+            self._taken = first + (silence or len(piece))
+            yield np.zeros(silence, np.int16) if silence else self._pieces.popleft()[1]
+
+    def _start_run(self, frame: av.AudioFrame, begin: float) -> Resampler:
         before = self.end_seconds
-        begin = (before if frame.pts is None else frame.time) or 0.0
-        self._ended |= before is not None and begin - before > HOLE_SECONDS
-        self.finish()
-        self._run = Resampler(frame, begin, self.sample_rate)
+        self._finish_run()
+        self._run = Resampler(frame, begin, self.sample_rate, self.stats, left=self.left)
         self._next = round(begin * self.sample_rate)
         if before is None:
             self.written = self._next
+        elif begin - before > SPLIT_SECONDS:
+            self.gaps += 1
+            self.gap_seconds += begin - before
+        elif before - begin > SPLIT_SECONDS:
+            self.overlap_seconds += before - begin
         return self._run
+
+    def _finish_run(self) -> None:
+        if self._run is not None:
+            self._place(self._run.finish())
+            self._run = None
 
     def _place(self, ready: list[NDArray[np.int16]]) -> None:
         for samples in ready:
@@ -165,58 +173,106 @@ class AudioTrack:
                 self.written = self._next
 
 
-def read_waveform(path: Path, sample_rate: int) -> NDArray[np.int16]:
+class TrackChoice(NamedTuple):
+    """A sound track by its stream index, and whether its first channel is taken alone, since the two cancel."""
+
+    stream: int
+    left: bool
+
+
+def read_waveform(path: Path, sample_rate: int, log: Callable[[str], None] = lambda line: None) -> NDArray[np.int16]:
     """int16 (samples,): all sound of a media file, mono, from the sound's own start.
 
-    Of several tracks the default one, unless it is digitally silent and another is not. Raises UnreadableMedia.
+    Of several tracks the default one, unless it is digitally silent and another is not; of two channels that cancel
+    the first. What was mended, or is missing by the file's own header, goes to `log` in a line. Raises UnreadableMedia.
     """
-    return np.concatenate(list(stream_waveform(path, sample_rate)))
+    return np.concatenate(list(stream_waveform(path, sample_rate, log)))
 
 
-def stream_waveform(path: Path, sample_rate: int) -> Iterator[NDArray[np.int16]]:
+def stream_waveform(
+    path: Path, sample_rate: int, log: Callable[[str], None] = lambda line: None
+) -> Iterator[NDArray[np.int16]]:
     """The same in pieces of about a second, in memory that does not grow.
 
     Raises UnreadableMedia, at the end where nothing could be decoded.
     """
     with MediaFile(path) as media:
-        several = len(media.audio_streams()) > 1
-    track = audible_track(path, sample_rate) if several else None
-    decoded = False
-    audio = AudioTrack(sample_rate)
-    with MediaFile(path) as media:
-        stream = media.audio_stream(track)
-        for packet in media.packets(stream):
+        tracks = media.audio_streams()
+        choice = TrackChoice(tracks[0].index, False)
+        if len(tracks) > 1:
+            choice = audible_track(path, sample_rate) or choice
+    audio = AudioTrack(sample_rate, left=choice.left)
+    if (header := read_header(path)) and header.shortfall:
+        log(str(header.shortfall))
+    given, held = 0, list[NDArray[np.int16]]()
+    for piece in _pieces(path, choice.stream, audio):
+        held.append(piece)
+        if audio.left or audio.stats.measured or not audio.stats.energy:
+            if audio.cancels and not audio.left:
+                break
+            given += sum(map(len, held))
+            yield from held
+            held = []
+    if audio.cancels and not audio.left:
+        audio = AudioTrack(sample_rate, left=True)
+        yield from _without(given, _pieces(path, choice.stream, audio))
+    else:
+        yield from held
+    if audio.repairs:
+        log("; ".join(audio.repairs))
+
+
+def _pieces(
+    path: Path, index: int, audio: AudioTrack, progress: Callable[[], None] = lambda: None
+) -> Iterator[NDArray[np.int16]]:
+    """All that one sound track gives, through `audio`. Raises UnreadableMedia, at the end where that is nothing."""
+    header = read_header(path)
+    with MediaFile(path, options=header.options if header else {}) as media:
+        stream = media.audio_stream(index)
+        pictures = []
+        with suppress(UnreadableMedia):  # they know of the film's clock what sound alone does not
+            pictures = [media.video_stream()]
+        for packet in media.packets(stream, beside=pictures):
+            progress()
             audio.push(media.decoded(stream.codec_context.decode, packet))
-            if len(piece := audio.take_ready()):
-                decoded = True
-                yield piece
+            yield from audio.take_ready()
         audio.push(media.decoded(stream.codec_context.decode, None))
         audio.finish()
-    if len(piece := audio.take_ready()):
-        yield piece
-    elif not decoded:
+    yield from audio.take_ready()
+    if audio.end_seconds is None:
         raise UnreadableMedia("damaged" if media.errors else "no_audio", "no sound could be decoded")
+    if audio.non_finite and audio.non_finite == audio.stats.samples:
+        raise UnreadableMedia("damaged", "none of the samples of its sound is a number")
 
 
-def audible_track(path: Path, sample_rate: int, progress: Callable[[], None] = lambda: None) -> int | None:
-    """Index of the first sound track, the default one before the others, that is not digitally silent; None if all are.
+def _without(samples: int, pieces: Iterable[NDArray[np.int16]]) -> Iterator[NDArray[np.int16]]:
+    """The pieces behind the first so many samples."""
+    for piece in pieces:
+        if len(rest := piece[samples:]):
+            yield rest
+        samples = max(samples - len(piece), 0)
 
-    Reads each up to its first sample that is not zero, and nothing but sound.
+
+def audible_track(path: Path, sample_rate: int, progress: Callable[[], None] = lambda: None) -> TrackChoice | None:
+    """The first sound track, the main one before the others, that is not digitally silent; None if all are.
+
+    Reads each up to where its sound is heard and, if it has two channels, it is settled whether they cancel; nothing
+    but sound. Raises UnreadableMedia where no track has a sample that is a number.
     """
     with MediaFile(path) as media:
         tracks = [stream.index for stream in media.audio_streams()]
-    return next((index for index in tracks if _is_audible(path, index, sample_rate, progress)), None)
-
-
-def _is_audible(path: Path, index: int, sample_rate: int, progress: Callable[[], None]) -> bool:
-    audio = AudioTrack(sample_rate)
-    with MediaFile(path) as media:
-        stream = media.audio_stream(index)
-        for packet in media.packets(stream):
-            progress()
-            audio.push(media.decoded(stream.codec_context.decode, packet))
-            if audio.take_ready().any():
-                return True
-        audio.push(media.decoded(stream.codec_context.decode, None))
-    audio.finish()
-    return bool(audio.take_ready().any())
+    faults: list[UnreadableMedia] = []
+    for index in tracks:
+        audio, heard = AudioTrack(sample_rate), False
+        try:
+            for piece in _pieces(path, index, audio, progress):
+                heard = heard or bool(piece.any())
+                if audio.stats.measured and (heard or audio.cancels):
+                    break
+        except UnreadableMedia as fault:
+            faults.append(fault)
+        if heard or audio.cancels:
+            return TrackChoice(index, left=audio.cancels)
+    if len(faults) == len(tracks):
+        raise faults[0]
+    return None

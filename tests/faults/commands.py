@@ -83,7 +83,7 @@ def living_in_group(group: int) -> list[str]:
 
 def labelling(videos: Path, shards: Path, network: Path, **settings: object) -> list[str]:
     """Stage one with a small network, in clips of 2 s, three videos a shard."""
-    transform = "{resize:40,crop:32,channels:rgb,mean:[127,127,127],std:[64,64,64]}"
+    transform = "{resize:40,crop:32,channels:rgb,mean:[127,127,127],std:[64,64,64],interpolation:bicubic}"
     teacher = {"architecture": "shufflenet_v2_x0_5", "weights": network / "weights.pth", "transform": transform}
     words = {"videos": videos, "shards": shards, "teachers": "efficientnet_lite0", "teachers.name": "small"}
     words |= {f"teachers.heads.objects.{name}": value for name, value in teacher.items()}

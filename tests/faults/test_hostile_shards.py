@@ -224,7 +224,7 @@ def test_a_teachers_weights_with_code_in_them_are_refused_and_not_run(tmp_path: 
     spec = TeacherSpec(
         "shufflenet_v2_x0_5",
         str(weights),
-        Transform(40, 32, "rgb", [127.0] * 3, [64.0] * 3),
+        Transform(40, 32, "rgb", [127.0] * 3, [64.0] * 3, "bicubic"),
         str(tmp_path / "classes.txt"),
     )
     with pytest.raises(UserError, match=str(weights)):

@@ -75,7 +75,7 @@ def network_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def small_spec(network_folder):
-    transform = Transform(40, 32, "rgb", [127.0] * 3, [64.0] * 3)
+    transform = Transform(40, 32, "rgb", [127.0] * 3, [64.0] * 3, "bicubic")
     weights, classes = network_folder / "weights.pth", network_folder / "classes.txt"
     return TeacherSpec("shufflenet_v2_x0_5", str(weights), transform, str(classes))
 
@@ -94,7 +94,7 @@ def words_of(small_spec):
         settings |= {"decoders": 1, "teacher_processes": 1, "clip.seconds": 2.0, "validation_share": 0.3}
         for name in ("architecture", "weights", "classes"):
             settings[f"teachers.heads.objects.{name}"] = getattr(small_spec, name)
-        transform = "{resize:40,crop:32,channels:rgb,mean:[127,127,127],std:[64,64,64]}"
+        transform = "{resize:40,crop:32,channels:rgb,mean:[127,127,127],std:[64,64,64],interpolation:bicubic}"
         settings["teachers.heads.objects.transform"] = transform
         return [f"{name}={value}" for name, value in (settings | fields).items()]
 

@@ -89,8 +89,11 @@ def test_clips_tile_a_video_in_whole_windows(undisturbed, videos):
         with av.open(str(videos / path)) as container:
             seconds = float(container.duration / av.time_base)
         kept = sum(len(clip.waveform) for clip in clips) / CLIP.sample_rate
-        cut = clips[0].meta.tail_seconds_cut
-        assert 0 <= cut < CLIP.window_seconds and abs(kept + cut - seconds) < 0.15  # AAC pads its last frame
+        media = clips[0].meta.media
+        assert media.in_clips == pytest.approx(kept, abs=1e-3)
+        assert media.seconds == pytest.approx(media.in_clips + sum(media.left_out.values()), abs=0.003)
+        assert media.seconds == pytest.approx(seconds, abs=0.15)  # AAC pads its last frame
+        assert media.left_out.get("tail", 0.0) < CLIP.window_seconds
         assert all(len(clip.waveform) == CLIP.samples for clip in clips[:-1])
         for clip in clips:
             assert np.allclose(

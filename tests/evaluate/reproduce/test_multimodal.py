@@ -21,7 +21,7 @@ from tests.media import video_stream
 
 RATE = 8000
 CLASSES = {"red-low": (200, 300.0), "red-high": (200, 2000.0), "blue-low": (40, 300.0), "blue-high": (40, 2000.0)}
-TRANSFORM = Transform(resize=32, crop=24, channels="rgb", mean=[0, 0, 0], std=[1, 1, 1])
+TRANSFORM = Transform(resize=32, crop=24, channels="rgb", mean=[0, 0, 0], std=[1, 1, 1], interpolation="bicubic")
 TEACHERS = TeacherSet("colours", {"objects": TeacherSpec("colours", "none", TRANSFORM)})
 
 

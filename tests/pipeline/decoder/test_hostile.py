@@ -150,15 +150,29 @@ def test_damaged_packets_cost_no_more_than_their_clips(file, tmp_path):
     for clip in clips:
         assert len(clip.waveform) == 44_100
         assert clip.start == pytest.approx(clips[0].start + 2.0 * (clip.index - clips[0].index))
-        assert all(abs(asked - got) <= 0.25 for asked, got in zip(clip.asked, clip.got, strict=True))
+    far = [asked - got for clip in clips for asked, got in zip(clip.asked, clip.got, strict=True) if asked - got > 0.25]
+    assert len(far) <= 1  # until a first error tells of the damage, packets that are missing look like a still picture
 
 
-def test_a_hole_in_the_picture_costs_the_clips_within(tmp_path):
-    """A stream without the packets of 4 to 8 s: the clips there are given up, the others keep their numbers."""
+def test_a_hole_in_the_picture_shows_the_frame_before(tmp_path):
+    """A stream without the packets of 4 to 8 s: the frame before stays on the screen, as in any player."""
     path = film(tmp_path / "a.ts", 12.0, tracks=[Track(tone(12))], options={"g": "25"}, hole=(4.0, 8.0))
+    clips, _ = read(path)
+    assert [clip.index for clip in clips] == [0, 1, 2, 3, 4, 5]
+    begin = clips[0].start
+    assert {round(got - begin, 2) for clip in clips[2:4] for got in clip.got} == {3.96}
+
+
+def test_a_hole_torn_into_a_file_costs_the_clips_within(tmp_path):
+    """The transport stream's own counters tell that packets are missing: what is shown then nobody knows."""
+    path = film(tmp_path / "a.ts", 12.0, tracks=[Track(tone(12), codec="mp2")], options={"g": "25"})
+    packets = [path.read_bytes()[at : at + 188] for at in range(0, path.stat().st_size, 188)]
+    pictures = [number for number, packet in enumerate(packets) if packet[1] & 31 == 1 and packet[2] == 0]
+    torn = set(pictures[len(pictures) // 3 : len(pictures) * 2 // 3])
+    path.write_bytes(b"".join(packet for number, packet in enumerate(packets) if number not in torn))
     clips, reader = read(path)
-    assert [clip.index for clip in clips] == [0, 1, 4, 5]
-    assert len(reader.dropped) == 2 and reader.dropped[0].startswith("clip 2: no frame for ")
+    assert 2 <= len(clips) <= 4 and len(clips) + len(reader.dropped) == 6
+    assert all(abs(asked - got) <= 0.25 for clip in clips for asked, got in zip(clip.asked, clip.got, strict=True))
 
 
 @pytest.mark.parametrize("seconds", [3.0, 0.9])
@@ -230,9 +244,9 @@ def test_frames_at_gives_a_reason_too(tmp_path):
         list(frames_at(sound_file(tmp_path / "a.m4a", tone(2), "aac"), [1.0], [CROP], DecodeSettings()))
 
 
-def test_time_stamps_that_leap_end_the_reading(tmp_path):
-    """A frame a day ahead must not make a day of clips."""
+def test_a_frame_a_day_ahead_makes_no_day_of_clips(tmp_path):
+    """The frame before it is on the screen until the sound ends."""
     path = film(tmp_path / "a.mkv", shown=[*np.arange(0, 5, 0.04), 86_400.0], tracks=[Track(tone(6))])
     clips, reader = read(path)
-    assert [clip.seconds for clip in clips] == [2.0, 2.0, 1.0]
-    assert reader.media_seconds < 6
+    assert [clip.seconds for clip in clips] == [2.0, 2.0, 2.0]
+    assert reader.media_seconds < 6.1

@@ -197,7 +197,7 @@ def test_a_long_video_is_cut_into_clips_and_its_tail_to_whole_windows(tmp_path):
     assert [clip.start for clip in clips] == pytest.approx([0, 3, 6])
     assert [time for clip in clips for time in clip.asked] == pytest.approx([index + 0.5 for index in range(7)])
     assert reader.media_seconds == pytest.approx(7.3, abs=0.03)
-    assert reader.tail_seconds_cut == pytest.approx(0.3, abs=0.03)
+    assert reader.account.left_out["tail"] == pytest.approx(0.3, abs=0.03)
 
 
 def test_only_a_video_shorter_than_a_window_keeps_its_own_length(tmp_path):
@@ -206,7 +206,7 @@ def test_only_a_video_shorter_than_a_window_keeps_its_own_length(tmp_path):
     assert clip.seconds == pytest.approx(3.2, abs=0.03)
     assert len(clip.waveform) == round(clip.seconds * 22_050)
     assert clip.asked == pytest.approx([clip.seconds / 4, clip.seconds * 3 / 4])
-    assert reader.tail_seconds_cut == 0
+    assert "tail" not in reader.account.left_out
     assert_as_displayed(path, [clip])
 
 
@@ -215,7 +215,7 @@ def test_the_last_window_may_lack_an_audio_frame(tmp_path):
     clips, reader = read(path, ClipSpec(seconds=4.0, windows=2))
     assert [clip.seconds for clip in clips] == [4.0]
     assert len(clips[0].waveform) == 88_200
-    assert reader.tail_seconds_cut == 0
+    assert "tail" not in reader.account.left_out
 
 
 @pytest.mark.parametrize(("picture", "sound"), [(9.0, 4.5), (4.5, 9.0)])

@@ -129,8 +129,8 @@ def test_memory_does_not_grow_with_the_video(tmp_path, monkeypatch):
     assemblers = []
 
     class Watched(ClipAssembler):
-        def __init__(self, *args: object) -> None:
-            super().__init__(*args)
+        def __init__(self, *args: object, **options: object) -> None:
+            super().__init__(*args, **options)
             assemblers.append(self)
 
     monkeypatch.setattr(reader, "ClipAssembler", Watched)

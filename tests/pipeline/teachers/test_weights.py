@@ -28,7 +28,7 @@ from pipeline.teachers.spec import TeacherSpec, Transform
 from pipeline.teachers.weights import classes_file, read_state_dict, release_of, require_files, weights_file
 from shards.errors import UserError
 
-IMAGENET = Transform(256, 224, "rgb", [123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
+IMAGENET = Transform(256, 224, "rgb", [123.675, 116.28, 103.53], [58.395, 57.12, 57.375], "bilinear")
 
 
 def spec(weights: str, architecture: str = "alexnet", classes: str | None = None) -> TeacherSpec:

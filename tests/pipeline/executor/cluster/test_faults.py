@@ -49,7 +49,9 @@ def test_kill_9_of_the_driver_then_the_same_command(settings, local, tmp_path, r
     words = [f"videos={settings(tmp_path).videos}", f"shards={shards}", "executor=ray", "device=cpu", "batch_clips=2"]
     words += ["teachers=efficientnet_lite0", "teachers.name=small", "validation_share=0.3", "shard_size.videos=3"]
     words += [f"teachers.heads.objects.{name}={getattr(spec, name)}" for name in ("architecture", "weights", "classes")]
-    words += ["teachers.heads.objects.transform={resize:40,crop:32,channels:rgb,mean:[127,127,127],std:[64,64,64]}"]
+    words += [
+        "teachers.heads.objects.transform={resize:40,crop:32,channels:rgb,mean:[127,127,127],std:[64,64,64],interpolation:bicubic}"
+    ]
     words += ["clip.seconds=2.0", "teacher_processes=1", "ray.shards=1", "ray.cpus_per_decoder=0.5"]
     command = [sys.executable, "-m", "pipeline", *words]
     process = subprocess.Popen(command, cwd=root, stderr=subprocess.DEVNULL)

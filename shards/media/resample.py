@@ -1,0 +1,174 @@
+"""One unbroken run of decoded frames -> mono int16 at one rate, and what its channels hold before they are mixed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import cast
+
+import av
+import numpy as np
+from av.error import ArgumentError
+from av.filter import Graph
+from numpy.typing import NDArray
+
+RESAMPLER = "ffmpeg swresample, default filter, s16 mono downmix, placed by time stamps"
+RATES = (1_000, 1_000_000)  # Hz that are believed: a file that claims 1 Hz would be resampled to days of sound
+BATCH = 2**16  # samples at most that are looked at and resampled at once; a second where that is less
+MEASURED_SECONDS = 20.0  # of sound, after which it is settled whether two channels cancel: as long as a clip
+CANCELS = 0.01  # of the channels' mean energy that is left in their mean, 20 dB below
+DTYPES = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "s64": np.int64, "flt": np.float32, "dbl": np.float64}
+
+FLOATS = ("flt", "dbl")
+
+
+class ImpossibleFrame(Exception):
+    """A decoded frame says of itself what no sound is: its packet was damaged, or made to harm."""
+
+
+@dataclass
+class ChannelStats:
+    """What the channels of a track have held so far. Non-finite samples are made zero as they are counted."""
+
+    samples: int = 0  # in all channels
+    non_finite: int = 0
+    channels: int = 0
+    seconds: float = 0.0  # of stereo that were measured, from the first sample on that is not zero
+    energy: float = 0.0  # sum of L*L + R*R over them
+    product: float = 0.0  # sum of L*R
+
+    @property
+    def cancels(self) -> bool:
+        """Whether next to nothing is left of two channels where they are mixed."""
+        return self.energy > 0 and self.energy + 2 * self.product < CANCELS * 2 * self.energy
+
+    @property
+    def measured(self) -> bool:
+        return self.channels != 2 or self.seconds >= MEASURED_SECONDS
+
+    def add(self, frame: av.AudioFrame, kind: str, channels: int) -> None:
+        """The next samples of the track, of a format in DTYPES; those that are no numbers become silence in place."""
+        self.channels = channels
+        self.samples += frame.samples * channels
+        if kind in FLOATS:
+            for samples in _planes(frame, kind):
+                self._repair(samples)
+        if not self.measured:
+            self._measure(frame, kind)
+
+    def _repair(self, samples: NDArray[np.float64]) -> None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            if math.isfinite(samples.sum()):  # one pass, and no array
+                return
+        bad = ~np.isfinite(samples)
+        self.non_finite += int(bad.sum())
+        samples[bad] = 0
+
+    def _measure(self, frame: av.AudioFrame, kind: str) -> None:
+        planes = [samples.astype(np.float64) - (128 if kind == "u8" else 0) for samples in _planes(frame, kind)]
+        left, right = planes if len(planes) == 2 else (planes[0][::2], planes[0][1::2])
+        self.energy += float((left * left + right * right).sum())  # no dot: it wakes a thread for each core
+        self.product += float((left * right).sum())
+        if self.energy:
+            self.seconds += frame.samples / frame.sample_rate
+
+
+def _planes(frame: av.AudioFrame, kind: str) -> list[NDArray[np.float64]]:
+    """Writable views: one of (samples,) for each channel, or one of (samples * channels,) where they are packed."""
+    count = frame.samples if frame.format.is_planar else frame.samples * frame.layout.nb_channels
+    return [np.frombuffer(plane, DTYPES[kind], count) for plane in frame.planes]  # type: ignore[call-overload]
+
+
+class Resampler:
+    """An unbroken run of frames of one format on its way through swresample.
+
+    To s16, since a downmix to float is not normalised. Gathered and read once a second: to look at each frame costs
+    more than to resample. Channels that stand nowhere in a room are mixed to their mean; `left` takes the first alone.
+    """
+
+    def __init__(
+        self, frame: av.AudioFrame, begin: float, sample_rate: int, stats: ChannelStats, *, left: bool = False
+    ) -> None:
+        self.end = begin  # seconds, of the frames fed so far
+        self._begin, self._rate, self._fed, self._unread = begin, frame.sample_rate, 0, 0
+        self._stats = stats
+        self._kind, self._channels = frame.format.packed.name, frame.layout.nb_channels
+        self._batch = min(frame.sample_rate, BATCH)
+        source = {
+            "sample_rate": str(frame.sample_rate),
+            "sample_fmt": frame.format.name,
+            "channel_layout": frame.layout.name,
+            "time_base": f"1/{frame.sample_rate}",
+        }
+        try:
+            self._gather = _Chain(source, [], self._batch)
+            target = ("aformat", f"sample_rates={sample_rate}:sample_fmts=s16:channel_layouts=mono")
+            try:
+                self._mix = _Chain(source, [*_mix(frame.layout, left), target], sample_rate)
+            except ArgumentError:  # swresample knows the layout by name alone
+                self._mix = _Chain(source, [_mean(self._channels), target], sample_rate)
+        except ArgumentError as error:
+            raise ImpossibleFrame(f"{frame.format.name}, {frame.layout.name}") from error
+
+    def push(self, frame: av.AudioFrame) -> list[NDArray[np.int16]]:
+        """Pieces of int16 (samples,) that became ready. Raises av.error.ArgumentError for a frame of another format."""
+        self._gather.push(frame)
+        samples = frame.samples
+        self._fed += samples
+        self._unread += samples
+        self.end = self._begin + self._fed / self._rate
+        if self._unread < self._batch:
+            return []
+        self._unread %= self._batch
+        return self._read()
+
+    def finish(self) -> list[NDArray[np.int16]]:
+        """What is left."""
+        self._gather.push(None)
+        ready = self._read()
+        self._mix.push(None)
+        return ready + _arrays(self._mix)
+
+    def _read(self) -> list[NDArray[np.int16]]:
+        for frame in self._gather.pull():
+            self._stats.add(frame, self._kind, self._channels)
+            self._mix.push(frame)
+        return _arrays(self._mix)
+
+
+class _Chain:
+    """Filters from one source to one sink that gives frames of `size` samples."""
+
+    def __init__(self, source: dict[str, str], filters: list[tuple[str, str]], size: int) -> None:
+        graph = self._graph = Graph()  # its filters do not keep it alive
+        self._source, self._sink = graph.add("abuffer", **source), graph.add("abuffersink")
+        graph.link_nodes(self._source, *(graph.add(name, given) for name, given in filters), self._sink).configure()
+        graph.set_audio_frame_size(size)
+
+    def push(self, frame: av.AudioFrame | None) -> None:
+        self._source.push(frame)
+
+    def pull(self) -> list[av.AudioFrame]:
+        frames = []
+        while True:
+            try:
+                frames.append(cast(av.AudioFrame, self._sink.pull()))
+            except (BlockingIOError, EOFError):
+                return frames
+
+
+def _arrays(chain: _Chain) -> list[NDArray[np.int16]]:
+    return [frame.to_ndarray()[0].astype(np.int16, copy=False) for frame in chain.pull()]
+
+
+def _mix(layout: av.AudioLayout, left: bool) -> list[tuple[str, str]]:
+    """What comes before swresample's own downmix."""
+    if left or layout.name.startswith("ambisonic"):  # whose first channel is the sound from all sides
+        return [("pan", "mono|c0=c0")]
+    if layout.nb_channels > 2 and layout.name.endswith(" channels"):  # swresample would guess some to be 2.1 and so on
+        return [_mean(layout.nb_channels)]
+    return []
+
+
+def _mean(channels: int) -> tuple[str, str]:
+    return "pan", "mono|c0<" + "+".join(f"c{channel}" for channel in range(channels))

@@ -1,0 +1,234 @@
+"""Films as people have them, judged by films that say their own time in every picture and in their sound."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from pipeline.decoder.clips import DecodedClip
+from pipeline.decoder.crop import ResizeCrop
+from pipeline.decoder.reader import VideoReader, frames_at
+from pipeline.decoder.settings import DecodeSettings
+from shards.format.clip import ClipSpec
+from shards.media.file import UnreadableMedia
+from tests.media import Track, chirp, film, numbered, picture_time, sound_file, sound_time, tone
+
+SPEC = ClipSpec(seconds=4.0, windows=4)
+CROP = ResizeCrop(64, 64)
+EVEN = np.arange(0, 12, 0.04)
+
+
+def speaking(path: Path, **options: object) -> Path:
+    """A film of 12 s that says its own time."""
+    options = {"size": (64, 64), "picture": numbered, "tracks": [Track(chirp(12))], "options": {"g": "25"}} | options
+    return film(path, 12.0, **options)  # type: ignore[arg-type]
+
+
+def read(path: Path, spec: ClipSpec = SPEC) -> list[DecodedClip]:
+    """The clips; their frames are those that a second reading, as for another teacher set, gives."""
+    clips = list(VideoReader(path, spec, [CROP], DecodeSettings()).clips())
+    times = [time for clip in clips for time in clip.got]
+    again = [pictures[0] for _, pictures in frames_at(path, times, [CROP], DecodeSettings())]
+    assert np.array_equal(again, np.concatenate([clip.pictures[0] for clip in clips]))
+    return clips
+
+
+def spoken(clips: list[DecodedClip], spec: ClipSpec = SPEC) -> Iterator[tuple[float, float]]:
+    """What picture and sound say of themselves at the time of each frame."""
+    half = spec.sample_rate // 10
+    for clip in clips:
+        for asked, picture in zip(clip.asked, clip.pictures[0], strict=True):
+            at = round((asked - clip.start) * spec.sample_rate)
+            yield picture_time(picture), sound_time(clip.waveform[at - half : at + half], spec.sample_rate)
+
+
+def require_right(clips: list[DecodedClip], seconds: float, step: float = 0.04, wander: float = 0.0) -> None:
+    """So many seconds, picture and sound as one, and each window a second behind the one before it."""
+    assert sum(clip.seconds for clip in clips) == seconds
+    said = list(spoken(clips))
+    assert len(said) == seconds
+    for picture, sound in said:
+        assert -0.025 - wander <= sound - picture < step + 0.025 + wander
+    for (_, before), (_, after) in itertools.pairwise(said):
+        assert after - before == pytest.approx(1.0, abs=0.025 + wander)
+
+
+def part(path: Path, begin: float, end: float, offset: float = 0.0, **options: object) -> bytes:
+    """A transport or program stream of a part of the film, whose own clock begins at `offset`."""
+    tracks = [Track(chirp(end - begin, begin), codec="mp2")]
+    picture = {"size": (64, 64), "picture": lambda time: numbered(begin + time), "options": {"g": "25"}}
+    return film(path, end - begin, **picture, tracks=tracks, clock=offset, **options).read_bytes()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".mpg"])
+@pytest.mark.parametrize("offsets", [(0.0, 0.0, 0.0), (0.0, 1000.0, 0.0), (9000.0, 0.0, 20.0), (0.0, 3.0, 1.0)])
+def test_recordings_joined_are_one_film(suffix, offsets, tmp_path):
+    """Each part begins its clock anew, or leaps ahead: one unbroken film of 12 s, as its parts are."""
+    kind = {"codec": "mpeg2video"} if suffix == ".mpg" else {}
+    cuts = (0.0, 5.0, 8.0, 12.0)
+    parts = [
+        part(tmp_path / f"{number}{suffix}", *cuts[number : number + 2], offset, **kind)
+        for number, offset in enumerate(offsets)
+    ]
+    (tmp_path / f"joined{suffix}").write_bytes(b"".join(parts))
+    clips = read(tmp_path / f"joined{suffix}")
+    require_right(clips, sum(clip.seconds for clip in clips), wander=0.1)
+    assert sum(clip.seconds for clip in clips) >= 11
+
+
+LONG = ClipSpec(seconds=20.0, windows=4)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".ts", ".avi"])
+@pytest.mark.parametrize("pace", [3, 5, 7, 20])
+def test_slides_stay_until_the_next_one_comes(suffix, pace, tmp_path):
+    slides = [float(time) for time in range(0, 60, pace)]
+    sound = Track(tone(60), codec="mp2")
+    path = film(
+        tmp_path / f"a{suffix}",
+        shown=slides,
+        last=60.0 - slides[-1],
+        size=(64, 64),
+        picture=numbered,
+        tracks=[sound],
+        codec="mpeg4" if suffix == ".avi" else "libx264",
+    )
+    clips = read(path, LONG)
+    told = suffix in (".mp4", ".mov")  # elsewhere nothing says how long the last one stays
+    assert 60.0 >= sum(clip.seconds for clip in clips) >= (60.0 if told else slides[-1] // 5 * 5)
+    for clip in clips:
+        shown = [picture_time(picture) for picture in clip.pictures[0]]
+        assert shown == [(asked - clips[0].start) // pace * pace for asked in clip.asked]
+
+
+@pytest.mark.parametrize("suffix", [".webm", ".mkv"])
+def test_a_frame_only_when_something_changes(suffix, tmp_path):
+    """Blocks that do not say how long they last."""
+    path = film(
+        tmp_path / f"a{suffix}",
+        shown=[0.0, 7.0, 14.0, 18.4, 31.0],
+        codec="libvpx",
+        size=(64, 64),
+        picture=numbered,
+        tracks=[Track(tone(32), codec="libopus")],
+        unsaid=True,
+        file_options={"live": "1"},
+    )
+    (first, second) = read(path, LONG)
+    assert [picture_time(picture) for picture in first.pictures[0]] == [0.0, 7.0, 7.0, 14.0]
+    assert [picture_time(picture) for picture in second.pictures[0]] == [18.4, 18.4]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_two_stills_and_minutes_of_sound(suffix, tmp_path):
+    """A picture far behind the sound has not ended."""
+    sound = Track(tone(260), codec="mp2")
+    path = film(
+        tmp_path / f"a{suffix}", shown=[0.0, 130.0], last=130.0, size=(64, 64), picture=numbered, tracks=[sound]
+    )
+    clips = read(path, LONG)
+    told = suffix != ".ts"  # how long the last one stays
+    assert sum(clip.seconds for clip in clips) == (260 if told else 130)
+    assert all(picture_time(clip.pictures[0][0]) == (130.0 if clip.start > 129 else 0.0) for clip in clips)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".ts", ".mp4", ".avi"])
+@pytest.mark.parametrize("lag", [90.0, -90.0])
+def test_streams_far_apart_in_the_file_are_read_in_step(suffix, lag, tmp_path):
+    shown = [float(time) for time in np.arange(0, 101, 0.5)]
+    path = film(
+        tmp_path / f"a{suffix}",
+        shown=shown,
+        last=0.5,
+        size=(64, 64),
+        picture=numbered,
+        tracks=[Track(chirp(100), codec="mp2")],
+        lag=lag,
+        codec="mpeg4" if suffix == ".avi" else "libx264",
+        file_options={"max_interleave_delta": "1"},
+    )
+    clips = read(path, LONG)
+    assert [clip.seconds for clip in clips] == [20.0] * 5
+    for picture, sound in spoken(clips, LONG):
+        assert -0.03 <= sound - picture < 0.53
+
+
+def test_a_sound_that_ends_early_ends_the_reading(tmp_path):
+    """The packets behind the minute that is waited are never read."""
+    shown = [float(time) for time in np.arange(0, 300, 0.5)]
+    path = film(tmp_path / "a.mkv", shown=shown, size=(64, 64), picture=numbered, tracks=[Track(tone(10.5))])
+    packets: list[int] = []
+    reader = VideoReader(path, SPEC, [CROP], DecodeSettings(), lambda: packets.append(0))
+    assert [clip.seconds for clip in reader.clips()] == [4.0, 4.0, 2.0]
+    assert len(packets) < 800  # 600 pictures, 493 of sound
+
+
+@pytest.mark.parametrize("scheme", ["cenc-aes-ctr"])
+def test_what_is_encrypted_says_so(scheme, tmp_path):
+    key = {"encryption_scheme": scheme, "encryption_key": "76a6c65c5ea762046bd749a2e632ccbb"}
+    path = speaking(tmp_path / "a.mp4", file_options=key | {"encryption_kid": "a7e61c373e219033c21091fa607bf3b8"})
+    with pytest.raises(UnreadableMedia, match="encrypted"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.mp4", "ffconcat version 1.0\nfile neighbour.mp4\n"),
+        ("a.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:12\n#EXTINF:12,\nneighbour.ts\n#EXT-X-ENDLIST\n"),
+        ("a.mkv", "#EXTM3U\n#EXT-X-TARGETDURATION:12\n#EXTINF:12,\nneighbour.ts\n#EXT-X-ENDLIST\n"),
+        ("a.sdp", "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"),
+        ("a.mpd", '<?xml version="1.0"?>\n<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"></MPD>\n'),
+    ],
+)
+def test_a_file_that_names_other_files_is_no_media(name, text, tmp_path):
+    speaking(tmp_path / "neighbour.mp4")
+    speaking(tmp_path / "neighbour.ts")
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UnreadableMedia, match="not_media"):
+        read(tmp_path / name)
+
+
+def test_a_commentary_before_the_main_sound_is_not_taken(tmp_path):
+    tracks = [Track(tone(12, 3000), default=False, comments=True), Track(chirp(12), default=False)]
+    require_right(read(speaking(tmp_path / "a.mkv", tracks=tracks)), 12)
+
+
+def crc(data: bytes) -> bytes:
+    """CRC-32 as MPEG has it (ISO 13818-1, annex A)."""
+    register = 0xFFFFFFFF
+    for byte in data:
+        register ^= byte << 24
+        for _ in range(8):
+            register = (register << 1 ^ (0x04C11DB7 if register >> 31 else 0)) & 0xFFFFFFFF
+    return struct.pack(">I", register)
+
+
+def multiplex(radio: bytes, television: bytes) -> bytes:
+    """Two transport streams of one programme each (1 by PMT 0x1000, 2 by PMT 0x1100), packet by packet, as one."""
+    programmes = struct.pack(">HHHH", 1, 0xE000 | 0x1000, 2, 0xE000 | 0x1100)
+    table = struct.pack(">BHHBBB", 0, 0xB000 | len(programmes) + 9, 1, 0xC1, 0, 0) + programmes
+    head = struct.pack(">BHB", 0x47, 0x4000, 0x10) + b"\0" + table + crc(table)
+    packets = [head.ljust(188, b"\xff")]
+    for pair in itertools.zip_longest(
+        *([data[at : at + 188] for at in range(0, len(data), 188)] for data in (radio, television))
+    ):
+        packets += [packet for packet in pair if packet and struct.unpack(">H", packet[1:3])[0] & 0x1FFF not in (0, 17)]
+    return b"".join(packets)
+
+
+def test_sound_is_that_of_the_pictures_own_programme(tmp_path):
+    ids = {"mpegts_pmt_start_pid": "0x1000", "mpegts_start_pid": "0x200"}
+    radio = sound_file(tmp_path / "radio.ts", tone(12, 3000), "mp2", file_options=ids)
+    ids = {"mpegts_pmt_start_pid": "0x1100", "mpegts_start_pid": "0x300", "mpegts_service_id": "2"}
+    television = speaking(tmp_path / "tv.ts", tracks=[Track(chirp(12), codec="mp2")], file_options=ids)
+    (tmp_path / "both.ts").write_bytes(multiplex(radio.read_bytes(), television.read_bytes()))
+    with av.open(str(tmp_path / "both.ts")) as container:
+        assert [stream.type for stream in container.streams].count("audio") == 2
+    require_right(read(tmp_path / "both.ts"), 12)

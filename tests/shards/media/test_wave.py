@@ -1,0 +1,98 @@
+"""Headers of WAV files against the bytes that are there, and the samples that FFmpeg finds behind them."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evaluate.benchmarks.recordings import require_whole
+from shards.media.file import UnreadableMedia
+from shards.media.wave import read_header
+from shards.media.waveform import read_waveform
+
+RATE = 22_050
+SOUND = np.random.default_rng(0).integers(-(2**15), 2**15, 2 * RATE + 1, dtype=np.int16)
+SIZE = 2 * len(SOUND)
+ODD = b"junk" + struct.pack("<I", 3) + b"abc\0"
+LIST = b"LIST" + struct.pack("<I", 26) + b"INFOISFT" + struct.pack("<I", 14) + b"Lavf61.7.100\0\0"
+
+
+def wav(
+    path: Path,
+    *,
+    riff: int | None = None,
+    data: int | None = None,
+    before: bytes = b"",
+    behind: bytes = b"",
+    magic: bytes = b"RIFF",
+    keep: int | None = None,
+) -> Path:
+    """SOUND as a WAV file whose header claims these sizes, with chunks around its data; its first `keep` bytes."""
+    order = ">" if magic == b"RIFX" else "<"
+    form = b"fmt " + struct.pack(order + "IHHIIHH", 16, 1, 1, RATE, 2 * RATE, 2, 16)
+    chunk = b"data" + struct.pack(order + "I", SIZE if data is None else data)
+    body = b"WAVE" + before + form + chunk + SOUND.astype(order + "i2").tobytes() + behind
+    path.write_bytes((magic + struct.pack(order + "I", len(body) if riff is None else riff) + body)[:keep])
+    return path
+
+
+def ds64(data: int) -> bytes:
+    return b"ds64" + struct.pack("<IQQQI", 28, data + 72, data, data // 2, 0)
+
+
+WHOLE = {
+    "plain": {},
+    "whole file counted": {"riff": SIZE + 44},
+    "through a pipe": {"riff": 2**32 - 1, "data": 2**32 - 1},
+    "through a pipe of sox": {"riff": 0x7FFFF024, "data": 0x7FFFF000},
+    "half of all": {"riff": 0x80000000, "data": 0x80000000},
+    "no length": {"riff": 0, "data": 0},
+    "no length of the file": {"riff": 0},
+    "file much longer": {"riff": 10**6},
+    "header counted with the sound": {"data": SIZE + 44},
+    "an odd chunk": {"before": ODD},
+    "a list before": {"before": LIST},
+    "a list behind": {"behind": LIST},
+    "a list behind, file too long": {"behind": LIST, "riff": 10**6},
+    "RF64": {"magic": b"RF64", "riff": 2**32 - 1, "data": 2**32 - 1, "before": ds64(SIZE)},
+    "RF64 through a pipe": {"magic": b"RF64", "riff": 2**32 - 1, "data": 2**32 - 1, "before": ds64(0)},
+    "BW64": {"magic": b"BW64", "riff": 2**32 - 1, "data": 2**32 - 1, "before": ds64(SIZE)},
+}
+
+
+@pytest.mark.parametrize("header", WHOLE.values(), ids=WHOLE)
+def test_a_whole_file_is_read_whole_whatever_its_header_claims(header, tmp_path):
+    path = wav(tmp_path / "a.wav", **header)
+    require_whole(path)
+    lines: list[str] = []
+    assert np.array_equal(read_waveform(path, RATE, lines.append), SOUND) and not lines
+
+
+@pytest.mark.parametrize("magic", [b"RIFF", b"RF64", b"BW64"])
+def test_a_file_that_is_cut_short_is_refused_or_read_and_said(magic, tmp_path):
+    """Half a second of two."""
+    sixty_four = magic in (b"RF64", b"BW64")
+    header = {"magic": magic, "data": 2**32 - 1, "before": ds64(SIZE)} if sixty_four else {"magic": magic}
+    path = wav(tmp_path / "a.wav", **header, keep=44 + 36 * sixty_four + RATE)
+    words = "cut short: its header promises 2.00 s of sound, the file has 0.50 s"
+    with pytest.raises(UnreadableMedia, match=f"damaged: {words}"):
+        require_whole(path)
+    lines: list[str] = []
+    assert np.array_equal(read_waveform(path, RATE, lines.append), SOUND[: RATE // 2])
+    assert lines == [words]
+
+
+def test_a_big_endian_file_is_refused(tmp_path):
+    """FFmpeg takes its samples for little-endian ones: noise."""
+    with pytest.raises(UnreadableMedia, match=r"unknown_codec: .* big-endian"):
+        read_waveform(wav(tmp_path / "a.wav", magic=b"RIFX"), RATE)
+
+
+@pytest.mark.parametrize("content", [b"", b"RIFF", b"RIFF\0\0\0\0AVI ", b"RIFF\0\0\0\0WAVEdat", b"ID3" * 100])
+def test_what_is_no_wav_file_promises_nothing(content, tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(content)
+    assert read_header(path) is None
