@@ -21,7 +21,6 @@ from tests.faults.commands import (
     labelling,
     largest_file,
     living_in_group,
-    obey_permissions,
     one_line,
     start,
     wait_until,
@@ -146,10 +145,3 @@ def test_a_full_disk_while_sound_is_spooled_is_one_line_and_rejects_nothing(
     assert done.returncode == 0 and second, done.stderr
     assert "No space left on device: make room and run the same command again" in one_line(first)
     assert files(kept, "*.tar") == undisturbed and (kept / "rejects.jsonl").read_text() == ""
-
-
-def test_a_folder_that_may_not_be_written_is_one_line(begin: Start, tmp_path: Path) -> None:
-    (tmp_path / "shards").mkdir(mode=0o555)
-    line = one_line(finish(begin(obey_permissions), 1))
-    assert "Permission denied" in line and str(tmp_path / "shards") in line
-    assert not any((tmp_path / "shards").iterdir())

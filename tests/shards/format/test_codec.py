@@ -54,8 +54,6 @@ def test_other_programs_read_the_members(audio):
     ("member", "spoil", "message"),
     [
         ("objects.npy", lambda data: data[:-2], "bytes follow"),
-        ("objects.npy", lambda data: data.replace(b"(2, 7)", b"(9, 9)"), "bytes follow"),
-        ("objects.npy", lambda data: data.replace(b"'<f2'", b"'|O' "), "bytes follow"),
         ("objects.npy", lambda data: b"nonsense", "magic string"),
         ("wav", lambda data: data[:-100], "wav header says"),
         ("wav", lambda data: data[:20], None),

@@ -11,7 +11,6 @@ import pytest
 import soundfile
 import soxr
 
-from shards.media.file import UnreadableMedia
 from shards.media.waveform import JUMP_SECONDS, AudioTrack, read_waveform, stream_waveform
 from tests.media import RATE, Track, clicks, cover_art, damaged, film, sound_file, tone
 
@@ -113,18 +112,6 @@ def test_the_length_is_exact_over_ten_minutes(tmp_path):
     waveform = read_waveform(tmp_path / "a.wav", TARGET)
     assert abs(len(waveform) - 600 * TARGET) <= 1
     assert decibels(waveform[-5_050:-50] - np.tile(period[::2], 100), period) < -50
-
-
-def test_what_has_no_sound(tmp_path):
-    (tmp_path / "a.wav").write_text("no sound")
-    for path, reason in [
-        (tmp_path / "none.wav", "not_found"),
-        (tmp_path / "a.wav", "not_media"),
-        (film(tmp_path / "mute.mp4", 1.0, tracks=[]), "no_audio"),
-    ]:
-        with pytest.raises(UnreadableMedia) as caught:
-            read_waveform(path, TARGET)
-        assert caught.value.reason == reason
 
 
 def test_sound_under_a_cover(tmp_path):
