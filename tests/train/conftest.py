@@ -35,7 +35,9 @@ def make_shards() -> MakeShards:
     return write_shards
 
 
-def write_shards(folder: Path, clips: Mapping[str, int], *, seed: int = 0, loud: float = 8000.0) -> Path:
+def write_shards(
+    folder: Path, clips: Mapping[str, int], *, seed: int = 0, loud: float = 8000.0, spacing_hertz: int = 60
+) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
     cards = {
@@ -49,7 +51,7 @@ def write_shards(folder: Path, clips: Mapping[str, int], *, seed: int = 0, loud:
             windows = 2 if index % 3 == 2 else CLIP.windows
             samples = np.arange(CLIP.window_samples * windows)
             tone = int(random.integers(5))
-            sound = loud * np.sin(2 * np.pi * samples * (20 + 60 * tone) / CLIP.sample_rate)
+            sound = loud * np.sin(2 * np.pi * samples * (20 + spacing_hertz * tone) / CLIP.sample_rate)
             waveform = (sound + random.normal(0, loud / 20, len(samples))).astype(np.int16)
             posteriors = {
                 head: _near(random, tone, windows, classes).astype(np.float16) for head, classes in HEADS.items()

@@ -24,11 +24,12 @@ from train.runfolder import RunFolder
 from train.settings import TrainSettings
 
 MakeShards = Callable[..., Path]
+CLIPS = {"train-000000": 20, "train-000001": 15, "validation-000000": 7}
 
 
 @pytest.fixture
 def shards(tmp_path: Path, make_shards: MakeShards) -> Path:
-    return make_shards(tmp_path / "shards", {"train-000000": 20, "train-000001": 15, "validation-000000": 7})
+    return make_shards(tmp_path / "shards", CLIPS)
 
 
 @pytest.fixture
@@ -180,17 +181,21 @@ def test_the_stock_reader_fills_the_same_batches(settings: TrainSettings) -> Non
         run(settings)
 
 
-def test_an_autoencoder_learns_from_the_same_shards(settings: TrainSettings) -> None:
-    layers = [Layer("conv1", 16, 2, 8, 4), Layer("pool1", 8, 8), Layer("conv2", 8, 2, 4, 8), Layer("pool2", 4, 4)]
-    layers += [Layer("conv3", 4, 2, 2, 8), Layer("conv4", 4, 2, 2, 8)]
+def test_an_autoencoder_learns_from_the_same_shards(
+    settings: TrainSettings, tmp_path: Path, make_shards: MakeShards
+) -> None:
+    """Tones of 20 to 60 Hz, soft enough for Adam to reach in a few steps: held-out clips are rebuilt."""
+    tones = make_shards(tmp_path / "tones", CLIPS, loud=400.0, spacing_hertz=10)
+    layers = [Layer("conv1", 16, 2, 8, 32), Layer("pool1", 2, 2), Layer("conv2", 8, 2, 4, 32)]
+    layers += [Layer("conv3", 4, 2, 2, 32), Layer("conv4", 4, 2, 2, 16)]
     spec = StudentSpec("small", layers, Layer("conv5", 2, 1), kind="autoencoder")
-    run(replace(settings, student=spec, steps=150, lr=3e-3))
+    run(replace(settings, shards=str(tones), student=spec, steps=80, validate_every=80, lr=3e-3))
     assert settings.run is not None
     network, checkpoint = load_network(settings.run / "best.pt")
     assert checkpoint.teachers == {} and checkpoint.training_mean is None
-    assert network.features(torch.zeros(1, 2000), ["conv4"])["conv4"].shape[1] == 8
+    assert network.features(torch.zeros(1, 2000), ["conv4"])["conv4"].shape[1] == 16
     last = rows(settings.run)[-1]["validation"]
-    assert last["mse"] < last["mse_silence"] and set(last) == {"mse", "mse_silence"}
+    assert last["mse"] < last["mse_silence"] / 3 and set(last) == {"mse", "mse_silence"}
 
 
 def test_a_loss_without_bounds_stops_the_run_before_anything_is_saved(settings: TrainSettings) -> None:
