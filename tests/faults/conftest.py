@@ -8,7 +8,7 @@ import pytest
 
 from tests.pipeline.conftest import network_folder, render
 from tests.shards.conftest import make_shards
-from tests.train.conftest import write_shards
+from tests.train.conftest import write_tones
 
 __all__ = ["make_shards", "network_folder"]
 
@@ -24,4 +24,4 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shards(tmp_path: Path) -> Path:
-    return write_shards(tmp_path / "shards", {"train-000000": 20, "train-000001": 15, "validation-000000": 7})
+    return write_tones(tmp_path / "shards", {"train-000000": 20, "train-000001": 15, "validation-000000": 7})

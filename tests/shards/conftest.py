@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from shards.format.clip import ClipSpec
 from shards.format.example import ClipMeta, Example
@@ -17,13 +18,23 @@ CLIP = ClipSpec(sample_rate=1000, seconds=2.0, windows=4)
 MakeShards = Callable[..., Path]
 
 
+Random = np.random.Generator
+Content = tuple[NDArray[np.int16], dict[str, NDArray[np.float16]]]
+
+
 @pytest.fixture
 def make_shards() -> MakeShards:
     """make_shards(folder, {"train-000000": 5, ...}) -> folder. Every third clip is half as long as the others."""
-    return _make_shards
+    return write_shards
 
 
-def _make_shards(
+def noise(random: Random, windows: int, heads: Mapping[str, int]) -> Content:
+    """Sound, and posteriors (windows, classes) of each head, that know nothing of each other."""
+    posteriors = {head: random.dirichlet(np.ones(count), windows).astype(np.float16) for head, count in heads.items()}
+    return random.integers(-(2**15), 2**15, CLIP.window_samples * windows, dtype=np.int16), posteriors
+
+
+def write_shards(
     folder: Path,
     clips: Mapping[str, int],
     *,
@@ -32,6 +43,7 @@ def _make_shards(
     teacher_set: str = "small",
     seed: int = 0,
     labels_only: bool = False,
+    content: Callable[[Random, int, Mapping[str, int]], Content] = noise,
 ) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
@@ -43,17 +55,12 @@ def _make_shards(
     for shard, count in clips.items():
         writer = ShardWriter(folder, shard, sample_rate=CLIP.sample_rate, audio=audio)
         for index in range(count):
-            windows = 2 if index % 3 == 2 else CLIP.windows
-            samples = CLIP.window_samples * windows
             key = f"{shard}%2Emp4-{index:05d}"
-            posteriors = {
-                head: random.dirichlet(np.ones(count), windows).astype(np.float16) for head, count in heads.items()
-            }
+            waveform, posteriors = content(random, 2 if index % 3 == 2 else CLIP.windows, heads)
             if labels_only:
-                writer.write_labels(key, samples, posteriors)
-                continue
-            waveform = random.integers(-(2**15), 2**15, samples, dtype=np.int16)
-            meta = ClipMeta("v", "v.mp4", 1, "0" * 64, index, 0.0, 2.0, [], [])
-            writer.write(Example(key, waveform, posteriors, meta))
+                writer.write_labels(key, len(waveform), posteriors)
+            else:
+                meta = ClipMeta("v", "v.mp4", 1, "0" * 64, index, 0.0, 2.0, [], [])
+                writer.write(Example(key, waveform, posteriors, meta))
         writer.finish()
     return folder

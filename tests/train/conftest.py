@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shards.format.clip import ClipSpec
-from shards.format.example import ClipMeta, Example
-from shards.format.manifest import Manifest, TeacherCard
-from shards.format.writer import ShardWriter
+from tests.shards.conftest import CLIP, Content, MakeShards, Random, write_shards
 from train.model.layers import Layer, StudentSpec
-
-CLIP = ClipSpec(sample_rate=1000, seconds=2.0, windows=4)
-HEADS = {"objects": 7, "scenes": 5}
-MakeShards = Callable[..., Path]
 
 
 @pytest.fixture
@@ -32,41 +25,20 @@ def spec() -> StudentSpec:
 @pytest.fixture
 def make_shards() -> MakeShards:
     """make_shards(folder, {"train-000000": 5, ...}): a tone per class, which posteriors name; a third are short."""
-    return write_shards
+    return write_tones
 
 
-def write_shards(
+def write_tones(
     folder: Path, clips: Mapping[str, int], *, seed: int = 0, loud: float = 8000.0, spacing_hertz: int = 60
 ) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    random = np.random.default_rng(seed)
-    cards = {
-        head: TeacherCard("net", "net.pth", "0" * 64, {}, tuple(f"{head} {index}" for index in range(count)))
-        for head, count in HEADS.items()
-    }
-    Manifest(CLIP, "small", cards, "float32", "wav", "none", "exact", False, 0.1, 0).save(folder)
-    for shard, count in clips.items():
-        writer = ShardWriter(folder, shard, sample_rate=CLIP.sample_rate)
-        for index in range(count):
-            windows = 2 if index % 3 == 2 else CLIP.windows
-            samples = np.arange(CLIP.window_samples * windows)
-            tone = int(random.integers(5))
-            sound = loud * np.sin(2 * np.pi * samples * (20 + spacing_hertz * tone) / CLIP.sample_rate)
-            waveform = (sound + random.normal(0, loud / 20, len(samples))).astype(np.int16)
-            posteriors = {
-                head: _near(random, tone, windows, classes).astype(np.float16) for head, classes in HEADS.items()
-            }
-            meta = ClipMeta("v", "v.mp4", 1, "0" * 64, index, 0.0, 2.0, [], [])
-            writer.write(Example(f"{shard}%2Emp4-{index:05d}", waveform, posteriors, meta))
-        writer.finish()
-    return folder
+    def content(random: Random, windows: int, heads: Mapping[str, int]) -> Content:
+        samples, tone = np.arange(CLIP.window_samples * windows), int(random.integers(5))
+        sound = loud * np.sin(2 * np.pi * samples * (20 + spacing_hertz * tone) / CLIP.sample_rate)
+        waveform = (sound + random.normal(0, loud / 20, len(samples))).astype(np.int16)
+        weights = {head: np.where(np.arange(classes) == tone, 20.0, 1.0) for head, classes in heads.items()}
+        return waveform, {head: random.dirichlet(each, windows).astype(np.float16) for head, each in weights.items()}
 
-
-def _near(random: np.random.Generator, tone: int, windows: int, classes: int) -> np.ndarray:
-    """Posteriors (windows, classes) that favour the class of the tone."""
-    weights = np.ones(classes)
-    weights[tone] = 20.0
-    return random.dirichlet(weights, windows)
+    return write_shards(folder, clips, seed=seed, content=content)
 
 
 class Python2:

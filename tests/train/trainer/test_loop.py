@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from train.trainer.loop import Every, train
 from train.trainer.meter import Diverged, Meter, Reading
 
 CPU = torch.device("cpu")
+Objective = Callable[[Tensor, "Labelled"], Tensor]
 
 
 @dataclass
@@ -42,19 +45,16 @@ def mean_squares(prediction: Tensor, batch: Labelled) -> Tensor:
     return (prediction - batch.target).square().mean()
 
 
+def fit(network: nn.Linear, loss: Objective = mean_squares, bad_step: int | None = None, **how: Any) -> int:
+    """Steps of gradient descent by `train`, which takes the rest of the arguments."""
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    return train(lambda batch: network(batch.values), batches(bad_step), loss, optimizer, Meter(CPU), **how)
+
+
 def test_the_loop_is_gradient_descent_by_hand() -> None:
     network, by_hand = line(), line()
     readings: list[tuple[int, Reading]] = []
-    done = train(
-        lambda batch: network(batch.values),
-        batches(),
-        mean_squares,
-        torch.optim.SGD(network.parameters(), lr=0.1),
-        Meter(CPU),
-        steps=10,
-        report=lambda step, reading: readings.append((step, reading)),
-        report_every=4,
-    )
+    done = fit(network, steps=10, report=lambda *reported: readings.append(reported), report_every=4)
     losses, norms = [], []
     weight, bias = by_hand.weight.detach().double()[0], by_hand.bias.detach().double()
     for batch in itertools.islice(batches(), 10):
@@ -76,13 +76,9 @@ def test_the_loop_is_gradient_descent_by_hand() -> None:
 
 
 def test_now_and_then_in_order_and_after_the_last_step() -> None:
-    network, happened = line(), []
-    train(
-        lambda batch: network(batch.values),
-        batches(),
-        mean_squares,
-        torch.optim.SGD(network.parameters(), lr=0.1),
-        Meter(CPU),
+    happened: list[str] = []
+    fit(
+        line(),
         steps=7,
         first_step=2,
         report=lambda step, _: happened.append(f"report {step}"),
@@ -97,14 +93,10 @@ def test_now_and_then_in_order_and_after_the_last_step() -> None:
 
 
 def test_stopping_saves_and_ends() -> None:
-    network, happened = line(), []
+    happened: list[str] = []
     answers = iter([False, False, False, True])
-    done = train(
-        lambda batch: network(batch.values),
-        batches(),
-        mean_squares,
-        torch.optim.SGD(network.parameters(), lr=0.1),
-        Meter(CPU),
+    done = fit(
+        line(),
         steps=100,
         validate=Every(3, lambda step: happened.append(f"validate {step}")),
         save=Every(50, lambda step: happened.append(f"save {step}")),
@@ -115,15 +107,12 @@ def test_stopping_saves_and_ends() -> None:
 
 @pytest.mark.parametrize("noticed_by", ["report", "validate", "save"])
 def test_the_first_step_that_is_not_finite_is_named_and_nothing_is_done_after_it(noticed_by: str) -> None:
-    network, done = line(), []
+    done: list[str] = []
     every = {"report": 50, "validate": 50, "save": 50} | {noticed_by: 4}
     with pytest.raises(Diverged, match=r"^step 5: the loss or its gradient is not finite"):
-        train(
-            lambda batch: network(batch.values),
-            batches(bad_step=5),
-            mean_squares,
-            torch.optim.SGD(network.parameters(), lr=0.1),
-            Meter(CPU),
+        fit(
+            line(),
+            bad_step=5,
             steps=100,
             report=lambda step, _: done.append(f"report {step}"),
             report_every=every["report"],
@@ -134,17 +123,8 @@ def test_the_first_step_that_is_not_finite_is_named_and_nothing_is_done_after_it
 
 
 def test_a_gradient_that_is_not_finite_under_a_finite_loss_is_found() -> None:
-    network = line()
-
     def root(prediction: Tensor, batch: Labelled) -> Tensor:
         return (0 * prediction).sqrt().mean()  # 0, with an infinite slope
 
     with pytest.raises(Diverged, match=r"^step 1:"):
-        train(
-            lambda batch: network(batch.values),
-            batches(),
-            root,
-            torch.optim.SGD(network.parameters(), lr=0.1),
-            Meter(CPU),
-            steps=3,
-        )
+        fit(line(), root, steps=3)
