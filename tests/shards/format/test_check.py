@@ -96,7 +96,7 @@ FAULTS = {
     "a member of 10 bytes at -1 cannot be": lambda f: edit_side(f, members={"wav": [[-1, 10], None]}),
     "not a shard's side file: '<' not supported": lambda f: edit_side(f, members={"wav": [["a", "b"], None]}),
     "not a shard's side file: 'list' object": lambda f: (f / "train-000000.json").write_text("[]"),
-    "has format 3, this program reads 2": lambda f: edit_side(f, format=3),
+    "has format 99, this program reads": lambda f: edit_side(f, format=99),
     "is also in": lambda f: write(f, "train-000001", [make_example("a", 0)]),
     "this shard in validation": lambda f: write(f, "validation-000001", [make_example("a", 7)]),
     "has 4 classes, the manifest 5": lambda f: write(f, "train-000001", [make_example("c", 0, classes=4)]),
