@@ -88,7 +88,7 @@ def test_a_tar_with_path_tricks_is_refused_and_writes_nothing(small: Path, trick
         (lambda facts: facts["members"]["wav"].__setitem__(0, [0, 2**62]), "not that of its members"),
         (lambda facts: facts["members"]["wav"].__setitem__(0, ["a", "b"]), "not a shard's side file"),
         (lambda facts: facts.update(keys=["../../a", "b"]), "not that of its members"),
-        (lambda facts: facts.update(format=3), "has format 3, this program reads 2"),
+        (lambda facts: facts.update(format=9), "has format 9, this program reads 3"),
     ],
     ids=["a path for a name", "before the tar", "behind the tar", "text", "a path for a key", "from the future"],
 )
@@ -110,7 +110,7 @@ def test_json_a_hundred_thousand_deep_is_no_traceback(small: Path, name: str) ->
 def test_a_manifest_from_the_future_is_refused_with_both_versions(small: Path) -> None:
     facts = json.loads((small / "manifest.json").read_bytes())
     (small / "manifest.json").write_text(json.dumps(facts | {"format": 7, "unheard": "of"}))
-    with pytest.raises(UserError, match=r"has format 7, this program reads 2: read it with the version that wrote"):
+    with pytest.raises(UserError, match=r"has format 7, this program reads 3: read it with the version that wrote"):
         Manifest.load(small)
 
 
