@@ -14,10 +14,10 @@ SILENCE = -200.0
 
 def levels(waveform: NDArray[np.int16]) -> tuple[float, float]:
     """Peak and RMS of int16 (samples,) in dBFS, to 0.01 dB: 0 is -32768, and the RMS of samples that all are it."""
-    wide = waveform.astype(np.int64)  # whole numbers: the sum is exact, on any machine
-    energy = int(wide @ wide)
+    # Whole numbers: the sum is exact, on any machine.
+    energy = int(np.square(waveform, dtype=np.int32).sum(dtype=np.int64))
     if not energy:
         return SILENCE, SILENCE
-    peak = 20 * math.log10(int(np.abs(wide).max()) / 2**15)
+    peak = 20 * math.log10(max(int(waveform.max()), -int(waveform.min())) / 2**15)
     rms = 10 * math.log10(energy / len(waveform) / 2**30)
     return round(peak, 2) + 0.0, round(rms, 2) + 0.0  # + 0.0: no negative zero
