@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.output.ranks import FolderLease, Rank
 from pipeline.relabel import RelabelSettings
 from pipeline.relabel import run as relabel
 from pipeline.run import run
@@ -143,25 +142,9 @@ def test_the_bytes_do_not_depend_on_how_much_of_the_machine_is_used(settings, un
     assert tars(tmp_path) == tars(undisturbed)
 
 
-def test_kill_9_anywhere_then_the_same_command_gives_the_same_bytes(settings, undisturbed, tmp_path):
-    values = settings(tmp_path)
-    script = tmp_path / "again.py"
-    spec = values.teachers.heads["objects"]
-    arguments = [
-        f"videos={values.videos}",
-        f"shards={tmp_path / 'shards'}",
-        "device=cpu",
-        "decoders=2",
-        "batch_clips=2",
-    ]
-    arguments += ["teachers=efficientnet_lite0", "teachers.name=small", "validation_share=0.3", "shard_size.videos=3"]
-    arguments += [
-        f"teachers.heads.objects.{name}={getattr(spec, name)}" for name in ("architecture", "weights", "classes")
-    ]
-    transform = "resize:40,crop:32,channels:rgb,mean:[127,127,127],std:[64,64,64],interpolation:bicubic"
-    arguments += [f"teachers.heads.objects.transform={{{transform}}}"]
-    arguments += ["clip.seconds=2.0", "teacher_processes=1", "precision=float32"]
-    assert not script.exists()
+def test_kill_9_anywhere_then_the_same_command_gives_the_same_bytes(words_of, videos, undisturbed, tmp_path):
+    places = {"videos": videos, "shards": tmp_path / "shards"}
+    arguments = words_of(**places, **{"decoders": 2, "shard_size.videos": 3, "precision": "float32"})
     finished_at = []
     for patience in (0.2, 1.5, 3.0, None):
         process = subprocess.Popen([sys.executable, "-m", "pipeline", *arguments], cwd=ROOT, stderr=subprocess.PIPE)
@@ -262,11 +245,6 @@ def test_the_precision_that_the_first_machine_chose_is_that_of_all_labels(
 def test_another_teacher_set_is_sent_to_relabel(settings, undisturbed, small_spec):
     with pytest.raises(ContractError, match=r"teachers=small, this run has teachers=other.*make relabel"):
         run(settings(undisturbed, teachers=TeacherSet("other", {"objects": small_spec})))
-
-
-def test_a_second_run_on_one_folder_is_refused(settings, undisturbed):
-    with FolderLease(undisturbed, Rank()), pytest.raises(UserError, match="another run is writing"):
-        run(settings(undisturbed))
 
 
 def test_too_many_rejects_stop_the_run_and_keep_the_work(settings, tmp_path, videos, render_video):
