@@ -11,9 +11,12 @@ from pipeline.output.destination import Output
 from pipeline.output.ranks import Rank
 from pipeline.teachers.spec import TeacherSet
 from pipeline.videos.plan import ShardPolicy, Size
+from shards.errors import UserError
 from shards.format.clip import ClipSpec
 from shards.format.manifest import Manifest, TeacherCard
 from shards.media.waveform import RESAMPLER
+
+WIDEST_JPEG = 65_500  # pixels, of libjpeg
 
 
 @dataclass
@@ -53,8 +56,17 @@ class PipelineSettings(Resources):
         return ShardPolicy(self.shard_size, self.validation_share, self.seed)
 
     def manifest(self, cards: dict[str, TeacherCard], precision: str) -> Manifest:
-        """What all shards of this run have in common, with the cards of its teachers and what they compute in."""
+        """What all shards of this run have in common, with the cards of its teachers and what they compute in.
+
+        Raises UserError where a clip's frames do not fit into one picture.
+        """
         sampling, tolerance = self.reading.sampling, self.reading.tolerance
+        width = self.clip.frames * next(iter(cards.values())).transform["crop"]
+        if self.keep_frames and width > WIDEST_JPEG:
+            raise UserError(
+                f"the {self.clip.frames} frames of a clip side by side are {width} pixels wide, a JPEG holds "
+                f"{WIDEST_JPEG}: say keep_frames=false, or take fewer windows or frames_per_window"
+            )
         return Manifest(
             clip=self.clip,
             teacher_set=self.teachers.name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from shards.errors import UserError
-from shards.loader.catalog import load_catalog
+from shards.loader.catalog import Catalog, load_catalog
 from train.device.device import require_device
 from train.device.distributed import Ranks, ranks_of
 from train.device.preemption import Stop
@@ -37,10 +37,21 @@ def run(settings: TrainSettings) -> None:
 def open_corpus(settings: TrainSettings) -> Corpus:
     """The catalogs of both splits, once it is certain that student, clip and teachers go together."""
     catalogs = (
-        load_catalog(settings.shards, split, learn_from=settings.learn_from, teacher_set=settings.teacher_set)
+        load_catalog(
+            settings.shards,
+            split,
+            learn_from=settings.learn_from,
+            teacher_set=settings.teacher_set,
+            keep=settings.keep,
+            skipping=settings.streaming.on_bad_shard == "skip",
+        )
         for split in ("train", "validation")
     )
     corpus = Corpus(*catalogs)
+    if not corpus.training.clips and corpus.training.left_out:
+        raise UserError(
+            f"keep leaves out all {corpus.training.left_out} clips of {settings.shards} to train on: {settings.keep}"
+        )
     if not corpus.training.clips:
         raise UserError(f"{settings.shards} holds no clip to train on: see `python -m shards check`")
     if settings.student.kind == "student":
@@ -69,6 +80,8 @@ def open_journal(
         f"{settings.student.name}: {objective}; {corpus.training.clips} clips, {corpus.held_out.clips} held out; "
         f"run {folder.path}"
     )
+    if settings.keep.chosen:
+        journal.log(f"keep {settings.keep}: {_left_out(corpus.training)}, {_left_out(corpus.held_out)}")
     if state.step >= settings.steps:
         journal.log(f"all {state.step} steps are done: raise steps=... to go on")
     elif state.step:
@@ -76,3 +89,7 @@ def open_journal(
     if not corpus.held_out.clips:
         journal.log(f"no clip of {settings.shards} is held out: training without validation")
     return journal
+
+
+def _left_out(catalog: Catalog) -> str:
+    return f"{catalog.left_out} of {catalog.left_out + catalog.clips} {catalog.split} clips are left out"

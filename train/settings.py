@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from shards.cli.settings import leaves
 from shards.loader.catalog import Catalog
+from shards.loader.keep import Keep
 from shards.loader.streaming import Streaming
 from train.data.augment import Augment
 from train.device.device import Compile, Precision
@@ -26,6 +27,7 @@ class TrainSettings:
     student: StudentSpec = field(kw_only=True)
     learn_from: list[str] | None = None  # heads; null: all
     teacher_set: str | None = None  # relabelled by `make relabel`; null: the shards' own
+    keep: Keep = field(default_factory=Keep)  # the clips to train and validate on
     loss: Literal["kl", "l2", "torch7"] = "kl"
     batch: int = 64  # clips, of all ranks together
     lr: float = 1e-3
@@ -92,6 +94,7 @@ def record(settings: TrainSettings, catalog: Catalog) -> dict[str, Any]:
         "loss": settings.loss,
         "learn_from": list(catalog.cards),
         "teacher_set": catalog.teacher_set,
+        **{f"keep.{name}": value for name, value in settings.keep.chosen.items()},
         **{f"teacher.{head}": f"{card.architecture} {card.weights}" for head, card in catalog.cards.items()},
         **{f"clip.{name}": value for name, value in asdict(catalog.clip).items()},
         "shards (hash of their contents)": catalog.fingerprint[:16],

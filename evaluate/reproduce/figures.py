@@ -18,7 +18,7 @@ from evaluate.reproduce.experiments import Experiments, checkpoint_of
 from evaluate.reproduce.multimodal import labelled_videos, sound_features, visual_features
 from evaluate.reproduce.paper import Column, Row
 from evaluate.reproduce.settings import Missing, ReproduceSettings
-from pipeline.report.clip import ClipView, clip_view, data_url
+from pipeline.report.clip import ClipView, clip_view, cut_frames, data_url
 from pipeline.report.sample import SampledShard, evenly, sampled, teacher_heads
 from pipeline.report.sound import playable, spectrogram
 from shards.errors import UserError
@@ -144,12 +144,13 @@ def moment_of(shards: Path, model: EvaluatedModel, peak: Peak) -> Moment:
     rate = model.network.sample_rate
     example = SampledShard(shards, peak.shard, []).example(peak.clip, rate)
     sound = excerpt(model.network, LAYER, example, peak.step)
+    jpegs = cut_frames(example.frames, len(example.meta.frame_got))
     return Moment(
         path=example.meta.path,
         activation=peak.activation,
         audio=data_url(*playable(sound, rate)),
         spectrogram=data_url("image/png", spectrogram(sound, rate)),
-        frames=[data_url("image/jpeg", jpeg) for jpeg in example.frames[:1]],
+        frames=[data_url("image/jpeg", jpeg) for jpeg in jpegs[:1]],
     )
 
 

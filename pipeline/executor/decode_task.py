@@ -94,13 +94,11 @@ def clips_at(
 
 
 def record_of(clip: DecodedClip, keep_frames: bool) -> ClipRecord:
-    """JPEGs of its frames, where they are kept, are in the first geometry."""
+    """Its frames, where they are kept, are in the first geometry."""
     frames = clip.pictures[0]  # (frames, crop, crop, 3)
-    jpegs = []
-    for frame in frames if keep_frames else ():
-        stream = io.BytesIO()
-        Image.fromarray(frame).save(stream, "JPEG", quality=JPEG_QUALITY)
-        jpegs.append(stream.getvalue())
+    strip = io.BytesIO()
+    if keep_frames:
+        Image.fromarray(np.concatenate(frames, axis=1)).save(strip, "JPEG", quality=JPEG_QUALITY)
     return ClipRecord(
         index=clip.index,
         start=clip.start,
@@ -109,5 +107,5 @@ def record_of(clip: DecodedClip, keep_frames: bool) -> ClipRecord:
         asked=clip.asked,
         got=clip.got,
         still=len(frames) > 1 and bool((frames == frames[:1]).all()),
-        jpegs=jpegs,
+        frames=strip.getvalue(),
     )

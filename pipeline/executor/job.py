@@ -39,7 +39,7 @@ class ClipRecord:
     asked: list[float]  # time of each frame
     got: list[float]
     still: bool  # all its frames are one picture
-    jpegs: list[bytes]  # of its frames, where they are kept
+    frames: bytes  # a JPEG of all its frames side by side; empty where they are not kept
 
 
 @dataclass(frozen=True)

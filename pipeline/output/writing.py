@@ -59,7 +59,7 @@ def examples_of(job: VideoJob[Any], waveforms: Iterable[NDArray[np.int16]]) -> I
             key=clip_key(task.key, record.index),
             waveform=waveform,
             posteriors=clip.posteriors,
-            frames=record.jpegs,
+            frames=record.frames,
             meta=ClipMeta(
                 video=task.key,
                 path=task.path,

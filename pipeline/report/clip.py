@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
 from base64 import b64encode
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from pipeline.report.sample import SampledShard, TeacherHead
-from pipeline.report.sound import outline, peak_decibels, playable, spectrogram
+from pipeline.report.sound import outline, playable, spectrogram
 from shards.format.clip import ClipSpec
+from shards.format.codec import DamagedExample
 from shards.format.example import ClipMeta
 from shards.format.sidefile import split_of_shard
 
 TOP = 5
+QUALITY = 90  # of a frame that is cut out to be shown
 WIDTH, HEIGHT = 1_000, 60  # of the waveform's drawing
 
 
@@ -47,7 +51,6 @@ class ClipView:
     audio: str
     spectrogram: str
     outline: str
-    peak: float | None
 
 
 def clip_view(shard: SampledShard, clip: int, spec: ClipSpec) -> ClipView:
@@ -56,9 +59,9 @@ def clip_view(shard: SampledShard, clip: int, spec: ClipSpec) -> ClipView:
     labels = shard.posteriors(clip)
     count = len(labels[0][1])
     length = len(example.waveform) / spec.sample_rate / count
-    frames = [
-        (data_url("image/jpeg", jpeg), time) for jpeg, time in zip(example.frames, example.meta.frame_got, strict=False)
-    ]
+    times = example.meta.frame_got
+    jpegs = cut_frames(example.frames, len(times))
+    frames = [(data_url("image/jpeg", jpeg), time) for jpeg, time in zip(jpegs, times, strict=False)]
     each = spec.frames_per_window
     media_type, sound = playable(example.waveform, spec.sample_rate)
     return ClipView(
@@ -75,8 +78,29 @@ def clip_view(shard: SampledShard, clip: int, spec: ClipSpec) -> ClipView:
         audio=data_url(media_type, sound),
         spectrogram=data_url("image/png", spectrogram(example.waveform, spec.sample_rate)),
         outline=outline(example.waveform, width=WIDTH, height=HEIGHT),
-        peak=peak_decibels(example.waveform),
     )
+
+
+def cut_frames(strip: bytes, count: int) -> list[bytes]:
+    """The JPEGs of a clip's `count` frames, which lie side by side in `strip`; none where it is empty.
+
+    Raises DamagedExample where it is no picture of so many.
+    """
+    if not strip:
+        return []
+    jpegs = []
+    try:
+        with Image.open(io.BytesIO(strip), formats=["JPEG"]) as picture:
+            width, height = picture.size
+            if not count or width % count:
+                raise ValueError(f"{count} frames do not lie in {width} columns")
+            for left in range(0, width, width // count):
+                frame = io.BytesIO()
+                picture.crop((left, 0, left + width // count, height)).save(frame, "JPEG", quality=QUALITY)
+                jpegs.append(frame.getvalue())
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DamagedExample(f"its frames cannot be read: {error}") from None
+    return jpegs
 
 
 def top_classes(posterior: NDArray[np.float16], classes: tuple[str, ...]) -> list[tuple[str, float]]:

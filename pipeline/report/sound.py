@@ -58,9 +58,3 @@ def outline(waveform: NDArray[np.int16], *, width: int, height: int) -> str:
     )
     points = [*zip(x, above, strict=True), *zip(x[::-1], below[::-1], strict=True)]
     return "M" + "L".join(f"{left:.0f},{top:.1f}" for left, top in points) + "Z"
-
-
-def peak_decibels(waveform: NDArray[np.int16]) -> float | None:
-    """The highest sample against full scale, in dB; None for silence."""
-    peak = int(np.abs(waveform.astype(np.int32)).max())
-    return 20 * float(np.log10(peak / 2**15)) if peak else None

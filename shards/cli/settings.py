@@ -34,7 +34,7 @@ def build(kind: Any, value: Any, key: str = "") -> Any:
     if origin is Literal and value in parts:
         return value
     if origin is dict and isinstance(value, dict):
-        return {name: build(parts[1], item, _join(key, name)) for name, item in value.items()}
+        return {str(name): build(parts[1], item, _join(key, name)) for name, item in value.items()}
     if origin in (list, tuple) and isinstance(value, list):
         return origin(build(parts[0], item, f"{key}[{index}]") for index, item in enumerate(value))
     if is_paths(kind) and isinstance(value, str):

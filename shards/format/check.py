@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from shards.errors import ContractError
 from shards.files import sha256_of
 from shards.format.codec import DamagedExample, checksum
 from shards.format.example import Example, video_of
+from shards.format.levels import levels
 from shards.format.manifest import Manifest
 from shards.format.shard import examples
 from shards.format.sidefile import SIDE_FILES, SideFile, finished, index_members
 
+LEVEL_TOLERANCE = 0.011  # dB: they are rounded to 0.01, and another program may round otherwise
 ROW_SUM_TOLERANCE = 2e-3  # a renormalised float16 row of a thousand classes stays within this of 1
 
 
@@ -54,6 +59,8 @@ def check(folder: Path) -> Checked:
                 raise Fault(f"{where}: the side file says {side.samples[clip]} samples, {side.windows[clip]} windows")
             _check_example(where, example, manifest)
             _check_checksums(where, example, side, clip, manifest.audio)
+            _check_columns(where, example, side, clip)
+            _check_frames(where, example, kept=manifest.keep_frames)
     for teachers in sorted((folder / "teachers").glob("*/")):
         _check_teacher_set(folder, teachers)
     return Checked(shards, len(seen), samples / manifest.clip.sample_rate)
@@ -99,6 +106,9 @@ def _check_tar(folder: Path, side: SideFile) -> None:
     }
     if index != columns:
         raise Fault(f"{tar}: its side file's index is not that of its members")
+    for extension, places in side.members.items():
+        if None in places:
+            raise Fault(f"{tar}: {side.keys[places.index(None)]} has no {extension}, other clips have: make it again")
 
 
 def _check_example(where: str, example: Example, manifest: Manifest) -> None:
@@ -126,6 +136,35 @@ def _check_checksums(where: str, example: Example, side: SideFile, clip: int, au
     for name, found in arrays.items():
         if (recorded := side.checksums.get(name, [-1] * (clip + 1))[clip]) != found:
             raise Fault(f"{where}.{name} has checksum {found}, the side file says {recorded}")
+
+
+def _check_columns(where: str, example: Example, side: SideFile, clip: int) -> None:
+    """The sound's levels and what is given of the clip: the same in its json and in the side file."""
+    meta, measured = example.meta, levels(example.waveform)
+    columns: dict[str, Sequence[Any]] = {"peak_db": side.peak_db, "rms_db": side.rms_db, "given": side.given}
+    for name, column in columns.items():
+        if not column or column[clip] != getattr(meta, name):
+            found = column[clip] if column else "nothing"
+            raise Fault(f"{where}: the side file says {name} {found}, its json {getattr(meta, name)}")
+    for name, level, true in zip(columns, (meta.peak_db, meta.rms_db), measured, strict=False):
+        if abs(level - true) > LEVEL_TOLERANCE:
+            raise Fault(f"{where}: its json says {name} {level}, its sound has {true}")
+
+
+def _check_frames(where: str, example: Example, *, kept: bool) -> None:
+    """The strip is there where frames are kept, and is as wide as its frames, which are square."""
+    if bool(example.frames) != kept:
+        raise Fault(f"{where} has {len(example.frames)} bytes of frames, the manifest says keep_frames={kept}")
+    if not kept:
+        return
+    count = len(example.meta.frame_got)
+    try:
+        with Image.open(io.BytesIO(example.frames), formats=["JPEG"]) as strip:
+            width, height = strip.size
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise Fault(f"{where}: its frames cannot be read: {error}") from None
+    if width != count * height:
+        raise Fault(f"{where}: its frames are {width} x {height} pixels, which are not {count} squares side by side")
 
 
 def _check_teacher_set(folder: Path, teachers: Path) -> None:

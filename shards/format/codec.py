@@ -1,4 +1,4 @@
-"""One example as members of a tar, and back: `key.wav` or `key.flac`, `key.<head>.npy`, `key.json`, `key.frame<i>.jpg`.
+"""One example as members of a tar, and back: `key.wav` or `key.flac`, `key.<head>.npy`, `key.json`, `key.frames.jpg`.
 
 Beside the bytes of a member stands the checksum of its values, which the side file keeps. Nothing here executes what it
 reads: arrays are parsed without pickle, and a header that promises more than its member holds is refused before
@@ -8,11 +8,9 @@ anything is allocated.
 from __future__ import annotations
 
 import io
-import json
 import wave
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict
 from tokenize import TokenError
 
 import numpy as np
@@ -21,6 +19,7 @@ from numpy.typing import NDArray
 
 from shards.format.example import ClipMeta, Example
 
+FRAMES = "frames.jpg"  # one member for every clip: readers want the same extensions in each
 WAV_HEADER_BYTES = 44  # the canonical RIFF header that `wave` writes; the samples follow as they lie in memory
 LONGEST_SECONDS = 3600  # of a clip; more is not believed of a header, and not allocated
 BLOCK_BYTES = 16_384  # summed by themselves in a checksum
@@ -35,9 +34,9 @@ def encode(example: Example, sample_rate: int, audio: str = "wav") -> dict[str, 
     sample: dict[str, str | bytes] = {"__key__": example.key}
     sample[audio] = _encode_waveform(example.waveform, sample_rate, audio)
     sample |= encode_labels(example.key, example.posteriors)
-    for index, frame in enumerate(example.frames):
-        sample[f"frame{index}.jpg"] = frame
-    sample["json"] = json.dumps(asdict(example.meta), sort_keys=True).encode()
+    if example.frames:
+        sample[FRAMES] = example.frames
+    sample["json"] = example.meta.to_json().encode()
     return sample
 
 
@@ -50,7 +49,6 @@ def decode(key: str, members: Mapping[str, bytes], sample_rate: int) -> Example:
     """The example back from its members ({extension: bytes}). Raises DamagedExample."""
     audio = "wav" if "wav" in members else "flac"
     try:
-        frames = [name for name in members if name.startswith("frame") and name.endswith(".jpg")]
         return Example(
             key=key,
             waveform=_decode_waveform(members[audio], sample_rate, audio),
@@ -58,11 +56,19 @@ def decode(key: str, members: Mapping[str, bytes], sample_rate: int) -> Example:
                 name.removesuffix(".npy"): decode_array(members[name]) for name in members if name.endswith(".npy")
             },
             meta=ClipMeta.of_json(members["json"]),
-            frames=[members[f"frame{index}.jpg"] for index in range(len(frames))],
+            frames=members.get(FRAMES, b""),
         )
     except KeyError as error:
         raise DamagedExample(f"{key}: member {error} is missing among {sorted(members)}") from None
-    except (ValueError, TypeError, EOFError, RecursionError, wave.Error, soundfile.SoundFileError) as error:
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        RecursionError,
+        wave.Error,
+        soundfile.SoundFileError,
+    ) as error:
         raise DamagedExample(f"{key}: {error}") from None
 
 

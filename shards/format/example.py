@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from shards.format.levels import SILENCE
+
+# In the json of each clip, whatever its video had: a program that reads a tar as a table takes the columns of the first
+# clips for those of all.
+LEFT_OUT = ("before_common_start", "dropped_clip", "no_frame", "no_sound", "tail", "unread")
+REPAIRED = (
+    *("broken_stamps", "clock_breaks", "stamps_smoothed", "gaps_filled", "gap_seconds", "overlap_seconds"),
+    *("non_finite_samples", "frames_concealed", "mono_of_left_channel"),
+)
 
 
 @dataclass(frozen=True)
@@ -66,32 +76,54 @@ class ClipMeta:
     still: bool = False  # it has several frames, and they are one and the same picture
     media: MediaAccount = field(default_factory=MediaAccount)  # of the whole video, the same in each of its clips
     decode_errors: int = 0  # of the whole video
+    peak_db: float = SILENCE  # of its sound, in dBFS, as `levels` has it; the writer of a shard puts it here
+    rms_db: float = SILENCE
+    given: dict[str, str] = field(default_factory=dict)  # what the list of videos said of it, by column
 
     def __post_init__(self) -> None:
         times = [self.start, self.seconds, *self.frame_asked, *self.frame_got]
         if not all(isinstance(time, int | float) and math.isfinite(time) for time in times):
             raise ValueError(f"clip {self.clip} of {self.video!r} has a time that is no number")
+        if not all(isinstance(level, int | float) and SILENCE <= level <= 0 for level in (self.peak_db, self.rms_db)):
+            raise ValueError(f"clip {self.clip} of {self.video!r}: {self.peak_db}, {self.rms_db} are no levels in dBFS")
+        if not is_given(self.given):
+            raise ValueError(f"what is given of {self.video!r} is no text by name: {self.given!r}")
         if not isinstance(self.media, MediaAccount):
             raise ValueError(f"the account of {self.video!r} is none: {self.media!r}")
         if not all(isinstance(text, str) for text in (self.video, self.path, self.video_sha256)):
             raise ValueError(f"video, path and video_sha256 are text, not {self.video!r}, {self.path!r}")
 
+    @property
+    def is_silent(self) -> bool:
+        return self.peak_db == SILENCE
+
+    def to_json(self) -> str:
+        """Its fields; reasons and repairs that do not occur in the video stand there with 0."""
+        left_out = dict.fromkeys(LEFT_OUT, 0.0) | self.media.left_out
+        repaired = dict.fromkeys(REPAIRED, 0.0) | {what: float(count) for what, count in self.media.repaired.items()}
+        media = replace(self.media, left_out=left_out, repaired=repaired)
+        return json.dumps(asdict(replace(self, media=media)), sort_keys=True)
+
     @classmethod
     def of_json(cls, text: bytes | str) -> ClipMeta:
-        """The way back from `json.dumps(asdict(meta))`. Raises ValueError, TypeError or KeyError for other text."""
+        """The way back. Raises ValueError, TypeError, KeyError or AttributeError for other text."""
         fields = json.loads(text)
-        return cls(**{**fields, "media": MediaAccount(**fields["media"])})
+        media = fields["media"]
+        parts = {
+            part: {name: count for name, count in media[part].items() if count} for part in ("left_out", "repaired")
+        }
+        return cls(**{**fields, "media": MediaAccount(**{**media, **parts})})
 
 
 @dataclass(frozen=True)
 class Example:
-    """key, waveform int16 (samples,), posteriors {head: float16 (windows, classes)}, JPEG frames to look at, origin."""
+    """key, waveform int16 (samples,), posteriors {head: float16 (windows, classes)}, frames to look at, origin."""
 
     key: str
     waveform: NDArray[np.int16]
     posteriors: dict[str, NDArray[np.float16]]
     meta: ClipMeta
-    frames: list[bytes] = field(default_factory=list)
+    frames: bytes = b""  # a JPEG of all frames side by side, in order; empty where they are not kept
 
     def __post_init__(self) -> None:
         if not self.key or "." in self.key or "/" in self.key:
@@ -104,6 +136,11 @@ class Example:
         windows = {head: len(posterior) for head, posterior in self.posteriors.items()}
         if len(set(windows.values())) > 1 or 0 in windows.values():
             raise ValueError(f"{self.key}: the heads disagree on the number of windows: {windows}")
+
+
+def is_given(value: object) -> bool:
+    """Whether this is {name: text}."""
+    return isinstance(value, dict) and all(isinstance(text, str) for pair in value.items() for text in pair)
 
 
 def _shape(array: NDArray[np.generic]) -> str:

@@ -11,7 +11,7 @@ from shards.errors import UserError, require_format
 from shards.files import write_whole
 from shards.format.clip import ClipSpec
 
-FORMAT = 2
+FORMAT = 3
 NAME = "manifest.json"
 
 

@@ -29,22 +29,28 @@ def read_members(location: str | Path, side: SideFile, members: Sequence[tuple[i
     """
     tar = address(str(location), f"{side.shard}.tar")
     places = [_place(side, clip, extension) for clip, extension in members]
-    if is_remote(tar):
-        system, path = file_system(tar)
-        starts, ends = [offset for offset, _ in places], [offset + size for offset, size in places]
-        with reaching(str(location)):
-            payloads: list[bytes] = system.cat_ranges([path] * len(places), starts, ends, on_error="raise")
-    else:
-        with open(tar, "rb") as stream:
-            bytes_there = os.fstat(stream.fileno()).st_size
-            # No more is asked for than is there: a side file's number must not become an allocation.
-            payloads = [
-                os.pread(stream.fileno(), min(size, max(bytes_there - offset, 0)), offset) for offset, size in places
-            ]
+    payloads = read_places(tar, places)
     for (clip, extension), (offset, size), payload in zip(members, places, payloads, strict=True):
         if len(payload) != size:
             raise DamagedExample(f"{tar} ends before {side.keys[clip]}.{extension}, {size} bytes at {offset}")
     return payloads
+
+
+def read_places(tar: str, places: Sequence[tuple[int, int]]) -> list[bytes]:
+    """What lies at each place (offset, bytes) of a tar at a path or URL; shorter where the tar ends before it.
+
+    Raises UserError where a URL cannot be reached, OSError where a path cannot be opened.
+    """
+    if is_remote(tar):
+        system, path = file_system(tar)
+        starts, ends = [offset for offset, _ in places], [offset + size for offset, size in places]
+        with reaching(tar.rpartition("/")[0]):
+            payloads: list[bytes] = system.cat_ranges([path] * len(places), starts, ends, on_error="raise")
+        return payloads
+    with open(tar, "rb") as stream:
+        bytes_there = os.fstat(stream.fileno()).st_size
+        # No more is asked for than is there: a side file's number must not become an allocation.
+        return [os.pread(stream.fileno(), min(size, max(bytes_there - offset, 0)), offset) for offset, size in places]
 
 
 def _place(side: SideFile, clip: int, extension: str) -> tuple[int, int]:
@@ -80,5 +86,5 @@ def metas(location: str | Path, side: SideFile) -> Iterator[ClipMeta]:
             if checksum(np.frombuffer(text, np.uint8)) != recorded:
                 raise ValueError("its checksum is not that of its side file")
             yield ClipMeta.of_json(text)
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise DamagedShard(f"{side.shard}.tar: {key}.json: {error}. {REMEDY}") from None

@@ -14,7 +14,7 @@ from typing import Any
 
 from shards.errors import UserError, require_format
 from shards.files import write_whole
-from shards.format.example import MediaAccount
+from shards.format.example import MediaAccount, is_given
 
 FORMAT = 3
 SIDE_FILES = "*-[0-9]*.json"  # of a folder, whatever the split
@@ -42,7 +42,11 @@ class Reject:
 
 @dataclass(frozen=True)
 class SideFile:
-    """Facts on one shard. `keys`, `samples`, `windows` and each list of `members` and `checksums` run in parallel."""
+    """Facts on one shard. `keys`, `samples`, `windows` and each list of `members` and `checksums` run in parallel.
+
+    So do `peak_db`, `rms_db` and `given`, which are those of the clips' json; they are empty where a shard holds labels
+    alone.
+    """
 
     shard: str  # train-000000
     tar_bytes: int
@@ -50,6 +54,9 @@ class SideFile:
     keys: list[str]
     samples: list[int]
     windows: list[int]
+    peak_db: list[float]  # dBFS
+    rms_db: list[float]
+    given: list[dict[str, str]]  # what the list of videos said of each clip, by column
     members: dict[str, list[tuple[int, int] | None]]  # extension -> (offset, bytes) of the payload, clip by clip
     checksums: dict[str, list[int]]  # extension -> checksum of the array in it (json: of its bytes), by clip
     posterior_sums: dict[str, list[float]]  # head -> sum over all windows of all clips, (classes,)
@@ -90,7 +97,10 @@ class SideFile:
                 side.windows,
                 *side.members.values(),
                 *side.checksums.values(),
+                *(column for column in (side.peak_db, side.rms_db, side.given) if column != []),
             ]
+            if not all(map(is_given, side.given)):
+                raise ValueError("its `given` is not {name: text} for each clip")
             lengths = set(map(len, columns))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise UserError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +17,8 @@ from webdataset.writer import TarWriter
 from shards.errors import UserError
 from shards.files import partial_of, put_in_place, sha256_of
 from shards.format.codec import checksum, encode, encode_labels
-from shards.format.example import Example, MediaAccount
+from shards.format.example import ClipMeta, Example, MediaAccount
+from shards.format.levels import levels
 from shards.format.sidefile import Reject, SideFile, index_members
 
 # The libraries whose versions decide the bytes of a shard.
@@ -36,12 +38,18 @@ class ShardWriter:
         self._keys: list[str] = []
         self._samples: list[int] = []
         self._windows: list[int] = []
+        self._metas: list[ClipMeta] = []  # of examples with sound
+        self._members: set[str] = set()  # the same for every clip
         self._checksums: dict[str, list[int]] = {}
         self._sums: dict[str, NDArray[np.float64]] = {}
 
     def write(self, example: Example) -> None:
+        """Add a clip; its sound is measured here, and the levels go into its json and the side file."""
+        peak, rms = levels(example.waveform)
+        example = replace(example, meta=replace(example.meta, peak_db=peak, rms_db=rms))
         sample = encode(example, self.sample_rate, self.audio)
         self._add(sample)
+        self._metas.append(example.meta)
         self._checksums.setdefault(self.audio, []).append(checksum(example.waveform))
         self._checksums.setdefault("json", []).append(checksum(np.frombuffer(cast(bytes, sample["json"]), np.uint8)))
         self._count(example.key, len(example.waveform), example.posteriors)
@@ -52,6 +60,9 @@ class ShardWriter:
         self._count(key, samples, posteriors)
 
     def _add(self, sample: dict[str, str | bytes]) -> None:
+        self._members = self._members or set(sample)
+        if set(sample) != self._members:  # programs that read a tar as a table refuse it, or lose what is not in all
+            raise ValueError(f"{sample['__key__']!r} has other members than the clips before: {sorted(sample)}")
         with self._writing():
             self._tar.write(sample)
 
@@ -97,6 +108,9 @@ class ShardWriter:
             keys=self._keys,
             samples=self._samples,
             windows=self._windows,
+            peak_db=[meta.peak_db for meta in self._metas],
+            rms_db=[meta.rms_db for meta in self._metas],
+            given=[meta.given for meta in self._metas],
             members={extension: [index[key].get(extension) for key in self._keys] for extension in extensions},
             checksums=self._checksums,
             posterior_sums={head: total.tolist() for head, total in self._sums.items()},

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
 
 import numpy as np
@@ -17,13 +17,18 @@ from numpy.typing import NDArray
 from shards.errors import ContractError, UserError, require_same
 from shards.format.clip import ClipSpec
 from shards.format.manifest import Manifest, TeacherCard
-from shards.loader.index import Checksums, Counts, Keys, Places, ShardIndex, load_index, metadata
+from shards.loader.index import EVERY_CLIP, Checksums, Counts, Keys, Places, ShardIndex, load_index, metadata
+from shards.loader.keep import Keep
 from shards.loader.store import Tar
+from shards.loader.sums import Sums, kept_sums
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """The clips of one split, numbered shard by shard, with the posteriors of the teachers to learn from."""
+    """The clips of one split, numbered shard by shard, with the posteriors of the teachers to learn from.
+
+    Clips that are not to be kept are not in it; `left_out` says how many.
+    """
 
     location: str
     split: str
@@ -42,6 +47,8 @@ class Catalog:
     sound_checksums: Checksums
     posterior_checksums: dict[str, Checksums]
     posterior_sums: dict[str, NDArray[np.float64]]  # head -> sum over all windows of all clips, (classes,)
+    summed_windows: int  # how many these are: all, but for those of clips that are damaged and skipped
+    left_out: int = 0
 
     @property
     def clips(self) -> int:
@@ -58,25 +65,34 @@ class Catalog:
     @property
     def mean_posterior(self) -> dict[str, NDArray[np.float64]]:
         """head -> mean over all windows of all clips, (classes,): the baseline that knows the labels but no sound."""
-        return {head: total / self.windows.sum() for head, total in self.posterior_sums.items()}
+        return {head: total / max(self.summed_windows, 1) for head, total in self.posterior_sums.items()}
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all tars and heads: a position in the stream means the same only in an equal catalog."""
+        """A hash of all tars, heads and kept clips: a position means the same only in an equal catalog."""
         facts = [*self.cards, *(tar.sha256 for tar in self.sounds), *(tar.sha256 for tar in self.labels)]
+        if self.left_out:
+            facts += map(str, self.keys)
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
 
 def load_catalog(
-    location: str, split: str, *, learn_from: Sequence[str] | None = None, teacher_set: str | None = None
+    location: str,
+    split: str,
+    *,
+    learn_from: Sequence[str] | None = None,
+    teacher_set: str | None = None,
+    keep: Keep = EVERY_CLIP,
+    skipping: bool = False,
 ) -> Catalog:
     """The catalog of `split` (train, validation) in a shard folder: a path or any fsspec URL.
 
     `learn_from` names heads, None means all; `teacher_set` is a relabelled set under `teachers/`, None the shards' own.
+    `keep` chooses clips; then posteriors are read, for their sums, and damaged ones passed over with `skipping`.
     Raises UserError; a split without clips is no error here.
     """
     location = location.rstrip("/")
-    own, shards = _load(location, split, sound=True)
+    own, shards = _load(location, split, sound=True, keep=keep)
     labelled, labels = own, shards
     if teacher_set not in (None, own.teacher_set):
         remedy = f"Run `make relabel videos=... shards={location} teachers={teacher_set}` to its end."
@@ -86,14 +102,21 @@ def load_catalog(
             raise UserError(f"{error} {remedy}") from None
         require_same(asdict(own.clip), asdict(labelled.clip), f"teachers/{teacher_set}", remedy)
         _require_joined(shards, labels, f"teachers/{teacher_set}", remedy)
-    return _assemble(location, split, own, labelled, _chosen(labelled, learn_from), shards, labels)
+    heads = _chosen(labelled, learn_from)
+    # The shards with the sound say what is kept, of another teacher set's labels too.
+    both = [(sound, replace(label, kept=sound.kept)) for sound, label in zip(shards, labels, strict=True)]
+    both = [(sound, label) for sound, label in both if sound.kept.any()]
+    sums = [kept_sums(label, heads, skipping=skipping) for _, label in both]
+    kept, kept_labels = [sound.of(sound.kept) for sound, _ in both], [label.of(label.kept) for _, label in both]
+    catalog = _assemble(location, split, own, labelled, heads, kept, kept_labels, sums)
+    return replace(catalog, left_out=sum(len(index.keys) for index in shards) - catalog.clips)
 
 
-def _load(location: str, split: str, *, sound: bool) -> tuple[Manifest, list[ShardIndex]]:
+def _load(location: str, split: str, *, sound: bool, keep: Keep = EVERY_CLIP) -> tuple[Manifest, list[ShardIndex]]:
     """The manifest of a folder, and its shards that hold clips."""
     with metadata(location, split) as (folder, names):
         manifest = Manifest.load(folder)
-        shards = [load_index(folder / f"{name}.json", location, manifest, sound=sound) for name in names]
+        shards = [load_index(folder / f"{name}.json", location, manifest, sound=sound, keep=keep) for name in names]
     return manifest, [index for index in shards if len(index.keys)]
 
 
@@ -137,6 +160,7 @@ def _assemble(
     heads: list[str],
     shards: list[ShardIndex],
     labels: list[ShardIndex],
+    sums: list[tuple[Sums, int]],
 ) -> Catalog:
     return Catalog(
         location=location,
@@ -158,9 +182,10 @@ def _assemble(
             head: _joined_checksums(index.posterior_checksums[head] for index in labels) for head in heads
         },
         posterior_sums={
-            head: sum((index.posterior_sums[head] for index in labels), np.zeros(len(labelled.teachers[head].classes)))
+            head: sum((of_shard[head] for of_shard, _ in sums), np.zeros(len(labelled.teachers[head].classes)))
             for head in heads
         },
+        summed_windows=sum(windows for _, windows in sums),
     )
 
 

@@ -10,7 +10,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from shards.format.codec import WAV_HEADER_BYTES
 from shards.format.manifest import NAME, Manifest
 from shards.format.shard import REMEDY
 from shards.format.sidefile import SideFile, split_of_shard
+from shards.loader.keep import Keep
 from shards.loader.store import Tar
 from shards.storage import file_system, is_remote, names_in
 
@@ -30,6 +31,7 @@ Counts = NDArray[np.int64]  # (clips,)
 Checksums = NDArray[np.uint32]  # (clips,), of what a member decodes to
 Places = NDArray[np.int64]  # (clips, 2): offset and bytes of a member's payload in its tar
 MAX_NPY_HEADER_BYTES = 10 + 2**16  # of version 1.0
+EVERY_CLIP = Keep()
 SHA256 = re.compile("[0-9a-f]{64}")  # nothing else may become the name of a file in the cache
 
 
@@ -80,10 +82,26 @@ class ShardIndex:
     sound_checksums: Checksums  # empty where only labels are wanted
     posterior_checksums: dict[str, Checksums]
     posterior_sums: dict[str, NDArray[np.float64]]  # head -> sum over all windows of all clips, (classes,)
+    kept: NDArray[np.bool_]  # (clips,), whether a clip is wanted
+
+    def of(self, clips: NDArray[np.bool_]) -> ShardIndex:
+        """These clips alone; the sums stay those of all."""
+        if clips.all():
+            return self
+        columns = ("keys", "samples", "windows", "kept", *(["sounds", "sound_checksums"] if len(self.sounds) else []))
+        return replace(
+            self,
+            **{name: getattr(self, name)[clips] for name in columns},
+            posteriors={head: places[clips] for head, places in self.posteriors.items()},
+            posterior_checksums={head: sums[clips] for head, sums in self.posterior_checksums.items()},
+        )
 
 
-def load_index(path: Path, location: str, manifest: Manifest, *, sound: bool) -> ShardIndex:
-    """The side file at `path` of the shard folder at `location`. Raises UserError, naming the first odd clip."""
+def load_index(path: Path, location: str, manifest: Manifest, *, sound: bool, keep: Keep = EVERY_CLIP) -> ShardIndex:
+    """The side file at `path` of the shard folder at `location`. Raises UserError, naming the first odd clip.
+
+    `keep` goes by what only a shard with sound says.
+    """
     side = SideFile.load(path)
     heads = list(manifest.teachers) if side.keys else []  # a shard of rejects alone has no members
     try:
@@ -97,6 +115,7 @@ def load_index(path: Path, location: str, manifest: Manifest, *, sound: bool) ->
             sound_checksums=_checksums(side, manifest.audio) if sound and side.keys else np.empty(0, np.uint32),
             posterior_checksums={head: _checksums(side, f"{head}.npy") for head in heads},
             posterior_sums={head: np.array(side.posterior_sums[head], np.float64) for head in heads},
+            kept=keep.of(side),
         )
         if not SHA256.fullmatch(side.tar_sha256):
             raise ValueError(f"it describes a tar with sha256 {side.tar_sha256}")

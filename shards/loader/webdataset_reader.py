@@ -51,6 +51,8 @@ class WebDatasetReader(PrefetchRing):
                 f"reader=webdataset reads the labels inside the shards, not teacher set {catalog.teacher_set}: "
                 "leave out teacher_set or reader"
             )
+        if catalog.left_out:
+            raise UserError("reader=webdataset reads every clip of a shard: leave out keep or reader")
         tars = expand_urls(urls) if isinstance(urls, str) else list(urls or [tar.location for tar in catalog.sounds])
         if len(tars) < world or batch % world:
             raise UserError(f"{world} ranks cannot share {len(tars)} shards and batches of {batch} clips")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from shards.format.clip import ClipSpec
-from shards.format.example import ClipMeta, Example
+from shards.format.example import LEFT_OUT, REPAIRED, ClipMeta, Example
 from shards.format.manifest import FORMAT as MANIFEST_FORMAT
 from shards.format.manifest import Manifest, TeacherCard
 from shards.format.sidefile import FORMAT as SIDE_FORMAT
@@ -47,7 +48,7 @@ def examples(tmp_path: Path) -> list[Example]:
         waveform = random.integers(-(2**15), 2**15, samples, dtype=np.int16)
         posteriors = {"objects": random.dirichlet(np.ones(3000), windows).astype(np.float16)}
         meta = ClipMeta("v", "v.mp4", 1, "0" * 64, index, 4.0 * index, samples / 22_050, [1.0], [1.02])
-        made.append(Example(f"v-{index:05d}", waveform, posteriors, meta, frames=[b"jpeg"]))
+        made.append(Example(f"v-{index:05d}", waveform, posteriors, meta, b"jpeg"))
         writer.write(made[-1])
     writer.finish()
     return made
@@ -61,6 +62,8 @@ def test_the_reader_of_the_page_reads_what_we_write(
     for (key, waveform, posteriors, facts), example in zip(found, examples, strict=True):
         assert key == example.key and facts["start"] == example.meta.start and facts["frame_got"] == [1.02]
         np.testing.assert_array_equal(waveform, example.waveform)
+        rms = 10 * math.log10(np.square(waveform / 32768).mean())
+        assert facts["rms_db"] == pytest.approx(rms, abs=0.006) and facts["peak_db"] == 0 and facts["given"] == {}
         np.testing.assert_array_equal(posteriors["objects"], example.posteriors["objects"])
 
 
@@ -75,5 +78,6 @@ def test_it_finds_a_flipped_bit(read_shard: ReadShard, examples: list[Example], 
 
 def test_the_page_names_the_formats_and_every_field(page: str, examples: list[Example], tmp_path: Path) -> None:
     assert f"Manifest: format {MANIFEST_FORMAT}.\nSide file: format {SIDE_FORMAT}." in page
+    assert [name for name in (*LEFT_OUT, *REPAIRED) if f"`{name}`" not in page] == []
     for artifact in (Manifest, SideFile, TeacherCard, ClipMeta):
         assert [name for name in artifact.__dataclass_fields__ if f"`{name}`" not in page] == []

@@ -85,7 +85,7 @@ def test_json_a_hundred_thousand_deep_is_no_traceback(small: Path, name: str) ->
 def test_a_manifest_from_the_future_is_refused_with_both_versions(small: Path) -> None:
     facts = json.loads((small / "manifest.json").read_bytes())
     (small / "manifest.json").write_text(json.dumps(facts | {"format": 7, "unheard": "of"}))
-    with pytest.raises(UserError, match=r"has format 7, this program reads 2: read it with the version that wrote"):
+    with pytest.raises(UserError, match=r"has format 7, this program reads 3: read it with the version that wrote"):
         Manifest.load(small)
 
 

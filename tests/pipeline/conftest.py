@@ -17,6 +17,7 @@ from pipeline.teachers.spec import TeacherSet, TeacherSpec, Transform
 from pipeline.videos.keys import key_of
 from shards.format.clip import ClipSpec
 from shards.format.example import ClipMeta, Example, MediaAccount, clip_key
+from shards.format.levels import levels
 from shards.format.manifest import Manifest, TeacherCard
 from shards.format.sidefile import Reject
 from shards.format.writer import ShardWriter
@@ -101,9 +102,11 @@ def words_of(small_spec):
     return words
 
 
-def jpeg():
+def strip(frames):
+    """A JPEG of so many frames side by side, each in a colour of its own."""
+    colours = [[200 - 40 * frame, 30, 30 + 40 * frame] for frame in range(frames)]
     stream = io.BytesIO()
-    Image.new("RGB", (16, 16), (200, 30, 30)).save(stream, "JPEG")
+    Image.fromarray(np.repeat(np.array([colours] * 16, np.uint8), 16, axis=1)).save(stream, "JPEG", quality=95)
     return stream.getvalue()
 
 
@@ -137,9 +140,10 @@ class Builder:
         rng = np.random.default_rng([len(self.examples), 7])
         posterior = rng.dirichlet(np.ones(len(CLASSES)) / 2, windows).astype(np.float16)
         times = CLIP.frame_times(windows)
-        meta = ClipMeta(key_of(path), path, 9, "00", clip, 2.0 * clip, windows / 2, times, times, still=clip == 1)
         waveform = rng.integers(-9_999, 9_999, windows * CLIP.window_samples).astype(np.int16)
-        return Example(clip_key(key_of(path), clip), waveform, {"objects": posterior}, meta, [jpeg()] * windows)
+        facts = {"still": clip == 1, **dict(zip(("peak_db", "rms_db"), levels(waveform), strict=True))}
+        meta = ClipMeta(key_of(path), path, 9, "00", clip, 2.0 * clip, windows / 2, times, times, **facts)
+        return Example(clip_key(key_of(path), clip), waveform, {"objects": posterior}, meta, strip(windows))
 
     def shard(self, name, videos, rejects=(), retry=False):
         """`videos`: {path: windows of each of its clips}; `rejects`: (path, reason)."""

@@ -202,6 +202,14 @@ def test_changed_settings_are_refused_with_both_sides(settings, undisturbed, fie
         run(settings(undisturbed, **fields))
 
 
+def test_frames_that_no_jpeg_can_hold_are_refused_before_anything_is_written(settings, tmp_path):
+    clip = dataclasses.replace(CLIP, frames_per_window=512)  # 4 windows, crops of 32 pixels: 65,536
+    shards = tmp_path / "shards"
+    with pytest.raises(UserError, match=r"the 2048 frames of a clip .* are 65536 pixels wide.*keep_frames=false"):
+        run(settings(shards, clip=clip))
+    assert not list(shards.glob("*.json*"))
+
+
 def test_the_precision_that_the_first_machine_chose_is_that_of_all_labels(
     settings, tmp_path, render_video, small_spec, monkeypatch
 ):

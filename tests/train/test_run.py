@@ -15,6 +15,7 @@ import torch
 from shards.cli.preemption import PREEMPTED
 from shards.errors import UserError
 from shards.loader.catalog import load_catalog
+from shards.loader.keep import Keep
 from shards.loader.streaming import Streaming
 from tests.faults.commands import finish, start, state, training, wait_until
 from train.checkpoint.checkpoint import load, load_network, load_student
@@ -139,6 +140,38 @@ def test_another_spec_is_refused_with_both_sides_and_more_steps_are_not(
     assert (settings.run / "last.pt").read_bytes() == before, "all steps are done"
     run(replace(settings, steps=23))
     assert load(settings.run / "last.pt").position == {"step": 23, "consumed": 184, "seed": 0}
+
+
+def test_only_kept_clips_are_learned_from_and_validated_on(
+    settings: TrainSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert settings.run is not None
+    for name, count in {"train-000000": 20, "train-000001": 15, "validation-000000": 7}.items():
+        path = Path(settings.shards) / f"{name}.json"
+        given = [{"class": ("dog", "cat", "cow")[index % 3]} for index in range(count)]
+        path.write_text(json.dumps(json.loads(path.read_bytes()) | {"given": given}))
+    kept = replace(settings, keep=Keep(given={"class": ["dog", "cat"]}))
+    run(kept)
+    line = "keep given.class=['cat', 'dog']: 11 of 35 train clips are left out, 2 of 7 validation clips are left out"
+    assert capsys.readouterr().err.count(line) == 1
+    found = json.loads((settings.run / "validation.json").read_text())
+    assert found["clips"] == 5
+    checkpoint = load(settings.run / "last.pt")
+    assert checkpoint.config["keep"]["given"] == {"class": ["dog", "cat"]} and checkpoint.training_mean is not None
+    mean = load_catalog(settings.shards, "train", keep=kept.keep).mean_posterior["objects"]
+    torch.testing.assert_close(checkpoint.training_mean["objects"].double(), torch.from_numpy(mean))
+    assert json.loads((settings.run / "run.json").read_text())["keep.given.class"] == ["cat", "dog"]
+    run(replace(kept, steps=23, keep=Keep(given={"class": ["cat", "dog"]})))
+    for other in (Keep(), Keep(given={"class": ["dog"]}), Keep(min_peak_db=-90, given={"class": ["dog", "cat"]})):
+        with pytest.raises(UserError, match=r"keep\.\S+: \S+ has .*, this run .*run=another/folder"):
+            run(replace(kept, keep=other))
+
+
+def test_where_no_clip_is_kept_the_run_stops_before_it_begins(settings: TrainSettings) -> None:
+    assert settings.run is not None
+    with pytest.raises(UserError, match=r"keep leaves out all 35 clips of \S+ to train on: given\.class=\['dog'\]"):
+        run(replace(settings, keep=Keep(given={"class": ["dog"]})))
+    assert not settings.run.exists()
 
 
 def test_a_try_that_saved_nothing_binds_no_one(settings: TrainSettings) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from shards.cli.command import compose
 from shards.loader.catalog import load_catalog
+from shards.loader.keep import Keep
 from train.settings import TrainSettings, plain, record
 
 MakeShards = Callable[..., Path]
@@ -32,7 +33,14 @@ def test_the_jobs_of_a_sweep_never_meet() -> None:
         for overrides in (
             *("", "loss=l2", "lr=1e-4", "seed=1", "student=soundnet5", "student=autoencoder", "learn_from=[objects]"),
             *("learn_from=[scenes]", "learn_from=[objects,scenes]", "batch=32", "steps=10", "teacher_set=resnet50"),
-            *("augment.roll=true", "augment.gain_db=3", "streaming.threads=1", "compile=false", "device=cpu"),
+            *(
+                "augment.roll=true",
+                "augment.gain_db=3",
+                "keep.min_rms_db=-60",
+                "streaming.threads=1",
+                "compile=false",
+                "device=cpu",
+            ),
             *("shards=outputs/other/mine", "student.output.stride=4", "precision=float32", "loss=l2 lr=1e-4"),
         )
     ]
@@ -43,6 +51,13 @@ def test_the_jobs_of_a_sweep_never_meet() -> None:
     assert settings("learn_from=[objects]").folder == jobs[6].folder, "the same settings, the same folder"
     assert settings("resume=never").folder == jobs[0].folder
     assert settings("run=here").folder == Path("here")
+
+
+def test_clips_are_chosen_on_the_command_line() -> None:
+    keep = settings("keep.min_rms_db=-60", "keep.min_peak_db=-50.5", "keep.given={class: [dog, cat], 7: [1, a b]}").keep
+    assert keep == Keep(-50.5, -60.0, {"class": ["dog", "cat"], "7": ["1", "a b"]})
+    assert settings("+keep.given.class=[dog]").keep.given == {"class": ["dog"]}
+    assert settings().keep == Keep()
 
 
 def test_a_long_name_stays_a_name() -> None:
@@ -72,10 +87,12 @@ def test_the_record_names_each_thing_that_may_not_change(tmp_path: Path, make_sh
         "augment.roll=true": "augment.roll",
         "streaming.block_shards=2": "block_shards",
         "precision=float32": "precision",
+        "keep.min_rms_db=-60": "keep.min_rms_db",
+        "keep.given={class: [dog]}": "keep.given.class",
     }
     for override, key in changes.items():
         changed = record(settings(override), catalog)
-        assert changed[key] != first[key], override
+        assert changed[key] != first.get(key), override
     one_head = load_catalog(str(tmp_path), "train", learn_from=["scenes"])
     assert record(settings(), one_head)["learn_from"] == ["scenes"]
 

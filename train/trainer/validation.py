@@ -95,7 +95,7 @@ def baseline(catalog: Catalog, device: torch.device) -> dict[str, Tensor]:
 
     One even window is counted in, so that no class is impossible.
     """
-    windows = float(catalog.windows.sum())
+    windows = catalog.summed_windows
     return {
         head: torch.from_numpy((total + 1 / len(total)) / (windows + 1)).float().to(device)
         for head, total in catalog.posterior_sums.items()

@@ -47,7 +47,7 @@ def write_shards(folder: Path) -> None:
         meta = ClipMeta(key_of(path), path, 9, "00", 0, 0.0, 2.0, [1.0], [1.0], still=False)
         waveform = rng.integers(-9_999, 9_999, CLIP.window_samples).astype(np.int16)
         posteriors = {"objects": rng.dirichlet(np.ones(3), 1).astype(np.float16)}
-        writer.write(Example(clip_key(key_of(path), 0), waveform, posteriors, meta, [picture("JPEG")]))
+        writer.write(Example(clip_key(key_of(path), 0), waveform, posteriors, meta, picture("JPEG")))
         writer.finish(rejects=[], dropped=[])
         plan.append({"shard": name, "videos": [{"key": key_of(path), "path": path, "bytes": 9}]})
     (folder / "plan.jsonl").write_text("".join(json.dumps(row) + "\n" for row in plan))

@@ -58,7 +58,7 @@ def test_every_clip_of_a_small_folder_is_shown(full):
     page, html = page_of(full.folder)
     assert html.count("<audio ") == len(full.examples) == 6
     assert html.count('class="sound"') == 6
-    frames = sum(len(example.frames) for example in full.examples.values())
+    frames = sum(len(example.meta.frame_got) for example in full.examples.values())
     assert page.tags.count("img") == frames + 6  # a spectrogram each
     windows = {"first": 0, "second": 0}
     for example in full.examples.values():

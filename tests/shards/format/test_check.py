@@ -1,19 +1,22 @@
 """A folder that is whole passes; each kind of fault is named."""
 
 import dataclasses
+import io
 import json
 import tarfile
 
 import numpy as np
 import pytest
 import webdataset
+from PIL import Image
 
 from shards.errors import UserError
+from shards.files import sha256_of
 from shards.format.check import check
 from shards.format.clip import ClipSpec
 from shards.format.example import ClipMeta, Example
 from shards.format.manifest import Manifest, TeacherCard
-from shards.format.sidefile import Reject, finished
+from shards.format.sidefile import Reject, SideFile, finished, index_members
 from shards.format.writer import ShardWriter
 
 CLIP = ClipSpec(sample_rate=800, seconds=2.0, windows=4)
@@ -26,7 +29,17 @@ def make_example(video, clip, windows=4, classes=5, shift=0.0):
     times = CLIP.frame_times(windows)
     meta = ClipMeta(video, "a.mp4", 1, "00", clip, 0.0, 2.0, times, times)
     waveform = random.integers(-99, 99, windows * CLIP.window_samples).astype(np.int16)
-    return Example(f"{video}-{clip:05d}", waveform, {"objects": posterior}, meta)
+    return Example(f"{video}-{clip:05d}", waveform, {"objects": posterior}, meta, strip(windows))
+
+
+def strip(frames, height=8):
+    stream = io.BytesIO()
+    Image.new("RGB", (8 * frames, height)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def framed(frames):
+    return dataclasses.replace(make_example("c", 0), frames=frames)
 
 
 def write(folder, shard, examples):
@@ -97,6 +110,15 @@ FAULTS = {
     "not a shard's side file: '<' not supported": lambda f: edit_side(f, members={"wav": [["a", "b"], None]}),
     "not a shard's side file: 'list' object": lambda f: (f / "train-000000.json").write_text("[]"),
     "has format 99, this program reads": lambda f: edit_side(f, format=99),
+    "index": lambda f: edit_side(f, members=next(finished(f)).members | {"wav": [(0, 1), (0, 1)]}),
+    "a-00000: the side file says rms_db -1.0, its json -55.21": lambda f: edit_side(f, rms_db=[-1.0, -2.0]),
+    "a-00000: the side file says peak_db nothing": lambda f: edit_side(f, peak_db=[]),
+    "a-00001: the side file says given {'class': 'dog'}, its json {}": lambda f: edit_side(
+        f, given=[{}, {"class": "dog"}]
+    ),
+    "has 0 bytes of frames, the manifest says keep_frames=True": lambda f: write(f, "train-000001", [framed(b"")]),
+    "32 x 16 pixels, which are not 4 squares": lambda f: write(f, "train-000001", [framed(strip(4, height=16))]),
+    "its frames cannot be read": lambda f: write(f, "train-000001", [framed(b"\xff\xd8 nonsense")]),
     "is also in": lambda f: write(f, "train-000001", [make_example("a", 0)]),
     "this shard in validation": lambda f: write(f, "validation-000001", [make_example("a", 7)]),
     "has 4 classes, the manifest 5": lambda f: write(f, "train-000001", [make_example("c", 0, classes=4)]),
@@ -114,3 +136,39 @@ def test_each_fault_is_named(folder, message):
     FAULTS[message](folder)
     with pytest.raises(UserError, match=message):
         check(folder)
+
+
+def test_levels_that_are_not_those_of_the_sound_are_found(folder, monkeypatch):
+    monkeypatch.setattr("shards.format.writer.levels", lambda waveform: (-3.0, -20.0))
+    write(folder, "train-000001", [make_example("c", 0)])
+    with pytest.raises(UserError, match=r"c-00000: its json says peak_db -3\.0, its sound has -50\.4"):
+        check(folder)
+
+
+def test_every_clip_of_a_shard_has_the_same_members(folder):
+    with pytest.raises(ValueError, match=r"'c-00000' has other members than the clips before"):
+        write(folder, "train-000001", [make_example("a", 0), framed(b"")])
+
+
+def test_a_member_that_some_clips_lack_is_named(folder):
+    """As another program may have written it: the tar, its index and its hash agree."""
+    tar = folder / "train-000000.tar"
+    with tarfile.open(tar) as archive:
+        kept = [(member, archive.extractfile(member).read()) for member in archive]
+    with tarfile.open(tar, "w") as archive:
+        for member, data in kept:
+            if member.name != "a-00001.frames.jpg":
+                archive.addfile(member, io.BytesIO(data))
+    index, side = index_members(tar), next(finished(folder))
+    members = {name: [index[key].get(name) for key in side.keys] for name in side.members}
+    edit_side(folder, members=members, tar_bytes=tar.stat().st_size, tar_sha256=sha256_of(tar))
+    with pytest.raises(UserError, match=r"train-000000\.tar: a-00001 has no frames\.jpg"):
+        check(folder)
+
+
+def test_a_side_file_of_nonsense_is_refused(folder):
+    (folder / "train-000000.json").write_text("[]")
+    with pytest.raises(UserError, match="not a shard's side file"):
+        list(finished(folder))
+    with pytest.raises(UserError, match="side file"):
+        SideFile.load(folder / "train-000000.json")
