@@ -74,12 +74,11 @@ def decode(
         return DecodeResult(error.reason, error.detail, size, digest)
     except MemoryError:
         return DecodeResult("out_of_memory", f"needs more than {config.memory_gigabytes:g} GB", size, digest)
-    except PermissionError as error:
-        return DecodeResult("no_permission", f"{error.strerror}", size, digest)
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        return DecodeResult(NO_ROOM, f"{error.filename or config.spool}: {error.strerror}", size, digest)
+    except ConnectionError:  # of the executor's pipe
+        raise
+    except OSError as error:  # of the spool: what is wrong with the video has a reason by now
+        reason = NO_ROOM if error.errno in FULL else "io_error"
+        return DecodeResult(reason, f"{error.filename or config.spool}: {error.strerror}", size, digest)
 
 
 def clips_at(

@@ -308,11 +308,31 @@ def test_relabel_refuses_a_video_that_has_changed(settings, tmp_path, videos, sm
 
 def test_a_decoder_that_stalls_costs_its_video_alone(settings, tmp_path, videos):
     """With no patience at all, whatever takes longer than an instant is killed, and the run goes on to its end."""
-    with pytest.raises(UserError, match="inputs are rejected"):
-        run(settings(tmp_path, stall_seconds=0.0, max_reject_share=0.01))
+    run(settings(tmp_path, stall_seconds=0.0, max_reject_share=1.0))
     reasons = {json.loads(line)["reason"] for line in (tmp_path / "rejects.jsonl").read_text().splitlines()}
     assert "stalled" in reasons
     assert sum(len(side.rejects) for side in finished(tmp_path)) >= 1
+
+
+def test_a_machine_without_memory_seals_nothing_and_the_same_command_with_more_goes_on(settings, undisturbed, tmp_path):
+    with pytest.raises(UserError, match=r"3 videos of train-000000 in a row failed twice.*run the same command again"):
+        run(settings(tmp_path, memory_gigabytes=0.0005))
+    assert not list(finished(tmp_path)) and not list(tmp_path.glob(".spool*"))
+    run(settings(tmp_path))
+    assert tars(tmp_path) == tars(undisturbed)
+
+
+def test_a_retry_reaches_what_a_machine_without_memory_has_rejected(settings, tmp_path, render_video):
+    mine, shards = tmp_path / "videos", tmp_path / "shards"
+    mine.mkdir()
+    render_video(mine / "a.mp4", 2.0, seed=1)
+    run(settings(shards, videos=str(mine), memory_gigabytes=0.0005, max_reject_share=1.0))
+    (side,) = finished(shards)
+    assert side.rejects[0].reason in ("out_of_memory", "crashed")
+    for memory in (0.0005, 4.0):
+        run(settings(shards, videos=str(mine), retry_rejected=True, memory_gigabytes=memory, max_reject_share=1.0))
+    assert {example.meta.path for example in all_examples(shards)} == {"a.mp4"}
+    assert (shards / "rejects.jsonl").read_text() == "" and len(list(finished(shards))) == 3
 
 
 def test_missing_weights_stop_before_anything_is_written(settings, tmp_path, small_spec):
