@@ -51,8 +51,8 @@ def decode(
     try:
         with at_hand(place, copy, touch, config.reading.max_gigabytes * 1e9) as video:
             size, digest = video.bytes, video.sha256
-            if task.sha256 is not None and digest != task.sha256:
-                return DecodeResult("changed", f"sha256 is {digest or 'unknown'}, was {task.sha256}", size, digest)
+            if task.sha256 is not None and digest and digest != task.sha256:  # else its reader says what it is
+                return DecodeResult("changed", f"sha256 is {digest}, was {task.sha256}", size, digest)
             if task.times is not None:
                 for clip in clips_at(task.times, video.path, config, touch):
                     on_clip(clip)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.executor.decode_task import NO_ROOM
-from pipeline.executor.job import VideoJob, Waveforms
+from pipeline.executor.job import DecodeResult, VideoJob, Waveforms
 from pipeline.output.destination import Output
 from pipeline.output.faults import FaultLimit
 from shards.errors import UserError
@@ -39,8 +39,7 @@ def write_shard(
         for job in limit.watched(shard, jobs):
             task, result = job.task, job.result
             assert result is not None
-            if result.reason == NO_ROOM:
-                raise UserError(f"{result.detail}: make room and run the same command again; finished shards stay")
+            require_room(result)
             if result.sha256:
                 hashes[task.key] = result.sha256
             if result.reason is not None:
@@ -53,6 +52,12 @@ def write_shard(
         side = writer.finish(rejects=rejects, dropped=dropped, media=media, video_hashes=hashes)
     output.deliver(side)
     return side
+
+
+def require_room(result: DecodeResult) -> None:
+    """Raise UserError where a disk is full, for which no video is to blame."""
+    if result.reason == NO_ROOM:
+        raise UserError(f"{result.detail}: make room and run the same command again; finished shards stay")
 
 
 def examples_of(job: VideoJob[Any], waveforms: Iterable[NDArray[np.int16]]) -> Iterator[Example]:
