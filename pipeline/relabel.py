@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -15,22 +16,29 @@ from pipeline.decoder.settings import DecodeSettings
 from pipeline.executor.job import DecodeTask, VideoJob, Waveforms
 from pipeline.executor.resources import Resources, heads_of
 from pipeline.output.destination import Output, spool
+from pipeline.output.faults import FaultLimit
 from pipeline.output.progress import Progress
 from pipeline.output.ranks import FolderLease, Rank
+from pipeline.output.writing import require_room
 from pipeline.report import write_report
+from pipeline.run import RejectLimit
 from pipeline.teachers.cards import cards
 from pipeline.teachers.spec import TeacherSet
 from pipeline.videos.fetch import within_reach
 from pipeline.videos.listing import root_of
+from pipeline.videos.plan import NAME as PLAN
+from pipeline.videos.plan import Plan
 from shards.cli.command import command
-from shards.errors import ContractError, UserError
+from shards.errors import UserError
 from shards.format.example import video_of
-from shards.format.manifest import Manifest
+from shards.format.manifest import Manifest, TeacherCard
 from shards.format.shard import metas
-from shards.format.sidefile import SideFile, side_files
+from shards.format.sidefile import Reject, SideFile
 from shards.format.writer import ShardWriter
+from shards.storage import is_remote
 
 log = logging.getLogger("pipeline")
+NAMED = 5  # shards that lack labels
 
 
 @dataclass
@@ -40,15 +48,29 @@ class RelabelSettings(Resources):
     videos: str = field(kw_only=True, metadata={"example": "/my/videos"})  # a path, or any fsspec URL
     shards: str = field(kw_only=True, metadata={"example": "outputs/shards/mine"})
     teachers: TeacherSet = field(kw_only=True)
+    reading: DecodeSettings = field(default_factory=DecodeSettings)
+    max_reject_share: float = 0.5
+    rank: int = 0  # this run labels every world-th shard, from the rank-th on
+    world: int = 1
     work: Path = Path("outputs/work")  # where labels for a URL are made, before they are sent
+
+    def __post_init__(self) -> None:
+        if self.reading.sampling != "exact":
+            raise ValueError("a relabel reads the very frames that were labelled: reading.sampling is exact")
+        _ = self.as_rank
+
+    @property
+    def as_rank(self) -> Rank:
+        return Rank(self.rank, self.world, job="relabel")
 
 
 def run(settings: RelabelSettings) -> None:
     """Write teachers/<set>/<shard>.tar for every finished shard that lacks it. Raises UserError.
 
-    The set has a manifest of its own: with precision=auto its first run chooses, and later ones follow it.
+    The set has a manifest of its own: with precision=auto its first run chooses, and later ones follow it. A video that
+    cannot be read any more, or is another by now, costs the labels of its shard and no others, and is named.
     """
-    root, name, rank = root_of(settings.videos), settings.teachers.name, Rank(job="relabel")
+    root, rank, name = root_of(settings.videos), settings.as_rank, settings.teachers.name
     teacher_cards = cards(settings.teachers)
     shards = Output.at(settings.shards, settings.work)
     labels = shards.beside(f"teachers/{name}")
@@ -57,40 +79,101 @@ def run(settings: RelabelSettings) -> None:
     with FolderLease(shards.folder, rank) as lease, Progress(shards.folder / rank.log_name) as progress:
         with lease.turn():
             shards.pull()
-        manifest = Manifest.load(shards.folder)
-        if name == manifest.teacher_set:
-            raise UserError(f"{settings.shards} was made with teachers={name}: nothing to add")
-        labels.folder.mkdir(parents=True, exist_ok=True)
-        labels.pull()
-        labels.clear()
-        precision = settings.precision_of(labels.manifest)
-        relabelled = replace(manifest, teacher_set=name, teachers=teacher_cards, precision=precision)
-        labels.agree_on(relabelled, f"Delete {labels.location} to label again with other weights or precision.")
-        videos = {side.shard: len({video_of(key) for key in side.keys}) for side in side_files(shards.folder)}
-        todo = [shard for shard in videos if videos[shard] and not (labels.folder / f"{shard}.json").exists()]
+            lease.agree({"videos": os.path.abspath(root) if not is_remote(root) else root, "teachers": name})
+            manifest = relabelled(settings, shards, labels, teacher_cards)
+        plan = Plan.load(shards.folder)
+        if not plan.shards:
+            raise UserError(f"{settings.shards} holds no {PLAN}: run the command that made its shards once more")
+        part = [shard.shard for shard in rank.part(plan.shards)]
+        labels.clear(None if rank.world == 1 else part)
+        todo = unlabelled(shards, labels, part)
         if not todo:
-            log.info("%s: labels of all %d finished shards stand already", labels.location, len(videos))
+            log.info("%s: labels of all finished shards stand already", labels.location)
             return
-        progress.start(total=sum(videos[shard] for shard in todo), shards=len(todo))
-        with (
-            spool(shards.folder, rank.name) as place,
-            settings.start(
-                root=within_reach(root, place),
-                spool=place,
-                clip=manifest.clip,
-                heads=heads_of(settings.teachers, teacher_cards),
-                reading=DecodeSettings(),
-                keep_frames=False,
-                precision=precision,
-            ) as executor,
-        ):
-            write = partial(write_labels, shards, labels)
-            for side in executor.shards(tasks_of(shards, todo), write, progress.video_done):
+        lacking = label_shards(settings, manifest, shards, labels, todo, root, progress)
+        with lease.turn():
+            if not lease.others():
+                labels.pull()
+                page = write_report(shards.folder, shards.tars)
+                shards.push(page.name)
+                log.info("a page to look at: %s", page)
+        log.info("%s: labels of %d shards were made", labels.location, len(todo) - len(lacking))
+        if lacking:
+            raise UserError(without_labels(labels, lacking))
+
+
+def relabelled(settings: RelabelSettings, shards: Output, labels: Output, cards: dict[str, TeacherCard]) -> Manifest:
+    """The manifest of the set, which the first run writes. Raises UserError where it is another. Call it in a turn."""
+    manifest, name = Manifest.load(shards.folder), settings.teachers.name
+    if name == manifest.teacher_set:
+        raise UserError(f"{settings.shards} was made with teachers={name}: nothing to add")
+    labels.folder.mkdir(parents=True, exist_ok=True)
+    labels.pull()
+    precision = settings.precision_of(labels.manifest)
+    mine = replace(manifest, teacher_set=name, teachers=cards, precision=precision)
+    labels.agree_on(mine, f"Delete {labels.location} to label again with other weights or precision.")
+    return mine
+
+
+def unlabelled(shards: Output, labels: Output, part: Iterable[str]) -> dict[str, int]:
+    """{shard: its videos} of the finished shards of this part that have clips, and no labels yet."""
+    todo: dict[str, int] = {}
+    for shard in part:
+        side = shards.folder / f"{shard}.json"
+        if side.exists() and not (labels.folder / f"{shard}.json").exists():
+            videos = len({video_of(key) for key in SideFile.load(side).keys})
+            todo |= {shard: videos} if videos else {}
+    return todo
+
+
+def label_shards(
+    settings: RelabelSettings,
+    manifest: Manifest,
+    shards: Output,
+    labels: Output,
+    todo: dict[str, int],
+    root: str,
+    progress: Progress,
+) -> dict[str, list[Reject]]:
+    """Write the labels of all these shards. Returns those that lack them still, with the videos that are to blame."""
+    progress.start(total=sum(todo.values()), shards=len(todo))
+    lacking = {}
+    with (
+        spool(shards.folder, settings.as_rank.name) as place,
+        settings.start(
+            root=within_reach(root, place),
+            spool=place,
+            clip=manifest.clip,
+            heads=heads_of(settings.teachers, manifest.teachers),
+            reading=settings.reading,
+            keep_frames=False,
+            precision=manifest.precision,
+        ) as executor,
+    ):
+        faults = FaultLimit(is_off=settings.max_reject_share >= 1, has_read=True)
+        limit = RejectLimit(progress, settings.max_reject_share, faults)
+        write = partial(write_labels, shards, labels, faults)
+        for side in executor.shards(tasks_of(shards, todo), write, limit.on_video):
+            if side.rejects:
+                lacking[side.shard] = side.rejects
+                log.warning("%s: its labels are not written: %d of its videos failed", side.shard, len(side.rejects))
+            else:
                 progress.shard_done(side)
-        log.info("%s: labels of %d shards stand", labels.location, len(videos))
-        page = write_report(shards.folder, shards.tars)
-        shards.push(page.name)
-        log.info("a page to look at: %s", page)
+    return lacking
+
+
+def without_labels(labels: Output, lacking: dict[str, list[Reject]]) -> str:
+    """The line that a relabel ends with where shards lack labels."""
+    named = [
+        f"{shard} ({rejects[0].path!r}: {rejects[0].reason}: {rejects[0].detail}"
+        + (f", and {len(rejects) - 1} more)" if len(rejects) > 1 else ")")
+        for shard, rejects in list(lacking.items())[:NAMED]
+    ]
+    more = f" and {len(lacking) - NAMED} more, named in the log" if len(lacking) > NAMED else ""
+    return (
+        f"{labels.location} lacks labels of {len(lacking)} shards: {', '.join(named)}{more}. videos=... must hold the "
+        "very files that the shards were made from: bring them back, and the same command goes on; other labels stand"
+    )
 
 
 def tasks_of(output: Output, shards: Iterable[str]) -> Iterator[DecodeTask]:
@@ -105,21 +188,30 @@ def tasks_of(output: Output, shards: Iterable[str]) -> Iterator[DecodeTask]:
             number += 1
 
 
-def write_labels(shards: Output, labels: Output, shard: str, jobs: Iterable[VideoJob[Any]], _: Waveforms) -> SideFile:
-    """One tar of labels, with the keys and member names of the shard it belongs to. Raises ContractError."""
+def write_labels(
+    shards: Output, labels: Output, limit: FaultLimit, shard: str, jobs: Iterable[VideoJob[Any]], _: Waveforms
+) -> SideFile:
+    """One tar of labels, with the keys and member names of the shard it belongs to. Raises UserError.
+
+    Where a video fails, nothing is written: the side file that is returned has no keys, and the rejects.
+    """
     side = SideFile.load(shards.folder / f"{shard}.json")
     clips = zip(side.keys, side.samples, strict=True)
+    rejects: list[Reject] = []
     with closing(ShardWriter(labels.folder, shard, sample_rate=0)) as writer:
-        for job in jobs:
-            if job.result is not None and job.result.reason is not None:
-                raise ContractError(
-                    f"{job.task.path} cannot be labelled again: {job.result.reason}: {job.result.detail}. "
-                    "videos=... must hold the very files that the shards were made from; finished shards stay"
-                )
-            for clip in job.clips:
+        for job in limit.watched(shard, jobs):
+            task, result = job.task, job.result
+            assert result is not None
+            require_room(result)
+            if result.reason is not None:
+                rejects.append(Reject(task.key, task.path, result.reason, result.detail))
+            for clip in job.clips if not rejects else ():
                 key, samples = next(clips)
                 assert clip.posteriors is not None
                 writer.write_labels(key, samples, clip.posteriors)
+        if rejects:
+            nothing: dict[str, Any] = {"keys": [], "samples": [], "windows": [], "members": {}, "checksums": {}}
+            return replace(side, **nothing, posterior_sums={}, tar_bytes=0, tar_sha256="", rejects=rejects)
         written = writer.finish()
     labels.deliver(written)
     return written

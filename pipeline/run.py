@@ -11,6 +11,7 @@ from pipeline.executor.resources import heads_of
 from pipeline.output.account import REJECTS, account_of, write_rejects
 from pipeline.output.agreement import make_plan, unfinished
 from pipeline.output.destination import Output, spool
+from pipeline.output.faults import FaultLimit
 from pipeline.output.progress import Progress
 from pipeline.output.ranks import FolderLease
 from pipeline.output.writing import write_shard
@@ -86,8 +87,10 @@ def label_shards(
             precision=manifest.precision,
         ) as executor,
     ):
-        write = partial(write_shard, settings.output, settings.clip.sample_rate, settings.audio)
-        limit = RejectLimit(progress, settings.max_reject_share)
+        retries = frozenset(shard.shard for shard in todo if shard.retry)
+        faults = FaultLimit(retries, is_off=settings.max_reject_share >= 1)
+        limit = RejectLimit(progress, settings.max_reject_share, faults)
+        write = partial(write_shard, settings.output, settings.clip.sample_rate, settings.audio, faults)
         for side in executor.shards(tasks, write, limit.on_video):
             progress.shard_done(side)
 
@@ -98,10 +101,12 @@ class RejectLimit:
 
     progress: Progress
     max_reject_share: float
+    faults: FaultLimit
     inputs: int = 0
 
     def on_video(self, path: str, result: DecodeResult) -> None:
         self.progress.video_done(path, result)
+        self.faults.has_read |= result.reason is None
         self.inputs += 1
         if self.inputs >= MIN_INPUTS:
             require_share(self.progress.rejected, self.inputs, self.max_reject_share)

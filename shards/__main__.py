@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from shards.cli.pipes import ending_quietly
 from shards.errors import UserError
 from shards.format.check import check
 
@@ -26,4 +27,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with ending_quietly():
+        sys.exit(main())

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from evaluate.bench import readers
 from evaluate.bench.films import render_film
+from shards.cli.pipes import ending_quietly
 from shards.media.file import UnreadableMedia
 
 Reader = Callable[[Path], None]
@@ -157,4 +158,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_quietly():
+        main()

@@ -21,6 +21,7 @@ import numpy as np
 import webdataset
 from numpy.typing import NDArray
 
+from shards.cli.pipes import ending_quietly
 from shards.format.clip import ClipSpec
 from shards.format.codec import WAV_HEADER_BYTES
 from shards.format.example import ClipMeta, Example, clip_key
@@ -179,4 +180,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_quietly():
+        main()

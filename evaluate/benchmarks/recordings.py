@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from evaluate.benchmarks.benchmark import Benchmark, Recording
 from shards.errors import UserError
 from shards.files import sha256_of
-from shards.media.file import UnreadableMedia
+from shards.media.file import UnreadableMedia, unreadable
 from shards.media.wave import read_header
 from shards.media.waveform import RESAMPLER, read_waveform
 
@@ -68,6 +68,6 @@ def require_whole(path: Path) -> None:
     try:
         header = read_header(path)
     except OSError as error:
-        raise UnreadableMedia("not_found", f"{error.strerror}") from None
+        raise unreadable(error) from None
     if header and header.shortfall:
         raise UnreadableMedia("damaged", str(header.shortfall))

@@ -51,8 +51,8 @@ def decode(
     try:
         with at_hand(place, copy, touch, config.reading.max_gigabytes * 1e9) as video:
             size, digest = video.bytes, video.sha256
-            if task.sha256 is not None and digest != task.sha256:
-                return DecodeResult("changed", f"sha256 is {digest or 'unknown'}, was {task.sha256}", size, digest)
+            if task.sha256 is not None and digest and digest != task.sha256:  # else its reader says what it is
+                return DecodeResult("changed", f"sha256 is {digest}, was {task.sha256}", size, digest)
             if task.times is not None:
                 for clip in clips_at(task.times, video.path, config, touch):
                     on_clip(clip)
@@ -74,12 +74,11 @@ def decode(
         return DecodeResult(error.reason, error.detail, size, digest)
     except MemoryError:
         return DecodeResult("out_of_memory", f"needs more than {config.memory_gigabytes:g} GB", size, digest)
-    except PermissionError as error:
-        return DecodeResult("no_permission", f"{error.strerror}", size, digest)
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        return DecodeResult(NO_ROOM, f"{error.filename or config.spool}: {error.strerror}", size, digest)
+    except ConnectionError:  # of the executor's pipe
+        raise
+    except OSError as error:  # of the spool: what is wrong with the video has a reason by now
+        reason = NO_ROOM if error.errno in FULL else "io_error"
+        return DecodeResult(reason, f"{error.filename or config.spool}: {error.strerror}", size, digest)
 
 
 def clips_at(

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from pipeline.decoder.clips import DecodedClip
 from pipeline.executor.decode_task import DecodeConfig, decode, record_of
-from pipeline.executor.job import Clip, ClipRecord, DecodeResult, DecodeTask, VideoJob
+from pipeline.executor.job import ClipRecord, DecodeResult, DecodeTask, VideoJob
 from pipeline.executor.slots import Slots
 
 SPAWN = multiprocessing.get_context("spawn")  # children import what they need, and inherit no pipe of a neighbour
@@ -58,25 +58,29 @@ class DecodeWorker:
 
     def take(self, job: VideoJob[int]) -> None:
         self.job = job
-        self._send(job.task)
+        self._send(job.begin())
 
     def grant(self, slot: int) -> None:
         self.slot, self.waits = slot, False
         self._send(slot)
 
-    def receive(self) -> None:
-        """Wait for a message and enter it in the job. Raises one of CLOSED if the process has ended."""
+    def receive(self) -> list[int]:
+        """Wait for a message and enter it in the job. Returns the slots that are free then.
+
+        Raises one of CLOSED if the process has ended.
+        """
         message: str | ClipRecord | DecodeResult = self.pipe.recv()
         assert self.job is not None
         if isinstance(message, ClipRecord):
             assert self.slot is not None
-            self.job.clips.append(Clip(message, self.slot))
-            self.slot = None
-        elif isinstance(message, DecodeResult):
-            self.job.result = message
+            slot, self.slot = self.slot, None
+            return [] if self.job.add(message, slot) else [slot]
+        if isinstance(message, DecodeResult):
+            self.job.end(message)
             self.job = None
         else:
             self.waits = True
+        return []
 
     def idle_seconds(self) -> float:
         """Since it last read a packet; none while it waits for us."""

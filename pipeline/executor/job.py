@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
@@ -11,9 +12,13 @@ from numpy.typing import NDArray
 
 from shards.format.example import MediaAccount
 from shards.format.sidefile import SideFile
+from shards.media.file import TRANSIENT
 
 Posteriors = dict[str, NDArray[np.float16]]  # by head, (windows, classes)
 Place = TypeVar("Place")
+KILLED = ", as the kernel ends one where memory runs out"
+
+log = logging.getLogger("pipeline")
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,9 @@ class DecodeResult:
 
 
 def crashed(exit_code: int | None) -> DecodeResult:
-    return DecodeResult("crashed", f"the decoder's process ended with exit code {exit_code}")
+    return DecodeResult(
+        "crashed", f"the decoder's process ended with exit code {exit_code}{KILLED if exit_code == -9 else ''}"
+    )
 
 
 def stalled(seconds: float) -> DecodeResult:
@@ -76,12 +83,45 @@ class Clip(Generic[Place]):
 
 @dataclass
 class VideoJob(Generic[Place]):
-    """A video under way: decoded once its result is there, complete once its clips are labelled too."""
+    """A video under way: decoded once its result is there, complete once its clips are labelled too.
+
+    A second try begins the video anew, and gives those clips again that the first gave: they stay as they are, since
+    they may be in a batch by now. So the bytes are those of a run in which nothing failed.
+    """
 
     task: DecodeTask
     clips: list[Clip[Place]] = field(default_factory=list)
     result: DecodeResult | None = None
     batched: int = 0  # clips handed to a batch so far
+    tries: int = 0  # begun
+    failed: bool = False  # the first, for what may have been the machine's fault: there is to be a second
+    given: int = 0  # clips, by the try under way
+    differs: bool = False  # between the tries
+
+    def begin(self) -> DecodeTask:
+        """The task, for another try."""
+        self.tries += 1
+        self.failed, self.given = False, 0
+        return self.task
+
+    def add(self, record: ClipRecord, place: Place) -> bool:
+        """Enter the next clip of a try; False where an earlier try gave it, and its place is not needed."""
+        self.given += 1
+        if self.given > len(self.clips):
+            self.clips.append(Clip(record, place))
+            return True
+        self.differs |= record != self.clips[self.given - 1].record
+        return False
+
+    def end(self, result: DecodeResult) -> None:
+        """Enter the result of a try."""
+        if result.reason in TRANSIENT and self.tries == 1:
+            self.failed = True
+            log.warning("%r is tried once more: %s: %s", self.task.path, result.reason, result.detail)
+        elif result.reason is None and (self.differs or self.given < len(self.clips)):
+            self.result = replace(result, reason="changed", detail="a second try at it gave other clips than the first")
+        else:
+            self.result = result
 
     @property
     def complete(self) -> bool:

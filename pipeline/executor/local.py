@@ -79,8 +79,8 @@ class LocalExecutor:
         self._tasks = iter(tasks)
         self._upcoming = next(self._tasks, None)
         while self._upcoming is not None or self._order:
-            self._assign()
             self._grant()
+            self._assign()
             self._batches.extend(self._uncut.cut(self._upcoming.shard if self._upcoming else None))
             for teacher in self._teachers:
                 if teacher.ready and teacher.batch is None and self._batches:
@@ -91,13 +91,29 @@ class LocalExecutor:
                 yield self._order.popleft()
 
     def _assign(self) -> None:
-        for decoder in self._decoders:
-            if decoder.job is None and self._upcoming is not None:
-                job: VideoJob[int] = VideoJob(self._upcoming)
+        """Give the free decoders what comes next.
+
+        A video that failed is tried once more at the end of its shard, or before, where nothing more of the shard can
+        be decoded until it is. The last free decoder is kept for it.
+        """
+        idle = [decoder for decoder in self._decoders if decoder.job is None]
+        for decoder in idle:
+            failed = next((job for job in self._order if job.failed), None)
+            upcoming = self._upcoming
+            if failed and (upcoming is None or upcoming.shard != failed.task.shard or decoder is idle[-1]):
+                if self._is_quiet():
+                    decoder.take(failed)
+            elif upcoming is not None:
+                job: VideoJob[int] = VideoJob(upcoming)
                 self._order.append(job)
                 self._uncut.add(job)
                 decoder.take(job)
                 self._upcoming = next(self._tasks, None)
+
+    def _is_quiet(self) -> bool:
+        """Whether all decoders are free, or wait for a slot, or are at a second try."""
+        at_work = [decoder for decoder in self._decoders if decoder.job is not None and not decoder.waits]
+        return all(decoder.job is not None and decoder.job.tries > 1 for decoder in at_work)
 
     def _grant(self) -> None:
         """Slots go out in plan order, and one batch's worth is kept for the first video that is not decoded yet.
@@ -122,7 +138,7 @@ class LocalExecutor:
                 self._free.extend(teachers[pipe].receive())
                 continue
             try:
-                decoders[pipe].receive()
+                self._free.extend(decoders[pipe].receive())
             except CLOSED:
                 process = decoders[pipe].process
                 process.join()
@@ -137,10 +153,10 @@ class LocalExecutor:
                 self._replace(decoder, stalled(limit))
 
     def _replace(self, decoder: DecodeWorker, result: DecodeResult) -> None:
-        """Another worker for one that is gone; the video it was at is rejected whole."""
+        """Another worker for one that is gone, which costs the video it was at this try."""
         decoder.pipe.close()
         if decoder.slot is not None:
             self._free.append(decoder.slot)
         if decoder.job is not None:
-            decoder.job.result = result
+            decoder.job.end(result)
         self._decoders[self._decoders.index(decoder)] = DecodeWorker.start(self._decoding, self._slots)

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from pipeline.videos.listing import counted
 from pipeline.videos.plan import NAME as PLAN
 from shards.errors import UserError
 from shards.files import write_whole
@@ -48,6 +49,7 @@ class Account:
     dropped_examples: list[Reject] = field(default_factory=list)
     planned: int = 0
     duplicates: int = 0
+    not_taken: dict[str, int] = field(default_factory=dict)  # by suffix, of the folder at the last look
     duplicate_examples: list[dict[str, str]] = field(default_factory=list)  # key, path, of
     shard_clips: list[tuple[str, int]] = field(default_factory=list)  # name, clips
     windows: Counter[int] = field(default_factory=Counter)  # clips by whole windows; 0: shorter than one
@@ -58,7 +60,8 @@ class Account:
         text += f" + {self.duplicates} duplicates" + (f" + {self.waiting} waiting" if self.waiting else "")
         text += f"; {total.clips} clips, {total.seconds / 3600:.2f} h of sound; {self.media}"
         repaired = ", ".join(f"{count:g} {what}" for what, count in sorted(self.media.repaired.items()))
-        return f"{text}; repaired: {repaired}" if repaired else text
+        text += f"; repaired: {repaired}" if repaired else ""
+        return f"{text}; not taken by suffix: {counted(self.not_taken)}" if self.not_taken else text
 
     @property
     def total(self) -> Split:
@@ -127,6 +130,7 @@ def _count_plan(path: Path, account: Account) -> None:
             repeats = row.get("duplicates", [])
             account.planned += 0 if row.get("retry") else len(row.get("videos", []))
             account.duplicates += len(repeats)
+            account.not_taken = row.get("not_taken", account.not_taken)
             account.duplicate_examples += repeats[: EXAMPLES - len(account.duplicate_examples)]
 
 

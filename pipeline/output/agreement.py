@@ -54,6 +54,7 @@ def make_plan(
 
     is_retrying = any(shard.retry for shard in unfinished(output.folder, plan.shards))
     has_grown = plan.extend(listing, finished_hashes, policy)
+    has_grown |= plan.note(listing.not_taken)
     if retry_rejected and not is_retrying and plan.shards:
         rejected = account_of(output.folder, clip).rejects.keys()
         has_grown |= plan.retry((video for video in plan.videos if video.key in rejected), policy)

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.executor.decode_task import NO_ROOM
-from pipeline.executor.job import VideoJob, Waveforms
+from pipeline.executor.job import DecodeResult, VideoJob, Waveforms
 from pipeline.output.destination import Output
+from pipeline.output.faults import FaultLimit
 from shards.errors import UserError
 from shards.format.example import ClipMeta, Example, MediaAccount, clip_key
 from shards.format.sidefile import Reject, SideFile
@@ -19,9 +20,15 @@ from shards.format.writer import ShardWriter
 
 
 def write_shard(
-    output: Output, sample_rate: int, audio: str, shard: str, jobs: Iterable[VideoJob[Any]], waveforms: Waveforms
+    output: Output,
+    sample_rate: int,
+    audio: str,
+    limit: FaultLimit,
+    shard: str,
+    jobs: Iterable[VideoJob[Any]],
+    waveforms: Waveforms,
 ) -> SideFile:
-    """One tar and its side file, from videos in plan order."""
+    """One tar and its side file, from videos in plan order. Raises UserError where the machine is at fault."""
     output.folder.mkdir(parents=True, exist_ok=True)  # on another machine, there may be no working folder yet
     writer = ShardWriter(output.folder, shard, sample_rate=sample_rate, audio=audio)
     rejects: list[Reject] = []
@@ -29,11 +36,10 @@ def write_shard(
     hashes: dict[str, str] = {}
     media: dict[str, MediaAccount] = {}
     with closing(writer):
-        for job in jobs:
+        for job in limit.watched(shard, jobs):
             task, result = job.task, job.result
             assert result is not None
-            if result.reason == NO_ROOM:
-                raise UserError(f"{result.detail}: make room and run the same command again; finished shards stay")
+            require_room(result)
             if result.sha256:
                 hashes[task.key] = result.sha256
             if result.reason is not None:
@@ -46,6 +52,12 @@ def write_shard(
         side = writer.finish(rejects=rejects, dropped=dropped, media=media, video_hashes=hashes)
     output.deliver(side)
     return side
+
+
+def require_room(result: DecodeResult) -> None:
+    """Raise UserError where a disk is full, for which no video is to blame."""
+    if result.reason == NO_ROOM:
+        raise UserError(f"{result.detail}: make room and run the same command again; finished shards stay")
 
 
 def examples_of(job: VideoJob[Any], waveforms: Iterable[NDArray[np.int16]]) -> Iterator[Example]:

@@ -10,6 +10,7 @@ from pipeline.output.account import Account, account_of
 from pipeline.report.clip import HEIGHT, WIDTH, clip_view
 from pipeline.report.sample import evenly, sampled, teacher_heads
 from pipeline.report.teachers import teacher_stats
+from pipeline.videos.listing import counted
 from shards.errors import UserError
 from shards.files import write_whole
 from shards.format.codec import DamagedExample
@@ -42,6 +43,7 @@ def write_report(folder: Path, tars: str | None = None, account: Account | None 
         name=folder.resolve().name if tars is None else tars,
         manifest=manifest,
         account=account,
+        not_taken=counted(account.not_taken),
         heads=heads,
         stats=stats,
         clips=clips,

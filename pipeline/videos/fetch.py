@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import posixpath
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from shards.errors import UserError
 from shards.files import ATTEMPTS, BLOCK_BYTES, patiently, sha256_of
-from shards.media.file import MEDIA_SUFFIXES, UnreadableMedia
+from shards.media.file import MEDIA_SUFFIXES, UnreadableMedia, unreadable
 from shards.storage import file_system, is_remote, network_errors, open_place
 
 
@@ -33,15 +34,24 @@ class MediaCopy:
 
 @contextmanager
 def at_hand(place: str, spool: Path, touch: Callable[[], None], max_bytes: float) -> Iterator[MediaCopy]:
-    """The video at a path or URL. `spool`: where to copy it to, removed afterwards. Raises UnreadableMedia, OSError."""
+    """The video at a path or URL. `spool`: where to copy it to, removed afterwards. Raises UnreadableMedia;
+
+    OSError where the spool cannot be written."""
     if not is_remote(place):
         path = Path(place)
-        before = _state_of(path)
+        try:
+            before = _state_of(path)
+            digest = "" if before is None else sha256_of(path, touch)
+        except OSError as error:
+            raise unreadable(error) from error
         if before is None:
             yield MediaCopy(path)
             return
-        yield MediaCopy(path, before.st_size, sha256_of(path, touch))
-        after = _state_of(path)
+        yield MediaCopy(path, before.st_size, digest)
+        try:
+            after = _state_of(path)
+        except OSError as error:
+            raise unreadable(error) from error
         if after is None or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise UnreadableMedia("changed", "the file changed, or vanished, while it was read")
         return
@@ -53,8 +63,12 @@ def at_hand(place: str, spool: Path, touch: Callable[[], None], max_bytes: float
 
 
 def _state_of(path: Path) -> os.stat_result | None:
-    """Of a regular file, or of nothing."""
-    return path.stat() if path.is_file() else None
+    """Of a regular file; None of anything else, and where there is nothing. Raises OSError."""
+    try:
+        state = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return state if stat.S_ISREG(state.st_mode) else None
 
 
 def _fetch(place: str, path: Path, touch: Callable[[], None], max_bytes: float) -> MediaCopy:

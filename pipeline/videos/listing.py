@@ -8,7 +8,8 @@ import io
 import os
 import posixpath
 import stat
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -20,6 +21,7 @@ from shards.media.file import MEDIA_SUFFIXES
 from shards.storage import address, file_system, is_remote, open_place, reaching
 
 LIST_SUFFIXES = frozenset({".csv", ".txt", ".lst"})
+MOST_SUFFIXES = 20  # of files that are not taken
 PATH_COLUMNS = ("path", "url", "video", "file", "filename")
 
 
@@ -35,6 +37,31 @@ class Video:
         return key_of(self.path)
 
 
+class NotTaken(Counter[str]):
+    """What a folder holds beside its inputs: files by suffix, hidden names, and folders that cannot be read."""
+
+    HIDDEN, CLOSED, OTHER = "hidden", "unreadable folders", "other"  # a suffix begins with a dot, or is empty
+
+    def is_media(self, name: str) -> bool:
+        """Whether it is called like media; else it is counted."""
+        suffix = self.HIDDEN if name.startswith(".") else posixpath.splitext(name)[1].lower()
+        if suffix not in MEDIA_SUFFIXES:
+            self[suffix] += 1
+        return suffix in MEDIA_SUFFIXES
+
+    def counts(self) -> dict[str, int]:
+        """The most frequent ones first; numbered files (`x.000001`) have a suffix each, and count as others."""
+        ordered = sorted((+self).items(), key=lambda item: (-item[1], item[0]))
+        others = sum(count for _, count in ordered[MOST_SUFFIXES:])
+        return dict(ordered[:MOST_SUFFIXES]) | ({self.OTHER: others} if others else {})
+
+
+def counted(not_taken: Mapping[str, int]) -> str:
+    """In words: 12 .jpg, 3 .part, 2 without suffix, 1 hidden."""
+    text = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in not_taken.items())
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 @dataclass(frozen=True)
 class Listing:
     """Every input once, by path, sorted; with the sizes that the listing of a remote folder gave."""
@@ -42,6 +69,7 @@ class Listing:
     root: str  # the folder, path or URL, that relative paths start from
     paths: list[str]
     sizes: dict[str, int] = field(default_factory=dict, repr=False)
+    not_taken: dict[str, int] = field(default_factory=dict, repr=False)  # of a folder, see NotTaken
 
     def video(self, path: str) -> Video:
         """A file is asked for its size. A URL of a list is not: two million requests would take days."""
@@ -71,18 +99,19 @@ def root_of(videos: str) -> str:
 def find_videos(videos: str) -> Listing:
     """Every input: each line of a list, each file with a media suffix of a folder. Raises UserError."""
     videos = videos if is_remote(videos) else os.path.expanduser(videos)
-    root, sizes = root_of(videos), dict[str, int]()
+    root, sizes, not_taken = root_of(videos), dict[str, int](), NotTaken()
     if root != videos:
         paths = _listed(videos)
     elif is_remote(root):
         with reaching(f"videos={videos}"):
-            sizes = dict(_walk_remote(root))
+            sizes = dict(_walk_remote(root, not_taken))
         paths = list(sizes)
     else:
-        paths = list(_walk(Path(root)))
+        paths = list(_walk(Path(root), not_taken))
     if not paths:
-        raise UserError(f"videos={videos} holds no video (looked for {' '.join(MEDIA_SUFFIXES)})")
-    return Listing(root, [path for path, _ in groupby(sorted(paths))], sizes)
+        others = f", and found {counted(not_taken.counts())}" if not_taken else ""
+        raise UserError(f"videos={videos} holds no video (looked for {' '.join(MEDIA_SUFFIXES)}{others})")
+    return Listing(root, [path for path, _ in groupby(sorted(paths))], sizes, not_taken.counts())
 
 
 def require_protocols(listing: Listing) -> None:
@@ -109,31 +138,33 @@ def _refuse(videos: str, *, there: bool) -> NoReturn:
     raise UserError(f"videos={videos} {what}")
 
 
-def _is_media(name: str) -> bool:
-    return not name.startswith(".") and posixpath.splitext(name)[1].lower() in MEDIA_SUFFIXES
-
-
-def _walk(root: Path) -> Iterator[str]:
+def _walk(root: Path, not_taken: NotTaken) -> Iterator[str]:
     """Relative paths of media files; hidden names skipped, a folder reached twice through links visited once."""
     visited: set[tuple[int, int]] = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
+
+    def cannot_read(_: OSError) -> None:
+        not_taken[not_taken.CLOSED] += 1
+
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=cannot_read):
         status = os.stat(folder)
         if (status.st_dev, status.st_ino) in visited:
             folders.clear()
             continue
         visited.add((status.st_dev, status.st_ino))
+        not_taken[not_taken.HIDDEN] += sum(name.startswith(".") for name in folders)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in filter(_is_media, files):
+        for name in filter(not_taken.is_media, files):
             yield os.path.relpath(os.path.join(folder, name), root)
 
 
-def _walk_remote(root: str) -> Iterator[tuple[str, int]]:
+def _walk_remote(root: str, not_taken: NotTaken) -> Iterator[tuple[str, int]]:
     """(path relative to the folder, bytes) of media files behind a URL; hidden names skipped."""
     system, top = file_system(root)
     for folder, folders, files in system.walk(top, detail=True):
         for name in [name for name in folders if name.startswith(".")]:
             del folders[name]  # which keeps the walk out of it
-        for name in filter(_is_media, files):
+            not_taken[not_taken.HIDDEN] += 1
+        for name in filter(not_taken.is_media, files):
             size = files[name].get("size")
             yield posixpath.relpath(posixpath.join(folder, name), top or "."), -1 if size is None else int(size)
 

@@ -89,6 +89,7 @@ class Plan:
     file: Path
     shards: list[ShardPlan] = field(default_factory=list)
     duplicates: list[Duplicate] = field(default_factory=list)
+    not_taken: dict[str, int] = field(default_factory=dict)  # of the folder, at the last look
 
     @classmethod
     def load(cls, folder: Path) -> Plan:
@@ -110,6 +111,8 @@ class Plan:
     def _add(self, row: dict[str, Any], offset: int) -> None:
         if "duplicates" in row:
             self.duplicates += [Duplicate(**entry) for entry in row["duplicates"]]
+        elif "not_taken" in row:
+            self.not_taken = row["not_taken"]
         else:
             retry = bool(row.get("retry", False))
             self.shards.append(ShardPlan(str(row["shard"]), len(row["videos"]), retry, self.file, offset))
@@ -133,6 +136,14 @@ class Plan:
     def retry(self, rejected: Iterable[Video], policy: ShardPolicy) -> bool:
         """Write rows that take up rejected videos once more; whether there are any."""
         return self._write(row | {"retry": True} for row in self._deal(rejected, policy))
+
+    def note(self, not_taken: dict[str, int]) -> bool:
+        """Write a row with what the folder holds beside its inputs, if the plan says otherwise; whether so."""
+        if not_taken == self.not_taken:
+            return False
+        self._write([{"not_taken": not_taken}])
+        self.not_taken = not_taken
+        return True
 
     def _new(self, listing: Listing) -> NewVideos:
         paths = listing.paths

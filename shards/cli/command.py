@@ -1,7 +1,8 @@
 """The command line of every stage: Hydra composes conf/<config>.yaml, the stage's dataclass checks it, `run` gets it.
 
 This is the only place that knows Hydra. What a user got wrong ends in one line on stderr: exit code 2 for a setting
-that does not exist or has the wrong type, 1 for what a stage refuses, 130 for an interruption, 75 after SIGTERM.
+that does not exist or has the wrong type, 1 for what a stage refuses, 130 for an interruption, 75 after SIGTERM,
+141 without a line where nobody reads the output any more.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 
 from shards.cli.arguments import OVERRIDE, PositionalArguments, is_override
 from shards.cli.help import usage
+from shards.cli.pipes import ending_quietly
 from shards.cli.preemption import PREEMPTED, Preempted, preemptible
 from shards.cli.settings import SettingsError, build, is_named, is_paths, is_text, kind_of, unknown
 from shards.errors import UserError
@@ -49,7 +51,7 @@ def command(
     `positional` names the setting, a list of paths, that words without a key belong to: `FILE... key=value`.
     """
     try:
-        with preemptible():
+        with ending_quietly(), preemptible():
             arguments = PositionalArguments.taken(positional, settings) if positional else None
             if {"--help", "-h"} & set(sys.argv[1:]):
                 values, choices = _compose(config, (), conf)
@@ -153,7 +155,8 @@ def _run_hydra(
         except ValueError as error:  # from a `__post_init__`: each value fits, but not beside the others
             raise stop(_print_error(str(error), 1)) from None
         try:
-            run(values)
+            with ending_quietly():  # here too, or Hydra would say that its job has failed
+                run(values)
         except (UserError, UnreadableMedia) as error:
             raise stop(_print_error(str(error), 1)) from None
         except OSError as error:  # a full disk, a folder that may not be written: the machine's fault, or the path's

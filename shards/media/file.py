@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import math
 import os
@@ -24,8 +25,11 @@ from av.video.stream import VideoStream
 from shards.media.clock import AnyPacket, Clock
 
 MEDIA_SUFFIXES = (
-    *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4"),
-    *(".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"),
+    *(".3g2", ".3gp", ".3gp2", ".3gpp", ".3gpp2", ".asf", ".avi", ".dif", ".divx", ".dv", ".dvr-ms", ".evo", ".f4v"),
+    *(".flv", ".gxf", ".insv", ".ismv", ".m1v", ".m2p", ".m2t", ".m2ts", ".m2v", ".m4v", ".mj2", ".mjpeg", ".mjpg"),
+    *(".mk3d", ".mkv", ".mod", ".mov", ".mp2v", ".mp4", ".mp4v", ".mpe", ".mpeg", ".mpg", ".mpg4", ".mpv", ".mts"),
+    *(".mxf", ".nsv", ".nut", ".ogm", ".ogv", ".ogx", ".qt", ".rm", ".rmvb", ".tod", ".tp", ".trp", ".ts", ".vob"),
+    *(".vro", ".webm", ".wmv", ".wtv", ".xvid", ".y4m"),
 )
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aif", ".aiff", ".au", ".wma")
 RECORDING_SUFFIXES = frozenset({*SOUND_SUFFIXES, *MEDIA_SUFFIXES})  # where the sound is what matters
@@ -35,6 +39,7 @@ Reason = Literal[
     "not_a_file",  # a directory, FIFO, socket or device; opening one can hang
     "no_permission",
     "out_of_memory",
+    "io_error",  # of a disk, a file system or a limit of the machine: EIO, ESTALE, too many open files
     "changed",  # while it was read, so that its hash is not that of what was read
     "unreachable",  # behind a URL that gave errors, several times
     "empty",  # zero bytes
@@ -50,9 +55,14 @@ Reason = Literal[
     "damaged",  # the same, and the decoder complained
 ]
 
+# What may be the fault of the machine or of the network as well as the file's: tried once more before it is recorded.
+# The last two befall a decode process: it ended, or made no progress.
+TRANSIENT = frozenset({"out_of_memory", "io_error", "unreachable", "crashed", "stalled"})
+
 LEAD_SECONDS = 60.0  # of one stream before the other in the file, from which on each is read from its own opening
 MAX_READ_FAILURES = 16  # in a row: a failing disk would otherwise be asked for ever
 MAX_PIXELS = 8192 * 4320
+LIMITS = (errno.EMFILE, errno.ENFILE, errno.EAGAIN)  # of open files and of processes
 
 AnyStream = TypeVar("AnyStream", AudioStream, VideoStream)
 Frame = TypeVar("Frame", av.AudioFrame, av.VideoFrame)
@@ -267,11 +277,30 @@ class MediaFile:
 
 def _opened(path: Path, **options: str) -> InputContainer:
     """One file and no other: a playlist, an image sequence or a reference inside it opens nothing."""
-    return av.open(
-        f"file:{path}",  # a name such as `http:x.mp4` is no address
-        metadata_errors="replace",  # UCF101 has metadata that is not UTF-8
-        container_options={"protocol_whitelist": "file", "format_whitelist": FORMATS, **options},
-    )
+    try:
+        return av.open(
+            f"file:{path}",  # a name such as `http:x.mp4` is no address
+            metadata_errors="replace",  # UCF101 has metadata that is not UTF-8
+            container_options={"protocol_whitelist": "file", "format_whitelist": FORMATS, **options},
+        )
+    except FFmpegError as error:
+        if error.errno in LIMITS:  # FFmpeg says EIO of files that are cut short, so that it tells nothing of the disk
+            raise UnreadableMedia("io_error", os.strerror(error.errno)) from error
+        raise
+
+
+def unreadable(error: OSError) -> UnreadableMedia:
+    """What an error of opening or reading a file says of it."""
+    reason: Reason = "io_error"
+    if isinstance(error, PermissionError):
+        reason = "no_permission"
+    elif error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
+        reason = "not_found"
+    elif error.errno in (errno.EISDIR, errno.ENXIO, errno.ENODEV):
+        reason = "not_a_file"
+    elif error.errno == errno.ENOMEM:
+        reason = "out_of_memory"
+    return UnreadableMedia(reason, str(error.strerror or error))
 
 
 def _require_regular_file(path: Path) -> None:
@@ -281,12 +310,10 @@ def _require_regular_file(path: Path) -> None:
             raise UnreadableMedia("not_a_file", "it is no regular file")
         if not status.st_size:
             raise UnreadableMedia("empty", "it has zero bytes")
-        with open(path, "rb"):
-            pass
-    except PermissionError as error:
-        raise UnreadableMedia("no_permission", str(error.strerror)) from error
+        with open(path, "rb") as stream:
+            stream.read(1)
     except OSError as error:
-        raise UnreadableMedia("not_found", str(error.strerror)) from error
+        raise unreadable(error) from error
 
 
 def _refuse_out_of_memory(error: MemoryError) -> NoReturn:

@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.decoder.settings import DecodeSettings
+from pipeline.output.ranks import FolderLease, Rank
 from pipeline.relabel import RelabelSettings
 from pipeline.relabel import run as relabel
 from pipeline.run import run
@@ -284,24 +287,96 @@ def test_relabel_adds_a_set_beside_the_shards(settings, undisturbed, tmp_path, v
     assert tars(shards / "teachers" / "again") == first
 
 
-def test_relabel_refuses_a_video_that_has_changed(settings, tmp_path, videos, small_spec, render_video):
+def test_relabel_goes_on_past_videos_that_changed_or_are_gone_and_names_them(
+    settings, tmp_path, videos, small_spec, render_video
+):
+    """Four shards of one video each. What lacks labels gets them once the very file is back."""
     mine, shards = tmp_path / "videos", tmp_path / "shards"
     mine.mkdir()
-    render_video(mine / "a.mp4", 2.0, seed=1)
-    run(settings(shards, videos=str(mine)))
-    render_video(mine / "a.mp4", 2.0, seed=2)
+    for number in (1, 2, 3, 4):
+        (mine / f"{number}.mp4").write_bytes((videos / f"0{number}.mp4").read_bytes())
+    run(settings(shards, videos=str(mine), shard_size=Size(videos=1), validation_share=0.0))
     teachers = TeacherSet("again", {"objects": small_spec})
-    with pytest.raises(ContractError, match=r"a\.mp4 cannot be labelled again: changed: sha256"):
-        relabel(RelabelSettings(videos=str(mine), shards=str(shards), teachers=teachers, device="cpu"))
+    again = RelabelSettings(videos=str(mine), shards=str(shards), teachers=teachers, device="cpu", decoders=2)
+    render_video(mine / "1.mp4", 2.0, seed=8)
+    (mine / "3.mp4").unlink()
+    message = r"lacks labels of 2 shards: train-000000 .'1.mp4': changed: .*, train-000002 .'3.mp4': not_found: "
+    for written in range(2):  # the second run finds the same
+        with pytest.raises(UserError, match=message):
+            relabel(dataclasses.replace(again, max_reject_share=0.5 + written / 2))
+        labels = shards / "teachers" / "again"
+        assert list(tars(labels)) == ["train-000001.tar", "train-000003.tar"] and not list(labels.glob("*.partial"))
+    assert (shards / "report.html").stat().st_mtime_ns > (labels / "train-000003.json").stat().st_mtime_ns
+    assert "train-000002: its labels are not written" in (shards / "pipeline.log").read_text()
+    for number in (1, 3):
+        (mine / f"{number}.mp4").write_bytes((videos / f"0{number}.mp4").read_bytes())
+    relabel(again)
+    assert len(tars(labels)) == 4
+    check(shards)
+
+
+def test_ranks_of_a_relabel_share_the_work_and_give_the_bytes_of_one(settings, undisturbed, tmp_path, small_spec):
+    shutil.copytree(undisturbed, tmp_path / "one")
+    shutil.copytree(undisturbed, tmp_path / "two")
+    values = {"videos": settings(tmp_path).videos, "teachers": TeacherSet("again", {"objects": small_spec})}
+    values |= {"device": "cpu", "decoders": 1, "teacher_processes": 1, "batch_clips": 2}
+    relabel(RelabelSettings(shards=str(tmp_path / "one"), **values))
+    expected = tars(tmp_path / "one" / "teachers" / "again")
+    found = []
+    with FolderLease(tmp_path / "two", Rank(1, 2, job="relabel")):
+        relabel(RelabelSettings(shards=str(tmp_path / "two"), **values, rank=0, world=2))
+        found.append(tars(tmp_path / "two" / "teachers" / "again"))
+    assert "again" not in (tmp_path / "two" / "report.html").read_text()  # the page is of the rank that ends last
+    relabel(RelabelSettings(shards=str(tmp_path / "two"), **values, rank=1, world=2))
+    assert tars(tmp_path / "two" / "teachers" / "again") == expected
+    assert found[0].items() < expected.items() and len(expected) - len(found[0]) == len(expected) // 2
+    assert "again" in (tmp_path / "two" / "report.html").read_text()
+    for wrong in ({"rank": 2, "world": 2}, {"reading": DecodeSettings(sampling="keyframe")}):
+        with pytest.raises(ValueError, match=r"rank counts from 0|reading\.sampling is exact"):
+            RelabelSettings(shards=str(tmp_path / "two"), **values, **wrong)
+
+
+def test_relabel_takes_the_limits_of_reading(settings, undisturbed, tmp_path, small_spec):
+    """The first video of the plan has more pixels than the others."""
+    shutil.copytree(undisturbed, tmp_path / "shards")
+    again = RelabelSettings(
+        videos=settings(tmp_path).videos,
+        shards=str(tmp_path / "shards"),
+        teachers=TeacherSet("again", {"objects": small_spec}),
+        reading=DecodeSettings(max_pixels=320 * 240 - 1),
+        device="cpu",
+    )
+    with pytest.raises(UserError, match=r"lacks labels of 1 shards: .*'00\.mp4': too_large: 320x240 is more than"):
+        relabel(again)
 
 
 def test_a_decoder_that_stalls_costs_its_video_alone(settings, tmp_path, videos):
     """With no patience at all, whatever takes longer than an instant is killed, and the run goes on to its end."""
-    with pytest.raises(UserError, match="inputs are rejected"):
-        run(settings(tmp_path, stall_seconds=0.0, max_reject_share=0.01))
+    run(settings(tmp_path, stall_seconds=0.0, max_reject_share=1.0))
     reasons = {json.loads(line)["reason"] for line in (tmp_path / "rejects.jsonl").read_text().splitlines()}
     assert "stalled" in reasons
     assert sum(len(side.rejects) for side in finished(tmp_path)) >= 1
+
+
+def test_a_machine_without_memory_seals_nothing_and_the_same_command_with_more_goes_on(settings, undisturbed, tmp_path):
+    with pytest.raises(UserError, match=r"3 videos of train-000000 in a row failed twice.*run the same command again"):
+        run(settings(tmp_path, memory_gigabytes=0.0005))
+    assert not list(finished(tmp_path)) and not list(tmp_path.glob(".spool*"))
+    run(settings(tmp_path))
+    assert tars(tmp_path) == tars(undisturbed)
+
+
+def test_a_retry_reaches_what_a_machine_without_memory_has_rejected(settings, tmp_path, render_video):
+    mine, shards = tmp_path / "videos", tmp_path / "shards"
+    mine.mkdir()
+    render_video(mine / "a.mp4", 2.0, seed=1)
+    run(settings(shards, videos=str(mine), memory_gigabytes=0.0005, max_reject_share=1.0))
+    (side,) = finished(shards)
+    assert side.rejects[0].reason in ("out_of_memory", "crashed")
+    for memory in (0.0005, 4.0):
+        run(settings(shards, videos=str(mine), retry_rejected=True, memory_gigabytes=memory, max_reject_share=1.0))
+    assert {example.meta.path for example in all_examples(shards)} == {"a.mp4"}
+    assert (shards / "rejects.jsonl").read_text() == "" and len(list(finished(shards))) == 3
 
 
 def test_missing_weights_stop_before_anything_is_written(settings, tmp_path, small_spec):

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shards.cli.command import compose
+from shards.cli.pipes import ending_quietly
 from shards.errors import ContractError, UserError
 from shards.format.clip import ClipSpec
 from shards.format.manifest import TeacherCard
@@ -196,9 +197,10 @@ def parse(arguments: Sequence[str]) -> Settings:
 
 
 if __name__ == "__main__":
-    try:
-        settings = parse(sys.argv[1:])
-        run(settings)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    print(f"{settings.out}: SoundNet8, the published weights")
+    with ending_quietly():
+        try:
+            settings = parse(sys.argv[1:])
+            run(settings)
+        except UserError as error:
+            sys.exit(f"error: {error}")
+        print(f"{settings.out}: SoundNet8, the published weights")

@@ -85,17 +85,23 @@ class ShardLabeller:
                 yield self._order.popleft()
 
     def _assign(self) -> None:
-        """Begin videos in plan order. One that is begun is never held up, so none can wait for another's CPU."""
-        while (
-            self._upcoming
-            and len(self._decoding) < self._config.ray.videos
-            and (self._waiting < self._config.ray.clips or not self._decoding)
-        ):
-            job: VideoJob[Objects] = VideoJob(self._upcoming.popleft())
+        """Begin videos in plan order. One that is begun is never held up, so none can wait for another's CPU.
+
+        Those that failed are tried once more at the shard's end, or before, where too many clips wait for theirs.
+        """
+        is_full = self._waiting >= self._config.ray.clips
+        if not self._decoding and (is_full or not self._upcoming):
+            for job in [job for job in self._order if job.failed][: self._config.ray.videos]:
+                self._begin(job)
+        while self._upcoming and len(self._decoding) < self._config.ray.videos and (not is_full or not self._decoding):
+            job = VideoJob(self._upcoming.popleft())
             self._order.append(job)
             self._batches.add(job)
-            generator = self._decode.remote(job.task, self._config)
-            self._decoding[generator], self._refs[generator] = job, []
+            self._begin(job)
+
+    def _begin(self, job: VideoJob[Objects]) -> None:
+        generator = self._decode.remote(job.begin(), self._config)
+        self._decoding[generator], self._refs[generator] = job, []
 
     def _receive(self) -> None:
         under_way = [*self._labelling, *self._decoding]
@@ -126,10 +132,9 @@ class ShardLabeller:
         except ray.exceptions.WorkerCrashedError:
             message = DecodeResult("crashed", f"the Ray worker at it ended {RETRIES + 1} times")
         if isinstance(message, DecodeResult):
-            job.result = message
+            job.end(message)
             del self._decoding[generator], self._refs[generator]
         else:
             pictures, waveform, _ = refs
-            job.clips.append(Clip(message, Objects(pictures, waveform)))
+            self._waiting += job.add(message, Objects(pictures, waveform))
             refs.clear()
-            self._waiting += 1

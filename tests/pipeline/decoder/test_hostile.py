@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,8 +17,9 @@ from pipeline.decoder.clips import DecodedClip
 from pipeline.decoder.crop import ResizeCrop
 from pipeline.decoder.reader import VideoReader, frames_at
 from pipeline.decoder.settings import DecodeSettings
+from pipeline.videos.fetch import at_hand
 from shards.format.clip import ClipSpec
-from shards.media.file import UnreadableMedia
+from shards.media.file import MediaFile, UnreadableMedia, _opened, unreadable
 from tests.media import Track, cover_art, damaged, film, moving, sound_file, tone
 
 SPEC = ClipSpec(seconds=2.0, windows=2, frames_per_window=2)
@@ -56,15 +59,54 @@ def test_what_may_not_be_read():
         path = folder / "a.mp4"
         path.write_bytes(b"x")
         path.chmod(0)
+        closed = folder / "closed"
+        closed.mkdir(mode=0)
         user = os.geteuid()
         if user == 0:
             os.seteuid(65534)  # root may read everything
         try:
             assert reason(path) == "no_permission"
+            assert reason(closed / "a.mp4") == "no_permission"
+            for place in (path, closed / "a.mp4", closed / "none.mp4"):
+                with pytest.raises(UnreadableMedia, match=r"^no_permission"), at_hand(str(place), folder, int, 1e9):
+                    pass
         finally:
             os.seteuid(user)
+            closed.chmod(0o755)
     finally:
         shutil.rmtree(folder)
+
+
+def test_a_limit_of_the_machine_is_no_fault_of_the_file(tmp_path):
+    """No more open files: neither our own opening of it nor FFmpeg's says that there is no file, or no media."""
+    path = film(tmp_path / "a.mp4", 2.0)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(path, os.O_RDONLY)
+    os.close(free)
+    for open_it in (MediaFile, _opened):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, limit[1]))
+        try:
+            with pytest.raises(UnreadableMedia, match=r"^io_error: Too many open files$"):
+                open_it(path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (errno.EIO, "io_error"),
+        (errno.ESTALE, "io_error"),
+        (errno.ENOMEM, "out_of_memory"),
+        (errno.EACCES, "no_permission"),
+        (errno.EPERM, "no_permission"),
+        (errno.ENOTDIR, "not_found"),
+        (errno.ENAMETOOLONG, "not_found"),
+        (errno.ENXIO, "not_a_file"),
+    ],
+)
+def test_what_the_system_says_of_a_file_has_a_reason(number, reason):
+    assert unreadable(OSError(number, os.strerror(number))).reason == reason
 
 
 def test_what_is_no_media(tmp_path):

@@ -1,15 +1,19 @@
 """The executor on one machine: the order of what comes out, and what a greedy video costs."""
 
+from dataclasses import replace
+
 import pytest
 
 from pipeline.decoder.settings import DecodeSettings
 from pipeline.executor.job import DecodeTask
+from pipeline.executor.local import LocalExecutor
 from pipeline.executor.resources import Resources, heads_of
 from pipeline.teachers.cards import cards
 from pipeline.videos.keys import key_of
 from shards.format.clip import ClipSpec
 
 CLIP = ClipSpec(seconds=2.0, windows=4)
+GRANT = LocalExecutor._grant
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +61,36 @@ def test_a_greedy_video_is_rejected_and_the_others_are_not(executor):
     # Python's own failed allocations are named out_of_memory; FFmpeg may report one as frames that did not decode.
     assert reasons["wide.mp4"] in ("out_of_memory", "damaged", "no_frames")
     assert reasons["0.mp4"] is None and reasons["1.mp4"] is None
+
+
+@pytest.mark.parametrize("resources", [{"decoders": 1}, {"decoders": 3, "slots": 2}])
+def test_decoders_that_are_killed_once_cost_nothing(executor, monkeypatch, resources):
+    """Two fail behind their first clip; with the second try, the batches are those of a run that nothing befalls."""
+    videos = tasks("5.mp4", "0.mp4", "4.mp4", "1.mp4", "2.mp4", "3.mp4")
+    videos = [replace(task, shard=f"train-00000{task.number // 4}") for task in videos]
+    with executor(decoders=2) as running:
+        expected = list(running.label(videos))
+    began = []
+
+    def grant(running):
+        for decoder in running._decoders:
+            job = decoder.job
+            if job and job.task.path in ("5.mp4", "4.mp4") and job.tries == 1 and job.clips:
+                began.append(job.task.path)
+                decoder.process.kill()
+                decoder.process.join()
+        GRANT(running)
+
+    monkeypatch.setattr(LocalExecutor, "_grant", grant)
+    with executor(**resources) as running:
+        found = list(running.label(videos))
+        assert sorted(running._free) == list(range(running._slots.count))
+    assert sorted(set(began)) == ["4.mp4", "5.mp4"]
+    assert [(job.task, job.result) for job in found] == [(job.task, job.result) for job in expected]
+    for job, other in zip(found, expected, strict=True):
+        for clip, undisturbed in zip(job.clips, other.clips, strict=True):
+            assert clip.record == undisturbed.record
+            assert clip.posteriors["objects"].tobytes() == undisturbed.posteriors["objects"].tobytes()
 
 
 def test_every_slot_is_free_at_the_end(executor):

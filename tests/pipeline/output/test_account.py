@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.output.account import account_of
+from pipeline.report import write_report
 from shards.errors import UserError
 from shards.format.writer import ShardWriter
 
@@ -40,3 +41,16 @@ def test_a_clip_shorter_than_a_window_is_counted_apart(builder):
 def test_a_folder_without_a_plan_is_refused(builder):
     with pytest.raises(UserError, match=r"plan\.jsonl"):
         account_of(builder.folder, builder.manifest.clip)
+
+
+def test_what_was_not_taken_is_said_in_the_summary_and_on_the_page(full):
+    assert "not taken" not in str(account_of(full.folder, full.manifest.clip))
+    with open(full.folder / "plan.jsonl", "r+") as stream:
+        stream.truncate(stream.read().rindex("\n") + 1)
+    full.row({"not_taken": {".jpg": 11}})
+    full.row({"not_taken": {".jpg": 12, ".<b>\n": 3, "": 2}})
+    account = account_of(full.folder, full.manifest.clip)
+    assert account.inputs == 8
+    assert str(account).endswith(r"; not taken by suffix: 12 .jpg, 3 .<b>\n, 2 without suffix")
+    page = write_report(full.folder).read_text()
+    assert r"12 .jpg, 3 .&lt;b&gt;\n, 2 without suffix" in page

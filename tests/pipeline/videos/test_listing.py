@@ -2,12 +2,16 @@
 
 import os
 import zipfile
+from fractions import Fraction
 
+import av
 import fsspec
+import numpy as np
 import pytest
 
-from pipeline.videos.listing import find_videos, require_protocols, root_of
+from pipeline.videos.listing import MOST_SUFFIXES, counted, find_videos, require_protocols, root_of
 from shards.errors import UserError
+from shards.media.file import MediaFile
 from shards.storage import address, open_place
 
 
@@ -29,6 +33,78 @@ def test_a_folder_gives_media_files_in_path_order_and_skips_hidden_and_other_one
         ("b/2.MP4", 7),
         ("b/c/3.webm", 10),
     ]
+
+
+def test_what_a_folder_holds_and_is_not_taken_is_counted_by_suffix(tmp_path):
+    names = ["a.mp4", "b.MOD", "c.m2t", "1.jpg", "2.JPG", "d.mp4.part", "README", "x/y.crdownload", "x/z", ".a.mp4"]
+    for name in [*names, ".git/x.mp4", "x/.hidden/y.jpg", "odd.\n"]:
+        touch(tmp_path / name)
+    expected = {"hidden": 3, "": 2, ".jpg": 2, ".\n": 1, ".crdownload": 1, ".part": 1}
+    listing = find_videos(str(tmp_path))
+    assert listing.paths == ["a.mp4", "b.MOD", "c.m2t"]
+    assert list(listing.not_taken.items()) == list(expected.items())
+    text = r"3 hidden, 2 without suffix, 2 .jpg, 1 .\n, 1 .crdownload, 1 .part"
+    assert counted(listing.not_taken) == text
+    assert find_videos(f"file://{tmp_path}").not_taken == expected
+    touch(tmp_path / "list.txt", "a.mp4\n")
+    assert find_videos(str(tmp_path / "list.txt")).not_taken == {}
+    for name in ("a.mp4", "b.MOD", "c.m2t"):
+        (tmp_path / name).unlink()
+    with pytest.raises(UserError, match=r"\.y4m, and found 3 hidden, 2 without suffix"):
+        find_videos(str(tmp_path))
+
+
+def test_numbered_files_are_no_thousand_suffixes(tmp_path):
+    touch(tmp_path / "a.mp4")
+    for number in range(100):
+        touch(tmp_path / f"frame.{number:04d}")
+    counts = find_videos(str(tmp_path)).not_taken
+    assert len(counts) == MOST_SUFFIXES + 1 and sum(counts.values()) == 100
+
+
+def test_a_folder_that_cannot_be_read_is_counted(tmp_path, monkeypatch):
+    """Root may read everything, so that the system's answer is given in its place."""
+    touch(tmp_path / "a.mp4")
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert find_videos(str(tmp_path)).not_taken == {"unreadable folders": 1}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "muxer"),
+    [
+        *((".m2t", "mpegts"), (".tod", "mpegts"), (".trp", "mpegts"), (".mod", "vob"), (".m2p", "mpeg")),
+        *((".3gpp", "3gp"), (".ogx", "ogg"), (".mk3d", "matroska"), (".dvr-ms", "asf"), (".nut", "nut")),
+    ],
+)
+def test_what_people_call_a_video_is_taken_and_read(tmp_path, suffix, muxer):
+    """Three seconds of a grey picture and of silence, in the container that this suffix is used for."""
+    place = tmp_path / f"a{suffix}"
+    codecs = {"mpeg": ("mpeg1video", "mp2"), "vob": ("mpeg2video", "mp2"), "ogg": ("libvpx", "libopus")}
+    render(place, muxer, *codecs.get(muxer, ("mpeg4", "aac")))
+    assert find_videos(str(tmp_path)).paths == [place.name]
+    with MediaFile(place) as media:
+        assert (media.video_stream().codec_context.width, len(media.audio_streams())) == (64, 1)
+
+
+def render(place, muxer, picture, sound):
+    with av.open(str(place), "w", format=muxer) as container:
+        video, audio = container.add_stream(picture, 25), container.add_stream(sound, 48_000, layout="stereo")
+        video.width, video.height, video.pix_fmt, video.codec_context.thread_count = 64, 48, "yuv420p", 1
+        for index in range(75):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 127, np.uint8), "rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(video.encode(frame))
+        silence = av.AudioFrame.from_ndarray(np.zeros((2, 48_000 * 3), np.float32), "fltp", "stereo")
+        silence.sample_rate, silence.pts = 48_000, 0
+        container.mux([*audio.encode(silence), *audio.encode(None), *video.encode(None)])
 
 
 def test_links_that_go_in_circles_are_walked_once(tmp_path):

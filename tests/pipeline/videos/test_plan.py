@@ -122,3 +122,13 @@ def test_rows_hold_relative_paths_only(folder):
     planned(folder)
     (row,) = [json.loads(line) for line in (folder / "shards" / NAME).read_text().splitlines()]
     assert row == {"shard": row["shard"], "videos": [{"key": "a%2Emp4", "path": "a.mp4", "bytes": 16}]}
+
+
+def test_what_a_folder_holds_beside_its_inputs_is_noted_when_it_changes(folder):
+    fill(folder, ["a.mp4", "a.jpg"])
+    plan = planned(folder)
+    assert plan.note({".jpg": 1}) and not plan.note({".jpg": 1})
+    again = Plan.load(folder / "shards")
+    assert again.not_taken == {".jpg": 1} and [shard.count for shard in again.shards] == [1]
+    assert not again.note({".jpg": 1}) and again.note({".jpg": 2, ".part": 1})
+    assert Plan.load(folder / "shards").not_taken == {".jpg": 2, ".part": 1}

@@ -12,7 +12,7 @@ from pipeline.decoder.reader import VideoReader
 from pipeline.decoder.settings import DecodeSettings
 from pipeline.executor.cluster.child import Child
 from pipeline.executor.decode_task import DecodeConfig
-from pipeline.executor.job import DecodeResult, DecodeTask
+from pipeline.executor.job import DecodeTask, crashed
 from pipeline.videos.keys import key_of
 from shards.format.clip import ClipSpec
 
@@ -66,7 +66,7 @@ def test_a_killed_process_costs_its_video_alone(child, decode):
     next(stream)
     os.kill(child._process.pid, signal.SIGKILL)
     *_, result = stream
-    assert result == DecodeResult("crashed", "the decoder's process ended with exit code -9")
+    assert result == crashed(-9)
     *clips, result = decode("b.mp4")
     assert len(clips) == 1 and result.reason is None
 
