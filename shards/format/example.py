@@ -66,6 +66,7 @@ class ClipMeta:
     still: bool = False  # it has several frames, and they are one and the same picture
     media: MediaAccount = field(default_factory=MediaAccount)  # of the whole video, the same in each of its clips
     decode_errors: int = 0  # of the whole video
+    given: dict[str, str] = field(default_factory=dict)  # what the list of videos says of it, by column
 
     def __post_init__(self) -> None:
         times = [self.start, self.seconds, *self.frame_asked, *self.frame_got]
@@ -73,6 +74,8 @@ class ClipMeta:
             raise ValueError(f"clip {self.clip} of {self.video!r} has a time that is no number")
         if not isinstance(self.media, MediaAccount):
             raise ValueError(f"the account of {self.video!r} is none: {self.media!r}")
+        if not isinstance(self.given, dict) or not all(isinstance(text, str) for text in self.given.values()):
+            raise ValueError(f"what is given of {self.video!r} is no text by column: {self.given!r}")
         if not all(isinstance(text, str) for text in (self.video, self.path, self.video_sha256)):
             raise ValueError(f"video, path and video_sha256 are text, not {self.video!r}, {self.path!r}")
 

@@ -160,7 +160,7 @@ def test_table_with_holes_in_its_folds(own: BenchmarkSpec, tmp_path: Path) -> No
 def test_table_with_an_unfinished_row(own: BenchmarkSpec, tmp_path: Path) -> None:
     table = tmp_path / "own.csv"
     table.write_text("path,label\na.wav,dog\nb.wav\n")
-    assert f"{table}: a row has no label: ['b.wav', None]" in line_of(own, table)
+    assert f"{table}: row 3 has no label: ['b.wav', '']" in line_of(own, table)
 
 
 def test_one_class_is_no_benchmark(own: BenchmarkSpec, tmp_path: Path) -> None:

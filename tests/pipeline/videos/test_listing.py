@@ -18,7 +18,7 @@ def touch(path, text="x"):
 
 def found(videos):
     listing = find_videos(str(videos))
-    return [(video.path, video.bytes) for video in map(listing.video, listing.paths)]
+    return [(video.path, video.bytes) for video in map(listing.video, listing.inputs)]
 
 
 def test_a_folder_gives_media_files_in_path_order_and_skips_hidden_and_other_ones(tmp_path):
@@ -59,7 +59,7 @@ def test_a_csv_and_a_text_list_count_each_line_whatever_its_suffix(tmp_path):
     ("name", "text", "message"),
     [
         ("no-column.csv", "link\nx\n", "no column path or url"),
-        ("a.mp4", "x", "neither a folder nor a .csv or .txt list"),
+        ("a.mp4", "x", "neither a folder nor a .csv, .tsv or .txt list"),
         ("nothing.txt", "\n", "holds no video"),
     ],
 )
