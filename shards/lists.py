@@ -83,7 +83,7 @@ def _delimiter(header: str, name: str, known: Sequence[str]) -> str:
     if "," in found:
         return "\t" if name.lower().endswith(".tsv") and "\t" in found else ","
     if not found:
-        start = repr(header.strip()[:100])
+        start = ascii(header.strip())[:100]
         raise UserError(f"{name}, row 1: it has no column {' or '.join(known)}, only {start}, parted by commas")
     if len(found) > 1 or any(other in header for other in DELIMITERS if other != found[0]):
         raise UserError(f"{name}, row 1: columns must be parted by commas, or by one of semicolons and tabs alone")
