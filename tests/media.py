@@ -118,12 +118,14 @@ def film(
     unsaid: bool = False,
     clock: float = 0.0,
     lag: float = 0.0,
+    wander: float = 0.0,
 ) -> Path:
     """A video. `shown` gives the frames' times where they are not even, `last` how long the last of them stays.
 
     Picture packets shown within `hole` are left out; with `garbage` all of them are noise, with `all_keys` they all
     claim to be key frames, with `unsaid` none says how long it lasts; `clock` is added to every time
-    stamp; sound lies `lag` seconds behind its pictures in the file.
+    stamp; sound lies `lag` seconds behind its pictures in the file; the stamps of its
+    packets wander by up to `wander` seconds.
     """
     picture = picture or moving(size)
     tracks = [Track(tone(seconds))] if tracks is None else tracks
@@ -151,6 +153,7 @@ def film(
         for track, sound in sounds:
             packets += _encode_sound(sound, track)
         packets += [packet for stream in art for packet in _encode_art(stream)]
+        _wander([packet for packet in packets if packet.stream.type == "audio"], wander)
         for packet in sorted(packets, key=lambda each: each.dts * each.time_base + lag * (each.stream.type == "audio")):
             ticks = round(clock / packet.time_base)
             packet.pts, packet.dts = packet.pts + ticks, packet.dts + ticks
@@ -252,6 +255,15 @@ def _encode_pictures(
         frame.pts, frame.time_base = round(time / base), base
         packets += stream.encode(frame)
     return packets + stream.encode(None)
+
+
+def _wander(packets: list[av.Packet], seconds: float) -> None:
+    """Move each stamp by up to so much, and keep them rising."""
+    random, last = np.random.default_rng(len(packets)), None
+    for packet in packets if seconds else ():
+        stamp = packet.pts + round(random.uniform(-seconds, seconds) / packet.time_base)
+        last = stamp if last is None else max(stamp, last + 1)
+        packet.pts = packet.dts = last
 
 
 def _noise_like(packet: av.Packet) -> av.Packet:

@@ -65,8 +65,8 @@ def render_videos() -> None:
 
 def label_videos() -> None:
     """Write teacher shards, with an ImageNet network whose weights are in a Python package."""
-    share = f"validation_share={CORPUS.validation_share}"
-    run("pipeline", f"videos={VIDEOS}", f"shards={SHARDS}", "teachers=efficientnet_lite0", "device=cpu", share)
+    teacher = ("teachers=efficientnet_lite0", "device=cpu", "precision=float32")  # the same labels on every CPU
+    run("pipeline", f"videos={VIDEOS}", f"shards={SHARDS}", *teacher, f"validation_share={CORPUS.validation_share}")
 
 
 def check_shards() -> None:

@@ -172,6 +172,7 @@ class VideoReader:
             "stamps_smoothed": self._audio.smoothed,
             "gaps_filled": self._audio.gaps,
             "gap_seconds": round(self._audio.gap_seconds, 3),
+            "overlap_seconds": round(self._audio.overlap_seconds, 3),
             "non_finite_samples": self._audio.non_finite,
             "frames_concealed": media.corrupt_frames,
             "mono_of_left_channel": int(self._audio.left),

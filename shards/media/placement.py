@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 JUMP_SECONDS = 0.02  # that the stamps must move by, on average, for a run of samples to end
+DRIFT_SECONDS = 0.04  # ... by and by: stamps may wander by as much, slowly or not, while the samples stand right
 STEADY_SECONDS = 0.005  # stamps that wander by less are exact; Matroska rounds to milliseconds
-SPLIT_SECONDS = 0.002  # between all stamps before a break and all behind it
+SPLIT_SECONDS = 0.005  # between all stamps before a break and all behind it; more than a slow wander makes in a frame
 WILD_SECONDS = 0.1  # off the others: no stamp that wanders, but one that is wrong
 AHEAD_SECONDS, AHEAD_FRAMES = 0.5, 24  # decoded before a frame is placed: both, unless it is MOST_AHEAD_SECONDS
 MOST_AHEAD_SECONDS = 5.0
@@ -132,7 +133,7 @@ def _drifts(departures: Offsets) -> bool:
     kept = departures[np.abs(departures - np.median(departures)) < WILD_SECONDS]
     if len(kept) < max(FEW / 2, len(departures) / 2):
         return False
-    return bool(JUMP_SECONDS + 3 * kept.std() / math.sqrt(len(kept)) < abs(kept.mean()) < WILD_SECONDS)
+    return bool(DRIFT_SECONDS + 3 * kept.std() / math.sqrt(len(kept)) < abs(kept.mean()) < WILD_SECONDS)
 
 
 def _parted(before: Offsets, after: Offsets, level: float | None = None) -> bool:

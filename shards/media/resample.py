@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 RESAMPLER = "ffmpeg swresample, default filter, s16 mono downmix, placed by time stamps"
 RATES = (1_000, 1_000_000)  # Hz that are believed: a file that claims 1 Hz would be resampled to days of sound
-BATCH = 2**14  # samples at most that are looked at and resampled at once: what stays in the cache costs least
+BATCH = 2**16  # samples at most that are looked at and resampled at once; a second where that is less
 MEASURED_SECONDS = 20.0  # of sound, after which it is settled whether two channels cancel: as long as a clip
 CANCELS = 0.01  # of the channels' mean energy that is left in their mean, 20 dB below
 DTYPES = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "s64": np.int64, "flt": np.float32, "dbl": np.float64}

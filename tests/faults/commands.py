@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from train.checkpoint.checkpoint import load
 from train.model.layers import Layer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,6 +109,19 @@ def two_ranks(words: list[str]) -> list[Process]:
         port = str(free.getsockname()[1])
     place = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": "2"}
     return [start("train", *words, **place, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(2)]
+
+
+def state(run: Path) -> Mapping[str, object]:
+    """All that a checkpoint goes on from, bit by bit."""
+    checkpoint = load(run / "last.pt")
+    assert checkpoint.optimizer is not None
+    network = {name: tensor.numpy().tobytes() for name, tensor in checkpoint.network.items()}
+    adam = {
+        f"{number}.{name}": tensor.numpy().tobytes()
+        for number, moments in checkpoint.optimizer["state"].items()
+        for name, tensor in moments.items()
+    }
+    return network | adam | {"position": checkpoint.position, "best": checkpoint.best}
 
 
 def wait_until(true: Callable[[], object], *processes: Process, seconds: float = 200) -> None:

@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import json
 import resource
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from shards.loader.catalog import load_catalog
-from tests.faults.commands import finish, obey_permissions, one_line, start, training, two_ranks, wait_until
+from tests.faults.commands import finish, obey_permissions, one_line, start, state, training, two_ranks, wait_until
 from train.checkpoint.checkpoint import load
 
 pytestmark = pytest.mark.faults
 NO_COMPILER = "compile=true, but the compiler does not work"
 STEPS = 400  # more than a run gets to before it is disturbed, and few seconds' work
-
-
-def state(run: Path) -> Mapping[str, object]:
-    """All that a checkpoint goes on from, bit by bit."""
-    checkpoint = load(run / "last.pt")
-    assert checkpoint.optimizer is not None
-    network = {name: tensor.numpy().tobytes() for name, tensor in checkpoint.network.items()}
-    adam = {
-        f"{number}.{name}": tensor.numpy().tobytes()
-        for number, moments in checkpoint.optimizer["state"].items()
-        for name, tensor in moments.items()
-    }
-    return network | adam | {"position": checkpoint.position, "best": checkpoint.best}
 
 
 def flip_a_bit(shards: Path, split: str, clip: int) -> str:

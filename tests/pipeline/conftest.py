@@ -16,7 +16,7 @@ from PIL import Image
 from pipeline.teachers.spec import TeacherSet, TeacherSpec, Transform
 from pipeline.videos.keys import key_of
 from shards.format.clip import ClipSpec
-from shards.format.example import ClipMeta, Example, clip_key
+from shards.format.example import ClipMeta, Example, MediaAccount, clip_key
 from shards.format.manifest import Manifest, TeacherCard
 from shards.format.sidefile import Reject
 from shards.format.writer import ShardWriter
@@ -152,7 +152,11 @@ class Builder:
         lost = [Reject(key_of(path), path, reason, f"about {path}") for path, reason in rejects]
         dropped = [Reject(key_of(path), path, "clip_dropped", "a hole") for path in list(videos)[:1]]
         self.plan(name, [*videos, *(path for path, _ in rejects)], retry)
-        return writer.finish(rejects=lost, dropped=dropped)
+        media = {
+            path: MediaAccount(10.0, sum(clips) / 2, {"tail": 10 - sum(clips) / 2}, {"gaps_filled": 1})
+            for path, clips in videos.items()
+        }
+        return writer.finish(rejects=lost, dropped=dropped, media=media)
 
     def plan(self, name, paths, retry=False):
         videos = [{"key": key_of(path), "path": path, "bytes": 9} for path in paths]

@@ -91,3 +91,81 @@ def test_what_is_allowed_is_not_reported(tmp_path: Path, path: str, source: str)
     (tmp_path / path).parent.mkdir(parents=True)
     (tmp_path / path).write_text(source)
     assert violations(tmp_path) == []
+
+
+MOST_ROOMS = 9  # on one level: a folder that can be drawn after one look
+
+
+def rooms_of(folder: Path) -> set[str]:
+    """Modules and packages on one level of the product, or of the tests."""
+    modules = {path.stem for path in folder.glob("*.py")} - {"__init__", "__main__", "conftest"}
+    return modules | {path.name for path in folder.iterdir() if path.is_dir() and any(path.rglob("*.py"))}
+
+
+def test_no_level_has_more_rooms_than_can_be_drawn(root: Path) -> None:
+    folders = [each for top in (*ROOMS, "tests") for each in (root / top, *(root / top).rglob("*/")) if each.is_dir()]
+    crowded = {str(folder.relative_to(root)): len(rooms_of(folder)) for folder in folders}
+    assert {folder: count for folder, count in crowded.items() if count > MOST_ROOMS} == {}
+
+
+def arrows(root: Path) -> dict[str, set[str]]:
+    """{module: the project's own modules that it imports}, imports in functions and under TYPE_CHECKING included."""
+    paths = {
+        ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path
+        for room in ROOMS
+        for path in sorted((root / room).rglob("*.py"))
+    }
+    found: dict[str, set[str]] = {module: set() for module in paths}
+    for module, path in paths.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = {f"{node.module}.{alias.name}" for alias in node.names}
+                found[module] |= {name if name in paths else node.module for name in names}
+            elif isinstance(node, ast.Import):
+                found[module] |= {alias.name for alias in node.names}
+    return {module: (targets & paths.keys()) - {module} for module, targets in found.items()}
+
+
+def circles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """Sets of names that all lead to each other."""
+
+    def reach(start: str) -> set[str]:
+        seen, waiting = set[str](), [start]
+        while waiting:
+            for name in graph.get(waiting.pop(), set()) - seen:
+                seen.add(name)
+                waiting.append(name)
+        return seen
+
+    reached = {name: reach(name) for name in graph}
+    return [
+        {name, *(other for other in reached[name] if name in reached[other])} for name in graph if name in reached[name]
+    ]
+
+
+def test_no_circle_among_modules_or_among_the_rooms_of_a_level(root: Path) -> None:
+    graph = arrows(root)
+    assert circles(graph) == []
+    levels = {module.rpartition(".")[0] for module in graph} | {""}
+    for level in levels:
+        start = f"{level}." if level else ""
+        rooms: dict[str, set[str]] = {}
+        for module, targets in graph.items():
+            inside = [name[len(start) :].partition(".")[0] for name in (module, *targets) if name.startswith(start)]
+            if module.startswith(start) and not module.endswith("__main__"):
+                rooms.setdefault(inside[0], set()).update(inside[1:])
+        assert circles({room: targets - {room} for room, targets in rooms.items()}) == [], level
+
+
+def test_a_planted_circle_is_found(tmp_path: Path) -> None:
+    for path, source in {
+        "shards/a.py": "def f():\n    from shards.b import g",
+        "shards/b.py": "import shards.c",
+        "shards/c.py": "from shards import a",
+        "shards/d.py": "import shards.a",
+    }.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(source)
+    assert {frozenset(circle) for circle in circles(arrows(tmp_path))} == {
+        frozenset({"shards.a", "shards.b", "shards.c"})
+    }

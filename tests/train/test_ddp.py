@@ -7,12 +7,7 @@ The reference is one process that normalises the two halves of each batch separa
 from __future__ import annotations
 
 import json
-import os
 import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +16,7 @@ import torch
 
 from shards.loader.catalog import load_catalog
 from shards.loader.streaming import Streaming, training_reader
+from tests.faults.commands import finish, training, two_ranks, wait_until
 from train.checkpoint.checkpoint import build, load
 from train.data.batches import DeviceBatches, pinned_ring
 from train.model.frontend import network_input
@@ -31,47 +27,17 @@ MakeShards = Callable[..., Path]
 CPU = torch.device("cpu")
 STEPS, BATCH = 6, 8
 
-PROGRAM = """
-import json, sys
-from pathlib import Path
-from train.model.layers import StudentSpec
-from train.run import run
-from train.settings import TrainSettings
-words = json.loads(sys.argv[1])
-run(TrainSettings(**{**words, "student": StudentSpec.from_fields(words["student"]), "run": Path(words["run"])}))
-"""
-
-
-def two_ranks(root: Path, settings: dict[str, object]) -> list[subprocess.Popen[str]]:
-    """What `torchrun --nproc-per-node 2` starts: the same command, with each rank's place in the environment."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    place = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    return [
-        subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, json.dumps(settings)],
-            cwd=root,
-            env=os.environ | place | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
+EVERY = {"log_every": 2, "validate_every": 3, "save_every": 3}
 
 
 @pytest.fixture
-def settings(tmp_path: Path, spec: StudentSpec, make_shards: MakeShards) -> dict[str, object]:
-    make_shards(tmp_path / "shards", {"train-000000": 9, "train-000001": 12, "validation-000000": 5})
-    student = {"name": spec.name, "layers": [vars(layer) for layer in spec.layers], "output": vars(spec.output)}
-    folders = {"shards": str(tmp_path / "shards"), "run": str(tmp_path / "run")}
-    cadence = {"steps": STEPS, "log_every": 2, "validate_every": 3, "save_every": 3}
-    return {"student": student, "device": "cpu", "compile": False, "batch": BATCH, **folders, **cadence}
+def shards(tmp_path: Path, make_shards: MakeShards) -> Path:
+    return make_shards(tmp_path / "shards", {"train-000000": 9, "train-000001": 12, "validation-000000": 5})
 
 
-def reference(shards: str, spec: StudentSpec) -> dict[str, torch.Tensor]:
+def reference(shards: Path, spec: StudentSpec) -> dict[str, torch.Tensor]:
     """One process, two half batches, each normalised by itself; the running statistics are the first half's."""
-    catalog = load_catalog(shards, "train")
+    catalog = load_catalog(str(shards), "train")
     ring = pinned_ring(2, BATCH, catalog.clip, catalog.classes, CPU)
     batches = DeviceBatches(training_reader(catalog, ring, Streaming(), seed=0, batch=BATCH), catalog.clip, CPU)
     network = build(spec, catalog.classes, sample_rate=catalog.clip.sample_rate)
@@ -91,15 +57,11 @@ def reference(shards: str, spec: StudentSpec) -> dict[str, torch.Tensor]:
     return network.state_dict()
 
 
-def test_two_ranks_are_one_process_with_two_half_batches(
-    settings: dict[str, object], spec: StudentSpec, root: Path
-) -> None:
-    ranks = two_ranks(root, settings)
-    logged = [rank.communicate(timeout=100)[1] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], logged
-    run = Path(str(settings["run"]))
+def test_two_ranks_are_one_process_with_two_half_batches(shards: Path, tmp_path: Path, spec: StudentSpec) -> None:
+    run = tmp_path / "run"
+    logged = [finish(rank, seconds=100) for rank in two_ranks(training(shards, run, steps=STEPS, **EVERY))]
     checkpoint = load(run / "last.pt")
-    expected = reference(str(settings["shards"]), spec)
+    expected = reference(shards, spec)
     assert checkpoint.network.keys() == expected.keys()
     for name, tensor in expected.items():
         # A bias in front of batch norm has no gradient but rounding, of which Adam makes steps of lr all the same; the
@@ -115,13 +77,12 @@ def test_two_ranks_are_one_process_with_two_half_batches(
     assert videos["clips"] == 5 and videos["mean"]["objects/kl"] > 0
 
 
-def test_a_signal_to_one_rank_stops_both_at_one_step(settings: dict[str, object], root: Path) -> None:
-    ranks = two_ranks(root, {**settings, "steps": 10**6, "save_every": 10**6, "validate_every": 10**6})
-    metrics = Path(str(settings["run"])) / "metrics.jsonl"
-    while not metrics.exists() or not metrics.read_text():
-        assert all(rank.poll() is None for rank in ranks)
-        time.sleep(0.01)
+def test_a_signal_to_one_rank_stops_both_at_one_step(shards: Path, tmp_path: Path) -> None:
+    run, never = tmp_path / "run", {"validate_every": 10**6, "save_every": 10**6}
+    ranks = two_ranks(training(shards, run, steps=10**6, log_every=2, **never))
+    wait_until(lambda: (run / "metrics.jsonl").exists() and (run / "metrics.jsonl").read_text(), *ranks)
     ranks[1].send_signal(signal.SIGTERM)
-    assert [rank.wait(60) for rank in ranks] == [75, 75]
-    position = load(Path(str(settings["run"])) / "last.pt").position
+    for rank in ranks:
+        finish(rank, code=75, seconds=60)
+    position = load(run / "last.pt").position
     assert position is not None and position["consumed"] == BATCH * position["step"] > 0

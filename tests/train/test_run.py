@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +16,7 @@ from shards.cli.preemption import PREEMPTED
 from shards.errors import UserError
 from shards.loader.catalog import load_catalog
 from shards.loader.streaming import Streaming
+from tests.faults.commands import finish, start, state, training, wait_until
 from train.checkpoint.checkpoint import load, load_network, load_student
 from train.model.layers import Layer, StudentSpec
 from train.run import run
@@ -29,10 +27,14 @@ MakeShards = Callable[..., Path]
 
 
 @pytest.fixture
-def settings(tmp_path: Path, spec: StudentSpec, make_shards: MakeShards) -> TrainSettings:
-    make_shards(tmp_path / "shards", {"train-000000": 20, "train-000001": 15, "validation-000000": 7})
+def shards(tmp_path: Path, make_shards: MakeShards) -> Path:
+    return make_shards(tmp_path / "shards", {"train-000000": 20, "train-000001": 15, "validation-000000": 7})
+
+
+@pytest.fixture
+def settings(tmp_path: Path, spec: StudentSpec, shards: Path) -> TrainSettings:
     return TrainSettings(
-        shards=str(tmp_path / "shards"),
+        shards=str(shards),
         student=spec,
         run=tmp_path / "run",
         device="cpu",
@@ -45,49 +47,9 @@ def settings(tmp_path: Path, spec: StudentSpec, make_shards: MakeShards) -> Trai
     )
 
 
-def overrides(settings: TrainSettings) -> list[str]:
-    """The same settings as words of the command line."""
-    layers = [vars(layer) for layer in settings.student.layers]
-    words = {name: getattr(settings, name) for name in ("shards", "run", "device", "batch", "steps", "seed")}
-    words |= {name: getattr(settings, name) for name in ("log_every", "validate_every", "save_every")}
-    words |= {f"streaming.{name}": getattr(settings.streaming, name) for name in ("threads", "prefetch")}
-    words |= {"compile": str(settings.compile).lower(), "student.name": settings.student.name}
-    words |= {f"student.output.{name}": value for name, value in vars(settings.student.output).items()}
-    words["student.layers"] = json.dumps(layers).replace('"', "")
-    return [f"{key}={'null' if value is None else value}" for key, value in words.items()]
-
-
-def start(settings: TrainSettings, root: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "train", *overrides(settings)]
-    return subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True)
-
-
-def finish(settings: TrainSettings, root: Path) -> None:
-    process = start(settings, root)
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
-
-
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    while not path.exists():
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.01)
-
-
-def rows(settings: TrainSettings) -> list[dict[str, Any]]:
-    assert settings.run is not None
-    return [json.loads(line) for line in (settings.run / "metrics.jsonl").read_text().splitlines()]
-
-
-def state(run_folder: Path) -> list[bytes | float]:
-    """Everything of a checkpoint that goes on changing, bit by bit."""
-    checkpoint = load(run_folder / "last.pt")
-    assert checkpoint.optimizer is not None and checkpoint.position is not None
-    tensors = list(checkpoint.network.values())
-    for moments in checkpoint.optimizer["state"].values():
-        tensors += [moments[name] for name in sorted(moments)]
-    position = [checkpoint.position[name] for name in ("step", "consumed", "seed")]
-    return [*(tensor.numpy().tobytes() for tensor in tensors), *position, checkpoint.best or 0.0]
+def rows(run_folder: Path | None) -> list[dict[str, Any]]:
+    assert run_folder is not None
+    return [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_a_student_learns_and_its_checkpoint_describes_itself(settings: TrainSettings) -> None:
@@ -109,51 +71,43 @@ def test_a_student_learns_and_its_checkpoint_describes_itself(settings: TrainSet
             torch.testing.assert_close(checkpoint.training_mean[head].double(), torch.from_numpy(mean_posterior))
         assert checkpoint.config["lr"] == 1e-3 and checkpoint.position is not None
     assert load(settings.run / "last.pt").position == {"step": 120, "consumed": 960, "seed": 0}
-    losses = [row["loss"] for row in rows(settings) if "loss" in row]
+    losses = [row["loss"] for row in rows(settings.run) if "loss" in row]
     assert len(losses) == 24 and losses[-1] < 0.5 * losses[0]
     assert (settings.run / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert list(settings.run.glob("events.out.tfevents.*"))
 
 
-def test_kill_9_and_resume_is_the_undisturbed_run_bit_by_bit(
-    settings: TrainSettings, root: Path, tmp_path: Path
-) -> None:
-    assert settings.run is not None
-    process = start(replace(settings, steps=10**6), root)
-    wait_for(settings.run / "last.pt", process)
-    wait_for(settings.run / "validation.json", process)
+def test_kill_9_and_resume_is_the_undisturbed_run_bit_by_bit(shards: Path, tmp_path: Path) -> None:
+    folder, undisturbed = tmp_path / "run", tmp_path / "undisturbed"
+    process = start("train", *training(shards, folder, steps=10**6))
+    wait_until(lambda: (folder / "last.pt").exists() and (folder / "validation.json").exists(), process)
     process.kill()
     process.communicate()
-    position = load(settings.run / "last.pt").position
-    assert position is not None and position["step"] % settings.save_every == 0
+    position = load(folder / "last.pt").position
+    assert position is not None and position["step"] % 8 == 0
 
-    resumed = replace(settings, steps=position["step"] + 13, streaming=Streaming(threads=1, prefetch=1))
-    finish(resumed, root)
-    undisturbed = replace(resumed, run=tmp_path / "undisturbed", streaming=Streaming(threads=7))
-    finish(undisturbed, root)
-    assert undisturbed.run is not None
-    assert state(settings.run) == state(undisturbed.run)
-    steps = [row["step"] for row in rows(resumed) if "loss" in row]
-    assert steps == sorted(set(steps)), "what was noted after the checkpoint was noted again, and only once"
-    assert [row["step"] for row in rows(undisturbed)][-1] == steps[-1]
+    steps = position["step"] + 13
+    one_thread = {"streaming.threads": 1, "streaming.prefetch": 1}
+    finish(start("train", *training(shards, folder, steps=steps, **one_thread)))
+    finish(start("train", *training(shards, undisturbed, steps=steps, **{"streaming.threads": 7})))
+    assert state(folder) == state(undisturbed)
+    noted = [row["step"] for row in rows(folder) if "loss" in row]
+    assert noted == sorted(set(noted)), "what was noted after the checkpoint was noted again, and only once"
+    assert rows(undisturbed)[-1]["step"] == noted[-1]
 
 
-def test_sigterm_saves_at_the_next_step_and_ends_with_its_own_code(settings: TrainSettings, root: Path) -> None:
-    settings = replace(settings, steps=10**6, validate_every=10**6, save_every=10**6, log_every=2)
-    assert settings.run is not None
-    process = start(settings, root)
-    wait_for(settings.run / "metrics.jsonl", process)
-    while not rows(settings):
-        time.sleep(0.01)
+def test_sigterm_saves_at_the_next_step_and_ends_with_its_own_code(shards: Path, tmp_path: Path) -> None:
+    folder, never = tmp_path / "run", {"validate_every": 10**6, "save_every": 10**6}
+    process = start("train", *training(shards, folder, steps=10**6, log_every=2, **never))
+    wait_until(lambda: (folder / "metrics.jsonl").exists() and rows(folder), process)
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == PREEMPTED == 75
-    position = load(settings.run / "last.pt").position
+    position = load(folder / "last.pt").position
     assert position is not None and position["consumed"] == 8 * position["step"] > 0
-    assert not (settings.run / "validation.json").exists()
-    run(replace(settings, steps=position["step"] + 3))
-    assert load(settings.run / "last.pt").position == {"step": position["step"] + 3, "seed": 0} | {
-        "consumed": 8 * (position["step"] + 3)
-    }
+    assert not (folder / "validation.json").exists()
+    step = position["step"] + 3
+    finish(start("train", *training(shards, folder, steps=step, **never)))
+    assert load(folder / "last.pt").position == {"step": step, "seed": 0, "consumed": 8 * step}
 
 
 def test_another_spec_is_refused_with_both_sides_and_more_steps_are_not(
@@ -208,19 +162,19 @@ def test_each_teacher_alone_and_both(settings: TrainSettings, tmp_path: Path) ->
         assert one.run is not None
         student, checkpoint = load_student(one.run / "last.pt")
         assert list(student.heads) == list(checkpoint.teachers) == sorted(heads)
-        assert {name.partition("/")[0] for name in rows(one)[-1]["validation"]} == set(heads)
+        assert {name.partition("/")[0] for name in rows(one.run)[-1]["validation"]} == set(heads)
 
 
 @pytest.mark.parametrize("loss", ["l2", "torch7"])
 def test_the_other_losses_train_too(settings: TrainSettings, loss: Any) -> None:
     run(replace(settings, loss=loss, steps=60))
-    losses = [row["loss"] for row in rows(settings) if "loss" in row]
+    losses = [row["loss"] for row in rows(settings.run) if "loss" in row]
     assert losses[-1] < 0.8 * losses[0]
 
 
 def test_the_stock_reader_fills_the_same_batches(settings: TrainSettings) -> None:
     run(replace(settings, streaming=Streaming(reader="webdataset"), steps=60, validate_every=60))
-    last = rows(settings)[-1]["validation"]
+    last = rows(settings.run)[-1]["validation"]
     assert last["objects/kl"] < last["objects/kl_mean"]
     with pytest.raises(UserError, match=r'reader: .*run has "webdataset", this run "direct"'):
         run(settings)
@@ -235,7 +189,7 @@ def test_an_autoencoder_learns_from_the_same_shards(settings: TrainSettings) -> 
     network, checkpoint = load_network(settings.run / "best.pt")
     assert checkpoint.teachers == {} and checkpoint.training_mean is None
     assert network.features(torch.zeros(1, 2000), ["conv4"])["conv4"].shape[1] == 8
-    last = rows(settings)[-1]["validation"]
+    last = rows(settings.run)[-1]["validation"]
     assert last["mse"] < last["mse_silence"] and set(last) == {"mse", "mse_silence"}
 
 
@@ -263,18 +217,11 @@ def test_without_a_validation_split_one_line_says_so(
     assert (settings.run / "curves.png").exists()
 
 
-def test_one_line_says_what_to_do_without_a_gpu(settings: TrainSettings, root: Path) -> None:
+def test_one_line_says_what_to_do_without_a_gpu(settings: TrainSettings) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    done = subprocess.run(
-        [sys.executable, "-m", "train", f"shards={settings.shards}"],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert "device=cpu" in done.stderr
+    errors = finish(start("train", f"shards={settings.shards}"), code=1)
+    assert errors.count("\n") == 1 and "device=cpu" in errors
 
 
 def test_clips_that_do_not_fit_the_student_are_refused_before_training(settings: TrainSettings) -> None:
@@ -303,7 +250,7 @@ def test_a_compiler_that_does_not_work_costs_one_line(
 @pytest.mark.gpu
 def test_a_gpu_learns_the_same(settings: TrainSettings) -> None:
     run(replace(settings, device="cuda", compile="auto", steps=120))
-    last = rows(settings)[-1]["validation"]
+    last = rows(settings.run)[-1]["validation"]
     assert last["objects/kl"] < 0.5 * min(last["objects/kl_mean"], last["objects/kl_uniform"])
     assert settings.run is not None
     run(replace(settings, steps=121))  # and a CPU may go on with it

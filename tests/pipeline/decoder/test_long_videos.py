@@ -87,7 +87,7 @@ def test_every_whole_window_is_there(labelled, joined):
     )
     with av.open(str(joined / "47 s.mp4")) as container:
         common = min(float(stream.duration * stream.time_base) for stream in container.streams)
-    assert labelled["47 s.mp4"][0].meta.tail_seconds_cut == pytest.approx(common - 45, abs=0.03)
+    assert labelled["47 s.mp4"][0].meta.media.left_out["tail"] == pytest.approx(common - 45, abs=0.03)
 
 
 def test_frames_are_those_on_screen_at_the_asked_times(labelled):

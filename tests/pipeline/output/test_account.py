@@ -11,13 +11,13 @@ from shards.format.writer import ShardWriter
 
 def test_counts_by_hand(full):
     account = account_of(full.folder, full.manifest.clip)
-    assert (account.inputs, account.total.videos, len(account.rejects), account.duplicates, account.waiting) == (
-        8,
-        4,
-        1,
-        2,
-        1,
+    assert (account.inputs, account.total.videos, len(account.rejects)) == (8, 4, 1)
+    assert (account.duplicates, account.waiting) == (2, 1)
+    assert str(account) == (
+        "8 inputs = 4 accepted + 1 rejected + 2 duplicates + 1 waiting; 6 clips, 0.00 h of sound; "
+        "40.0 s = 9.0 s in clips + 31.0 s tail; repaired: 4 gaps_filled"
     )
+    assert account.mostly_unused == 3 and len(account.mostly_unused_examples) == 3  # one gave 5 of its 10 s
     assert {name: (part.videos, part.clips, part.shards) for name, part in account.splits.items()} == {
         "train": (3, 5, 2),
         "validation": (1, 1, 1),

@@ -27,7 +27,6 @@ from pipeline.teachers.network import fill
 from pipeline.teachers.spec import TeacherSpec, Transform
 from pipeline.teachers.weights import classes_file, read_state_dict, release_of, require_files, weights_file
 from shards.errors import UserError
-from shards.files import sha256_of
 
 IMAGENET = Transform(256, 224, "rgb", [123.675, 116.28, 103.53], [58.395, 57.12, 57.375], "bilinear")
 
@@ -192,11 +191,6 @@ def test_keys_that_fall_together_are_refused(tmp_path: Path) -> None:
     torch.save({"module.a": torch.ones(1), "a": torch.zeros(1)}, tmp_path / "net.pth")
     with pytest.raises(UserError, match=r"differ only in `module\.`"):
         read_state_dict(tmp_path / "net.pth")
-
-
-def test_the_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"abc")
-    assert sha256_of(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
 
 
 def test_where_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

