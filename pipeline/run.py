@@ -71,7 +71,7 @@ def label_shards(
 ) -> None:
     """Decode and label the videos of all unfinished shards, and write each shard when its last video is complete."""
     tasks = (
-        DecodeTask(shard.shard, video.path, video.key, number)
+        DecodeTask(shard.shard, video.path, video.key, number, start=video.start, end=video.end, given=video.given)
         for number, (shard, video) in enumerate((shard, video) for shard in todo for video in shard.videos)
     )
     progress.start(total=sum(shard.count for shard in todo), shards=len(todo))

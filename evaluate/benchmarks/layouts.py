@@ -5,10 +5,9 @@ Every count is checked before a sound is read; one line says what is missing, wh
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from evaluate.benchmarks.benchmark import INNER_FOLDS, Benchmark, BenchmarkSpec, Recording, stratified
 from shards.errors import UserError
+from shards.lists import read_table
 from shards.media.file import RECORDING_SUFFIXES
 
 DCASE_FOLDERS = {"train": "scenes_stereo", "test": "scenes_stereo_testset"}
@@ -157,26 +157,27 @@ def _sounds_in(folder: Path) -> list[Path]:
     )
 
 
-def _read_table(path: Path, columns: Iterable[str], remedy: str) -> list[dict[str, str]]:
+def _read_table(path: Path, columns: Sequence[str], remedy: str) -> list[dict[str, str]]:
     """The rows of a CSV file that has these columns. Raises UserError."""
     if not path.is_file():
         raise UserError(f"{path} does not exist. {remedy}")
     try:
-        with open(path, newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            rows = list(reader)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no CSV file: {error}. {remedy}") from None
-    absent = [column for column in columns if column not in (reader.fieldnames or [])]
+        with open(path, "rb") as stream:
+            rows = list(read_table(stream, str(path), columns))
+    except UserError as error:
+        raise UserError(f"{error}. {remedy}") from None
+    if not rows:
+        raise UserError(f"{path} holds no row. {remedy}")
+    absent = [column for column in columns if column not in rows[0][1]]
     if absent:
-        raise UserError(f"{path} has no column {', '.join(absent)}, it has {reader.fieldnames}. {remedy}")
-    for row in rows:
+        raise UserError(f"{path} has no column {', '.join(absent)}, it has {list(rows[0][1])}. {remedy}")
+    for number, row in rows:
         empty = [column for column in columns if not row[column]]
         if empty:
             raise UserError(
-                f"{path}: a row has no {', '.join(empty)}: {list(row.values())}. Fill it in, or take it out"
+                f"{path}: row {number} has no {', '.join(empty)}: {list(row.values())}. Fill it in, or take it out"
             )
-    return rows
+    return [row for _, row in rows]
 
 
 def _remedy(spec: BenchmarkSpec, root: Path) -> str:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from shards.errors import UserError
+from shards.lists import read_lines
 from shards.media.file import RECORDING_SUFFIXES
 from shards.media.waveform import stream_waveform
 
@@ -35,8 +36,8 @@ def _sounds_of(given: Path) -> Iterator[Path]:
             path for path in sorted(_below(given)) if path.suffix.lower() in RECORDING_SUFFIXES and path.is_file()
         )
     elif given.suffix.lower() == LIST_SUFFIX and given.is_file():
-        with open(given, encoding="utf-8", errors="surrogateescape") as stream:
-            yield from (given.parent / line.rstrip("\r\n") for line in stream if line.strip())
+        with open(given, "rb") as stream:
+            yield from (given.parent / line for _, line in read_lines(stream, str(given)))
     elif given.exists():
         yield given
     else:

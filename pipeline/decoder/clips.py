@@ -48,11 +48,21 @@ class ClipAssembler:
     """The grid of clips from `start` on. Holds what belongs to clips that are not complete yet, and nothing else.
 
     Clips before number `first` are not given; a later one that lacks a frame is dropped, or raises ClipLacksFrame where
-    `drops` is false.
+    `drops` is false. The grid ends with the last whole window before `until` seconds.
     """
 
-    def __init__(self, spec: ClipSpec, start: float, audio: AudioTrack, *, first: int = 0, drops: bool = True) -> None:
+    def __init__(
+        self,
+        spec: ClipSpec,
+        start: float,
+        audio: AudioTrack,
+        *,
+        first: int = 0,
+        drops: bool = True,
+        until: float = math.inf,
+    ) -> None:
         self.start = start
+        self._until = until
         self.dropped: list[UnreadableMedia] = []  # one for each clip given up
         self.given_seconds = self.dropped_seconds = 0.0  # in clips from number `first` on
         self.cut_until = start  # seconds at which the latest clip ends, given or not
@@ -64,10 +74,16 @@ class ClipAssembler:
         self._first_sample = round(start * spec.sample_rate)
 
     def times(self) -> Iterator[float]:
-        """Endless: the time of each frame of each clip."""
+        """The time of each frame of each clip; endless, unless the grid has an end."""
         for index in itertools.count():
-            for time in self._spec.frame_times(self._spec.windows):
-                yield self.start + index * self._spec.seconds + time
+            begin = self.start + index * self._spec.seconds
+            windows = self._spec.windows
+            if begin + self._spec.seconds > self._until:
+                windows = min(self._windows_from(begin, self._until), windows)
+            for time in self._spec.frame_times(windows) if windows else ():
+                yield begin + time
+            if windows < self._spec.windows:
+                return
 
     def add(self, frames: Iterable[SampledFrame]) -> None:
         """The next sampled frames, in the order of `times`."""
@@ -94,7 +110,10 @@ class ClipAssembler:
             yield from self._cut(windows)
 
     def _windows_until(self, end: float) -> int:
-        return max(math.floor((end - self._begin + SLACK_SECONDS) / self._spec.window_seconds), 0)
+        return self._windows_from(self._begin, end)
+
+    def _windows_from(self, begin: float, end: float) -> int:
+        return max(math.floor((end - begin + SLACK_SECONDS) / self._spec.window_seconds), 0)
 
     def _cut(self, windows: int) -> Iterator[DecodedClip]:
         """The next clip; none if one of its frames could not be had."""

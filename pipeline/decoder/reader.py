@@ -24,14 +24,17 @@ from shards.media.file import MediaFile, Reason, UnreadableMedia
 from shards.media.waveform import AudioTrack, TrackChoice, audible_track
 
 UNDECODED = ("damaged", "no_frames")
+LEAD_SECONDS = 5.0  # of sound that is decoded before a segment: codecs, resampler and placement need some
 ROUNDING_SECONDS = 5e-4
 
 
 class VideoReader:
-    """Reads one video once, from its beginning; memory does not grow with its length.
+    """Reads one video once, from its beginning, or a segment of it; memory does not grow with its length.
 
     The timeline is what sound and picture have in common. It is cut into clips of `spec`; the tail is cut to whole
-    label windows, and only a video shorter than one window keeps its own length. When `clips` is exhausted,
+    label windows, and only a video shorter than one window keeps its own length. A segment is from `begin` to `until`
+    seconds, counted from where the file's own timeline starts, as `ffmpeg -ss` counts; what lies before it is demuxed
+    and not decoded (AVI excepted, which says no times), and times stay those of the file. When `clips` is exhausted,
     `decode_errors`, `dropped` (clips given up, and why), `media_seconds` (the common timeline's length) and `account`
     (where every second of the file went, and what was repaired) are known.
     """
@@ -43,7 +46,10 @@ class VideoReader:
         crops: Sequence[ResizeCrop],
         settings: DecodeSettings,
         progress: Callable[[], None] = lambda: None,
+        begin: float = 0.0,
+        until: float = math.inf,
     ) -> None:
+        self._segment = (begin, until) if (begin, until) != (0.0, math.inf) else None
         self.account = MediaAccount()
         self.decode_errors = 0
         self.dropped: list[str] = []
@@ -93,12 +99,14 @@ class VideoReader:
             audio_stream = media.audio_stream(track and track.stream)
             self._track = track or TrackChoice(audio_stream.index, left=False)
             self._audio = audio = AudioTrack(self._spec.sample_rate, left=self._track.left)
+            begin, until = self._bounds(media)
+            hear = _hearing(media, audio_stream, audio, begin - LEAD_SECONDS)
             packets = media.packets(video_stream, audio_stream, beside=[media.audio_stream(None)])
-            first_key = self._first_key(media, packets, audio_stream, audio)
+            first_key = self._first_key(media, packets, audio_stream, hear)
             shift = media.edit_shift(video_stream, first_key)
             starts = [*_starts(media, audio_stream), *(at + shift for at in _starts(media, video_stream, first_key))]
-            start = max(starts, default=0.0)
-            assembler = ClipAssembler(self._spec, start, audio, first=first, drops=every_frame)
+            start = max(max(starts, default=0.0), begin)
+            assembler = ClipAssembler(self._spec, start, audio, first=first, drops=every_frame, until=until)
             reach = self._spec.window_seconds / self._spec.frames_per_window / 2
             video = VideoTrack(
                 media, video_stream, self._crops, self._settings, assembler.times(), reach, shift, every_frame
@@ -106,14 +114,16 @@ class VideoReader:
             for packet in itertools.chain([first_key], packets):
                 self._progress()
                 if packet.stream_index == audio_stream.index:
-                    audio.push(media.decoded(audio_stream.codec_context.decode, packet))
+                    hear(packet)
                 else:
                     assembler.add(video.push(packet))
                 yield from self._counted(assembler.ready(video.end_seconds))
+                if video.done and until <= min(video.end_seconds, audio.end_seconds or start):
+                    break
             audio.push(media.decoded(audio_stream.codec_context.decode, None))
             audio.finish()
             assembler.add(video.drain())
-            ends = (audio.end_seconds or start, max(video.end_seconds, start))
+            ends = (min(audio.end_seconds or start, until), min(max(video.end_seconds, start), until))
             assembler.add(video.finish(assembler.whole_until(min(ends))))
             yield from self._counted(assembler.rest(min(ends)))
             self.media_seconds = max(min(ends) - start, 0.0)
@@ -123,6 +133,13 @@ class VideoReader:
                 yield from self._counted([self._only_clip(media, assembler, audio, every_frame)])
             self.account = self._account_of(media, assembler, min(starts, default=0.0), *ends)
 
+    def _bounds(self, media: MediaFile) -> tuple[float, float]:
+        """From when to when the media's timeline is asked for."""
+        if self._segment is None:
+            return -math.inf, math.inf
+        begin, until = self._segment
+        return media.start_seconds + begin, media.start_seconds + until
+
     def _counted(self, clips: Iterable[DecodedClip]) -> Iterator[DecodedClip]:
         for clip in clips:
             self._given_seconds += clip.seconds
@@ -131,9 +148,14 @@ class VideoReader:
     def _account_of(
         self, media: MediaFile, assembler: ClipAssembler, begin: float, audio_end: float, video_end: float
     ) -> MediaAccount:
-        """Where the seconds from the file's begin to its end went; to the end that the container promises, if later."""
+        """Where the seconds from the file's begin to its end went; to the end that the container promises, if later.
+
+        Of a segment, those from its begin to its end: what the file lacks of that is `unread` too.
+        """
         read_until = max(audio_end, video_end, assembler.cut_until)
-        end = max(read_until, begin + media.promised_seconds)
+        lower, upper = self._bounds(media)
+        end = max(read_until, upper if upper < math.inf else begin + media.promised_seconds)
+        begin = begin if self._segment is None else lower
         common_end = max(min(audio_end, video_end), assembler.cut_until)
         ended = "no_sound" if audio_end < video_end else "no_frame"  # what is missing behind the common end
         unread = end - read_until if media.ended_early else 0.0
@@ -163,13 +185,17 @@ class VideoReader:
         )
 
     def _first_key(
-        self, media: MediaFile, packets: Iterator[AnyPacket], audio_stream: AudioStream, audio: AudioTrack
+        self,
+        media: MediaFile,
+        packets: Iterator[AnyPacket],
+        audio_stream: AudioStream,
+        hear: Callable[[AnyPacket], None],
     ) -> AnyPacket:
         """The first key frame; sound in front of it is taken in, pictures in front of it cannot be decoded."""
         for packet in packets:
             self._progress()
             if packet.stream_index == audio_stream.index:
-                audio.push(media.decoded(audio_stream.codec_context.decode, packet))
+                hear(packet)
             elif packet.is_keyframe:
                 return packet
         raise UnreadableMedia("damaged" if media.errors else "no_frames", "there is no key frame in it")
@@ -182,12 +208,13 @@ class VideoReader:
             dropped = assembler.dropped[0]
             raise UnreadableMedia("damaged" if media.errors else dropped.reason, dropped.detail)
         seconds = self.media_seconds
-        if audio.end_seconds is None:
+        if audio.end_seconds is None and media.clock.end(self._track.stream) >= self._bounds(media)[0]:
             raise UnreadableMedia("damaged" if media.errors else "no_audio", "no sound could be decoded")
         if seconds + SLACK_SECONDS >= self._spec.window_seconds:
             raise UnreadableMedia("damaged" if media.errors else "no_frames", "no frame could be decoded")
         if seconds < self._settings.min_seconds:
-            raise UnreadableMedia("too_short", f"sound and picture have {seconds:.2f} s in common")
+            where = " between {:g} and {:g} s".format(*self._segment) if self._segment else ""
+            raise UnreadableMedia("too_short", f"sound and picture have {seconds:.2f} s in common{where}")
         times = [assembler.start + time for time in self._spec.frame_times(1, seconds)]
         reach = seconds / self._spec.frames_per_window / 2
         frames = list(
@@ -200,6 +227,21 @@ class VideoReader:
         rate = self._spec.sample_rate
         waveform = audio.take(round(assembler.start * rate), round(seconds * rate))
         return clip_of(0, assembler.start, len(waveform) / rate, waveform, frames)
+
+
+def _hearing(media: MediaFile, stream: AudioStream, audio: AudioTrack, begin: float) -> Callable[[AnyPacket], None]:
+    """What decodes a packet of a stream into `audio`, if it belongs to the time from `begin` seconds on."""
+    numerator, denominator = media.time_base(stream)
+    latest = math.inf  # until the first stamp comes, a packet may belong to any time
+
+    def hear(packet: AnyPacket) -> None:
+        nonlocal latest
+        if packet.pts is not None:
+            latest = packet.pts * numerator / denominator
+        if latest >= begin:
+            audio.push(media.decoded(stream.codec_context.decode, packet))
+
+    return hear
 
 
 def frames_at(

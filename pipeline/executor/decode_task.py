@@ -57,7 +57,7 @@ def decode(
                 for clip in clips_at(task.times, video.path, config, touch):
                     on_clip(clip)
                 return DecodeResult(None, "", size, digest, len(task.times), media_seconds=task.times[-1][-1])
-            reader = VideoReader(video.path, config.clip, config.crops, config.reading, touch)
+            reader = VideoReader(video.path, config.clip, config.crops, config.reading, touch, task.start, task.end)
             for clip in reader.clips():
                 on_clip(clip)
                 clips += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -10,6 +11,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.videos.keys import segment_text
 from shards.format.example import MediaAccount
 from shards.format.sidefile import SideFile
 from shards.media.file import TRANSIENT
@@ -31,6 +33,15 @@ class DecodeTask:
     number: int  # position in the plan's order
     times: list[list[float]] | None = None
     sha256: str | None = None  # what the file must still be
+    start: float = 0.0  # seconds from where the file begins, as in a list
+    end: float = math.inf
+    given: dict[str, str] = field(default_factory=dict)  # by the list, for the json of each clip
+
+    @property
+    def name(self) -> str:
+        """For people: the path, and which segment of it."""
+        segment = segment_text(self.start, self.end)
+        return f"{self.path} ({segment} s)" if segment else self.path
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def make_plan(
     plan = Plan.load(output.folder)
     terms = {  # what ranks at work at one time have in common beside the manifest
         "videos": listing.root if is_remote(listing.root) else os.path.abspath(listing.root),
-        "inputs": len(listing.paths),
+        "inputs": len(listing.inputs),
         "sha256 of their paths": listing.sha256,
         "shard_size": asdict(policy.size),
         "reading": asdict(reading),

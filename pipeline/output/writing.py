@@ -45,7 +45,7 @@ def write_shard(
             if result.reason is not None:
                 rejects.append(Reject(task.key, task.path, result.reason, result.detail))
             else:
-                media[task.path] = result.media
+                media[task.name] = result.media
                 dropped += [Reject(task.key, task.path, "clip_dropped", detail) for detail in result.dropped]
                 for example in examples_of(job, waveforms(job)):
                     writer.write(example)
@@ -85,5 +85,6 @@ def examples_of(job: VideoJob[Any], waveforms: Iterable[NDArray[np.int16]]) -> I
                 still=record.still,
                 media=result.media,
                 decode_errors=result.decode_errors,
+                given=task.given,
             ),
         )

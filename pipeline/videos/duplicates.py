@@ -18,7 +18,10 @@ HEAD_BYTES = 64 * 1024
 
 
 def shared_sizes(new: array[int], known: Iterable[int]) -> set[int]:
-    """Sizes of new files that another one has as well, new or known; of what is no regular file (-1) there is none."""
+    """Sizes of new files that another one has as well, new or known; of what is no regular file (-1) there is none.
+
+    `new` has each file once, however many segments of it there are.
+    """
     sizes, counts = np.unique(new, return_counts=True)
     both = np.intersect1d(sizes, np.fromiter(known, np.int64), assume_unique=False)
     return {int(size) for size in (*sizes[counts > 1], *both) if size >= 0}
@@ -27,45 +30,56 @@ def shared_sizes(new: array[int], known: Iterable[int]) -> set[int]:
 def find_duplicates(
     new: Iterable[Video], known: Iterable[Video], root: str, hashes: Mapping[str, str]
 ) -> dict[str, str]:
-    """{path of a new video: key of the video that it repeats}. Those whose size is not known (-1) repeat none.
+    """{key of a new video: key of the video that it repeats}. Those whose size is not known (-1) repeat none.
 
-    Known videos, which a plan already holds, win over new ones; among the rest the first in the order given wins.
-    `hashes` are the full hashes of known videos by key, as finished shards keep them: their files may be gone.
+    Two segments of one content repeat each other where they begin and end alike. Known videos, which a plan already
+    holds, win over new ones; among the rest the first in the order given wins. `hashes` are the full hashes of known
+    videos by key, as finished shards keep them: their files may be gone.
     """
     known, new = list(known), list(new)
-    new_paths = {video.path for video in new}
-    sizes = Counter(video.bytes for video in known) + Counter(video.bytes for video in new)
+    new_keys = {video.key for video in new}
     repeats: dict[str, str] = {}
     by_size: defaultdict[int, list[Video]] = defaultdict(list)
     for video in (*known, *new):
-        if video.bytes >= 0 and sizes[video.bytes] > 1:
+        if video.bytes >= 0:
             by_size[video.bytes].append(video)
     for group in by_size.values():
-        if not any(video.path in new_paths for video in group):
+        keys = {video.key: video for video in group}
+        if len({video.path for video in group}) == 1 or new_keys.isdisjoint(keys):
             continue
-        # A finished video is compared by its recorded hash, so it goes along with every head.
-        heads = {video.path: None if video.key in hashes else _try(_head_of, root, video) for video in group}
-        seen = Counter(heads.values())
-        candidates = [video for video in group if heads[video.path] is None or seen[heads[video.path]] + seen[None] > 1]
-        first: dict[str, str] = {}
-        for video in candidates:
-            digest = hashes.get(video.key) or _try(sha256_of, root, video)
+        digests = _digests(group, root, hashes)
+        first: dict[tuple[str, float, float], str] = {}
+        for key, video in keys.items():
+            digest = digests[video.path]
             if digest is None:
                 continue
-            if digest in first and video.path in new_paths:
-                repeats[video.path] = first[digest]
-            first.setdefault(digest, video.key)
+            content = (digest, video.start, video.end)
+            if content in first and key in new_keys:
+                repeats[key] = first[content]
+            first.setdefault(content, key)
     return repeats
+
+
+def _digests(group: Iterable[Video], root: str, hashes: Mapping[str, str]) -> dict[str, str | None]:
+    """{path: full hash} of files of one size; None for what differs from all others at its beginning already."""
+    finished = {video.path: hashes[video.key] for video in group if video.key in hashes}
+    # A finished video is compared by its recorded hash, so it goes along with every head.
+    paths = dict.fromkeys(video.path for video in group)
+    heads = {path: None if path in finished else _try(_head_of, root, path) for path in paths}
+    seen = Counter(heads.values())
+    candidates = [path for path, head in heads.items() if head is None or seen[head] + seen[None] > 1]
+    found = {path: finished.get(path) or _try(sha256_of, root, path) for path in candidates}
+    return {path: found.get(path) for path in paths}
 
 
 def _head_of(stream: IO[bytes]) -> str:
     return hashlib.sha256(stream.read(HEAD_BYTES)).hexdigest()
 
 
-def _try(digest: Callable[[IO[bytes]], str], root: str, video: Video) -> str | None:
+def _try(digest: Callable[[IO[bytes]], str], root: str, path: str) -> str | None:
     """None for a file that cannot be read: the decoder will reject it with the reason."""
     try:
-        with open_place(address(root, video.path)) as stream:
+        with open_place(address(root, path)) as stream:
             return digest(stream)
     except network_errors():
         return None

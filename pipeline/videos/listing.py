@@ -2,39 +2,53 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
+import math
 import os
 import posixpath
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import NoReturn
 
-from pipeline.videos.keys import key_of
+from pipeline.videos.keys import key_of, segment_of, segment_text
 from shards.errors import UserError
+from shards.lists import read_lines, read_table
 from shards.media.file import MEDIA_SUFFIXES
 from shards.storage import address, file_system, is_remote, open_place, reaching
 
-LIST_SUFFIXES = frozenset({".csv", ".txt", ".lst"})
+TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
+LIST_SUFFIXES = TABLE_SUFFIXES | {".txt", ".lst"}
 MOST_SUFFIXES = 20  # of files that are not taken
 PATH_COLUMNS = ("path", "url", "video", "file", "filename")
 
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """One input, by its path relative to the root, or its URL; bytes is -1 for no regular file, or where unknown."""
+    """One input, by its path relative to the root, or its URL; bytes is -1 for no regular file, or where unknown.
+
+    It is the file from `start` to `end` seconds, counted from where the file begins. `group` and `given` are a list's:
+    inputs of one group are in one split, and `given` travels into the json of each clip.
+    """
 
     path: str
     bytes: int
+    start: float = 0.0
+    end: float = math.inf
+    group: str = ""
+    given: dict[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
-        return key_of(self.path)
+        return key_of(self.path, self.start, self.end)
+
+    @property
+    def source(self) -> str:
+        """What decides the split: the group, else the file, so that its segments stay together."""
+        return self.group or key_of(self.path)
 
 
 class NotTaken(Counter[str]):
@@ -64,24 +78,48 @@ def counted(not_taken: Mapping[str, int]) -> str:
 
 @dataclass(frozen=True)
 class Listing:
-    """Every input once, by path, sorted; with the sizes that the listing of a remote folder gave."""
+    """Every input once, sorted; with the sizes that the listing of a remote folder gave.
+
+    An input is a text: its path; or, where a list says more of it, that and its segment (see keys.py), its group and
+    its fields in `columns`, parted by zero bytes. Two million objects would take several times as much.
+    """
 
     root: str  # the folder, path or URL, that relative paths start from
-    paths: list[str]
+    inputs: list[str]
+    columns: tuple[str, ...] = ()
     sizes: dict[str, int] = field(default_factory=dict, repr=False)
     not_taken: dict[str, int] = field(default_factory=dict, repr=False)  # of a folder, see NotTaken
 
-    def video(self, path: str) -> Video:
+    def video(self, text: str) -> Video:
         """A file is asked for its size. A URL of a list is not: two million requests would take days."""
+        path = text.partition("\0")[0]
         place = address(self.root, path)
-        return Video(path, self.sizes.get(path, -1) if is_remote(place) else _size(place))
+        return self.video_of(text, self.sizes.get(path, -1) if is_remote(place) else _size(place))
+
+    def video_of(self, text: str, size: int) -> Video:
+        """An input of which the size is known."""
+        path, *said = text.split("\0")
+        if not said:
+            return Video(path, size)
+        segment, group, *fields = said
+        return Video(path, size, *segment_of(segment), group, dict(zip(self.columns, fields, strict=True)))
+
+    @property
+    def paths(self) -> Iterator[str]:
+        return (text.partition("\0")[0] for text in self.inputs)
 
     @property
     def sha256(self) -> str:
         digest = hashlib.sha256()
-        for path in self.paths:
-            digest.update(path.encode(errors="surrogateescape") + b"\0")
+        for text in self.inputs:
+            digest.update(text.encode(errors="surrogateescape") + b"\0")
         return digest.hexdigest()
+
+
+def identity(text: str) -> tuple[str, str]:
+    """(path, segment) of an input's text: what it is one by, whatever else a list says of it."""
+    path, _, said = text.partition("\0")
+    return path, said.partition("\0")[0]
 
 
 def root_of(videos: str) -> str:
@@ -99,19 +137,26 @@ def root_of(videos: str) -> str:
 def find_videos(videos: str) -> Listing:
     """Every input: each line of a list, each file with a media suffix of a folder. Raises UserError."""
     videos = videos if is_remote(videos) else os.path.expanduser(videos)
-    root, sizes, not_taken = root_of(videos), dict[str, int](), NotTaken()
+    root, sizes, columns, not_taken = root_of(videos), dict[str, int](), tuple[str, ...](), NotTaken()
     if root != videos:
-        paths = _listed(videos)
+        columns, inputs = _listed(videos)
     elif is_remote(root):
         with reaching(f"videos={videos}"):
             sizes = dict(_walk_remote(root, not_taken))
-        paths = list(sizes)
+        inputs = list(sizes)
     else:
-        paths = list(_walk(Path(root), not_taken))
-    if not paths:
+        inputs = list(_walk(Path(root), not_taken))
+    if not inputs:
         others = f", and found {counted(not_taken.counts())}" if not_taken else ""
-        raise UserError(f"videos={videos} holds no video (looked for {' '.join(MEDIA_SUFFIXES)}{others})")
-    return Listing(root, [path for path, _ in groupby(sorted(paths))], sizes, not_taken.counts())
+        looked = "the list is empty" if root != videos else f"looked for {' '.join(MEDIA_SUFFIXES)}{others}"
+        raise UserError(f"videos={videos} holds no video ({looked})")
+    inputs.sort()
+    inputs = [text for text, _ in groupby(inputs)]
+    for one, other in pairwise(inputs):
+        if identity(one) == identity(other):
+            both = " and ".join(ascii(text.split("\0")[1:]) for text in (one, other))
+            raise UserError(f"videos={videos}: two rows of {one.partition(chr(0))[0]!r} differ, {both}: keep one")
+    return Listing(root, inputs, columns, sizes, not_taken.counts())
 
 
 def require_protocols(listing: Listing) -> None:
@@ -134,7 +179,7 @@ def _remote_root(videos: str) -> str:
 
 
 def _refuse(videos: str, *, there: bool) -> NoReturn:
-    what = "is neither a folder nor a .csv or .txt list of videos" if there else "does not exist"
+    what = "is neither a folder nor a .csv, .tsv or .txt list of videos" if there else "does not exist"
     raise UserError(f"videos={videos} {what}")
 
 
@@ -169,23 +214,47 @@ def _walk_remote(root: str, not_taken: NotTaken) -> Iterator[tuple[str, int]]:
             yield posixpath.relpath(posixpath.join(folder, name), top or "."), -1 if size is None else int(size)
 
 
-def _listed(videos: str) -> list[str]:
-    """Rows of a list: a line each, or a CSV's column named path, url, video, file or filename.
+def _listed(videos: str) -> tuple[tuple[str, ...], list[str]]:
+    """(other columns, inputs) of a list: a path a line, or a table with a column of PATH_COLUMNS.
 
-    A URL stays what it is; a path becomes relative to the list's folder.
+    A URL stays what it is; a path becomes relative to the list's folder. Raises UserError.
     """
-    with reaching(f"videos={videos}"), open_place(videos) as raw:
-        stream = io.TextIOWrapper(raw, newline="", encoding="utf-8", errors="surrogateescape")
-        if not videos.partition("::")[0].lower().endswith(".csv"):
-            lines = [line.rstrip("\r\n") for line in stream]
-        else:
-            rows = csv.DictReader(stream)
-            column = next((name for name in PATH_COLUMNS if name in (rows.fieldnames or ())), None)
-            if column is None:
-                raise UserError(f"{videos} has no column {' or '.join(PATH_COLUMNS)}, only {rows.fieldnames}")
-            lines = [row[column] or "" for row in rows]
     relative = posixpath.normpath if is_remote(videos) else _relative_to(os.path.dirname(videos))
-    return [line if is_remote(line) else relative(line) for line in lines if line.strip()]
+    columns, inputs = tuple[str, ...](), list[str]()
+    with reaching(f"videos={videos}"), open_place(videos) as raw:
+        if posixpath.splitext(videos.partition("::")[0])[1].lower() not in TABLE_SUFFIXES:
+            return (), [line if is_remote(line) else relative(line) for _, line in read_lines(raw, videos)]
+        for number, row in read_table(raw, videos, PATH_COLUMNS):
+            where = f"{videos}, row {number}"
+            path = row.pop(next(column for column in PATH_COLUMNS if column in row))
+            if not path.strip():
+                raise UserError(f"{where}: it has no path, only {', '.join(map(ascii, row.values()))}")
+            start, end = _segment(row.pop("start", ""), row.pop("end", ""), where)
+            said = [segment_text(start, end), row.pop("group", "").strip(), *row.values()]
+            _require_text([*said, *row], where)
+            columns = tuple(row)
+            path = path if is_remote(path) else relative(path)
+            inputs.append("\0".join([path, *said]) if columns or any(said) else path)
+    return columns, inputs
+
+
+def _segment(start: str, end: str, where: str) -> tuple[float, float]:
+    """(start, end) in seconds, of a list's fields; empty ones mean the file's own."""
+    try:
+        begin, until = float(start.strip() or 0), float(end.strip() or math.inf)
+    except ValueError:
+        begin, until = math.nan, math.nan
+    if not (0 <= begin < until and math.isfinite(begin)) or (end.strip() and math.isinf(until)):
+        raise UserError(
+            f"{where}: start={start!r} and end={end!r} must be seconds such as 10 and 12.5, start before end"
+        )
+    return abs(begin), until  # without the sign of -0
+
+
+def _require_text(fields: list[str], where: str) -> None:
+    for text in fields:
+        if not text.isascii() and any("\udc80" <= letter <= "\udcff" for letter in text):
+            raise UserError(f"{where}: {text!a} is not UTF-8: save the list as UTF-8 text")
 
 
 def _relative_to(folder: str) -> Callable[[str], str]:

@@ -7,19 +7,20 @@ the file until its videos are asked for: what is held of two million is their nu
 from __future__ import annotations
 
 import json
+import math
 import os
 from array import array
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from itertools import chain
+from dataclasses import dataclass, field
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
 from pipeline.videos.duplicates import find_duplicates, shared_sizes
-from pipeline.videos.keys import split_of
-from pipeline.videos.listing import Listing, Video
+from pipeline.videos.keys import segment_text, split_of
+from pipeline.videos.listing import Listing, Video, identity
 from shards.format.sidefile import shard_name, split_of_shard
 
 NAME = "plan.jsonl"
@@ -70,7 +71,7 @@ class ShardPlan:
         with open(self.file, "rb") as stream:
             stream.seek(self.offset)
             row = json.loads(stream.readline())
-        return [Video(str(entry["path"]), int(entry["bytes"])) for entry in row["videos"]]
+        return [Video(**{name: entry[name] for name in entry if name != "key"}) for entry in row["videos"]]
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ class Duplicate:
     key: str
     path: str
     of: str
+    start: float = 0.0
+    end: float = math.inf
 
 
 @dataclass
@@ -124,13 +127,16 @@ class Plan:
     def extend(self, listing: Listing, hashes: Hashes, policy: ShardPolicy) -> bool:
         """Write rows for the inputs that the plan does not hold yet; whether there are any."""
         new = self._new(listing)
-        if not new.paths:
+        if not new.inputs:
             return False
         repeats = self._repeats(new, listing.root, hashes)
-        self._write(self._deal((video for video in new if video.path not in repeats), policy))
+        self._write(self._deal((video for video in new if not repeats or video.key not in repeats), policy))
         if repeats:
-            found = (Duplicate(video.key, video.path, repeats[video.path]) for video in new if video.path in repeats)
-            self._write([{"duplicates": [asdict(duplicate) for duplicate in found]}])
+            repeating = (video for video in new if video.key in repeats)
+            found = (
+                {"key": each.key, "path": each.path, "of": repeats[each.key]} | _segment(each) for each in repeating
+            )
+            self._write([{"duplicates": list(found)}])
         return True
 
     def retry(self, rejected: Iterable[Video], policy: ShardPolicy) -> bool:
@@ -146,19 +152,19 @@ class Plan:
         return True
 
     def _new(self, listing: Listing) -> NewVideos:
-        paths = listing.paths
-        planned = bytearray(len(paths))  # a set of two million paths would take 60 times as much
-        for path in chain((video.path for video in self.videos), (repeat.path for repeat in self.duplicates)):
-            at = bisect_left(paths, path)
-            if at < len(paths) and paths[at] == path:
+        inputs = listing.inputs
+        planned = bytearray(len(inputs))  # a set of two million texts would take 60 times as much
+        for path, segment in chain(map(_identity, self.videos), map(_identity, self.duplicates)):
+            at = bisect_left(inputs, f"{path}\0{segment}" if segment else path)
+            if at < len(inputs) and identity(inputs[at]) == (path, segment):
                 planned[at] = True
         if any(planned):
-            paths = [path for path, is_planned in zip(paths, planned, strict=True) if not is_planned]
-        return NewVideos(paths, array("q", (listing.video(path).bytes for path in paths)))
+            inputs = [text for text, is_planned in zip(inputs, planned, strict=True) if not is_planned]
+        return NewVideos(listing, inputs, array("q", (listing.video(text).bytes for text in inputs)))
 
     def _repeats(self, new: NewVideos, root: str, hashes: Hashes) -> dict[str, str]:
-        """{path of a new video: key of the one it repeats}. Only what shares its size with another is looked at."""
-        sizes = shared_sizes(new.sizes, (video.bytes for video in self.videos))
+        """{key of a new video: key of the one it repeats}. Only what shares its size with another is looked at."""
+        sizes = shared_sizes(new.file_sizes, (video.bytes for video in self.videos))
         if not sizes:
             return {}
         known = [video for video in self.videos if video.bytes in sizes]
@@ -172,13 +178,13 @@ class Plan:
         input_bytes: defaultdict[str, int] = defaultdict(int)
 
         def closed(split: str) -> dict[str, Any]:
-            entries = [{"key": video.key, "path": video.path, "bytes": video.bytes} for video in filling.pop(split)]
+            entries = [_entry(video) for video in filling.pop(split)]
             del input_bytes[split]
             numbers[split] += 1
             return {"shard": shard_name(split, numbers[split] - 1), "videos": entries}
 
         for video in videos:
-            split = split_of(video.key, policy.validation_share, policy.seed)
+            split = split_of(video.source, policy.validation_share, policy.seed)
             filling[split].append(video)
             input_bytes[split] += max(video.bytes, 0)
             if policy.size.full(len(filling[split]), input_bytes[split]):
@@ -204,8 +210,30 @@ class Plan:
 class NewVideos:
     """Inputs that no row holds yet, in columns: an object for each of two million would take as much again."""
 
-    paths: list[str]
+    listing: Listing
+    inputs: list[str]
     sizes: array[int]
 
     def __iter__(self) -> Iterator[Video]:
-        return map(Video, self.paths, self.sizes)
+        return map(self.listing.video_of, self.inputs, self.sizes)
+
+    @property
+    def file_sizes(self) -> array[int]:
+        """Of each file once; its segments stand side by side."""
+        paths = pairwise(chain([""], (text.partition("\0")[0] for text in self.inputs)))
+        return array("q", (size for (before, path), size in zip(paths, self.sizes, strict=True) if path != before))
+
+
+def _entry(video: Video) -> dict[str, Any]:
+    """Of a plan's row; what a list does not say is not in it."""
+    said = {"group": video.group, "given": video.given}
+    entry = {"key": video.key, "path": video.path, "bytes": video.bytes}
+    return entry | _segment(video) | {name: value for name, value in said.items() if value}
+
+
+def _segment(video: Video | Duplicate) -> dict[str, float]:
+    return {name: value for name, value in (("start", video.start), ("end", video.end)) if 0 < value < math.inf}
+
+
+def _identity(video: Video | Duplicate) -> tuple[str, str]:
+    return video.path, segment_text(video.start, video.end)

@@ -94,7 +94,7 @@ class ShardWriter:
     ) -> SideFile:
         """Rename the tar into place, then its side file: a shard with a side file is whole.
 
-        `media` has the account of each accepted video by its path.
+        `media` has the account of each accepted video by its path, and segment.
         """
         with self._writing():
             self._tar.close()

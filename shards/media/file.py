@@ -126,6 +126,11 @@ class MediaFile:
         return max((self.container.duration or 0) / av.time_base, 0.0)
 
     @property
+    def start_seconds(self) -> float:
+        """Where its timeline begins: that of whichever stream is first, as `ffmpeg -ss` counts."""
+        return (self.container.start_time or 0) / av.time_base
+
+    @property
     def has_times(self) -> bool:
         """AVI stores no presentation times; what FFmpeg then puts on packets is a guess."""
         return self.container.format.name != "avi"

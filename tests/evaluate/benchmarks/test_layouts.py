@@ -160,10 +160,36 @@ def test_table_with_holes_in_its_folds(own: BenchmarkSpec, tmp_path: Path) -> No
 def test_table_with_an_unfinished_row(own: BenchmarkSpec, tmp_path: Path) -> None:
     table = tmp_path / "own.csv"
     table.write_text("path,label\na.wav,dog\nb.wav\n")
-    assert f"{table}: a row has no label: ['b.wav', None]" in line_of(own, table)
+    assert f"{table}: row 3 has no label: ['b.wav', '']" in line_of(own, table)
 
 
 def test_one_class_is_no_benchmark(own: BenchmarkSpec, tmp_path: Path) -> None:
     (tmp_path / "bell").mkdir()
     (tmp_path / "bell" / "a.wav").touch()
     assert "holds sounds of 1 classes" in line_of(own, tmp_path)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_table_as_a_spreadsheet_writes_it(own: BenchmarkSpec, tmp_path: Path, delimiter: str) -> None:
+    for name in ("a.wav", "b.wav", "c.wav", "d.wav"):
+        (tmp_path / name).touch()
+    text = "\ufeffpath,label,split\r\na.wav,x,train\r\nb.wav,y,train\r\nc.wav,x,test\r\nd.wav,y,test\r\n"
+    (tmp_path / "own.csv").write_text(text.replace(",", delimiter), encoding="utf-8", newline="")
+    benchmark = load_benchmark(own, tmp_path / "own.csv")
+    assert benchmark.classes == ("x", "y") and benchmark.tested == ("test",)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"path,label\na.wav,x\n\0\n", "row 3: UTF-16 text, or no text at all"),
+        ("path,label\na.wav,x\n".encode("utf-16"), "row 1: UTF-16 text"),
+        (b'path,label\na.wav,"x\nb.wav,y\n', "row 2: unexpected end of data"),
+        (b"path,label\na.wav,x,z\n", "row 2: it has 3 fields and the first row 2"),
+        (b"path,label\n", "own.csv holds no row"),
+        (b"", "row 1: it has no column path or label"),
+    ],
+)
+def test_a_table_that_is_none(own: BenchmarkSpec, tmp_path: Path, data: bytes, message: str) -> None:
+    (tmp_path / "own.csv").write_bytes(data)
+    assert message in line_of(own, tmp_path / "own.csv")

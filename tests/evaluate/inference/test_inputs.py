@@ -49,3 +49,14 @@ def test_what_is_not_there_is_named(folder: Path) -> None:
 def test_a_folder_that_links_to_itself_ends(folder: Path) -> None:
     (folder / "deep" / "loop").symlink_to(folder)
     assert len(find_sounds([folder])) == 4
+
+
+def test_a_list_as_windows_writes_it(folder: Path) -> None:
+    (folder / "list.txt").write_bytes(b"\xef\xbb\xbfb.wav\r\na.MP4\r\n")
+    assert find_sounds([folder / "list.txt"]) == [folder / "b.wav", folder / "a.MP4"]
+
+
+def test_a_list_that_is_no_text_is_refused_with_its_row(folder: Path) -> None:
+    (folder / "list.txt").write_bytes(b"b.wav\n\0\0\n")
+    with pytest.raises(UserError, match=r"list\.txt, row 2: UTF-16 text, or no text at all"):
+        find_sounds([folder / "list.txt"])

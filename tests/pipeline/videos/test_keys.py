@@ -1,11 +1,12 @@
 """Keys are injective, safe as tar member names, and fit; splits depend on the key alone."""
 
+import math
 from urllib.parse import unquote
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.videos.keys import MAX_KEY, key_of, split_of
+from pipeline.videos.keys import MAX_KEY, key_of, segment_of, segment_text, split_of
 from shards.format.example import clip_key
 
 paths = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=80)
@@ -23,6 +24,27 @@ def test_a_key_is_a_name_without_dots_or_slashes_and_short_ones_decode(path):
 @given(paths, paths)
 def test_two_paths_never_share_a_key(one, other):
     assert (key_of(one) == key_of(other)) == (one == other)
+
+
+seconds = st.floats(0, 1e300) | st.integers(0, 10**6).map(float)
+segments = st.tuples(seconds, seconds | st.just(math.inf)).map(sorted)
+
+
+@given(paths, segments, paths, segments)
+def test_two_segments_never_share_a_key_and_equal_ones_do(path, segment, other_path, other):
+    key = key_of(path, *segment)
+    assert len(key) <= MAX_KEY and not {".", "/"} & set(key)
+    assert (key == key_of(other_path, *other)) == ((path, segment) == (other_path, other))
+    assert (key == key_of(path, *other)) == (segment == other)
+    assert (key == key_of(other_path, *segment)) == (path == other_path)
+    assert segment_of(segment_text(*segment)) == tuple(segment)
+    assert (key == key_of(path)) == (segment == [0.0, math.inf])
+
+
+def test_a_segment_stands_behind_the_path_in_seconds():
+    assert key_of("a/b.mp4", 10.0, 20.5) == "a%2Fb%2Emp4+10+20%2E5"
+    assert key_of("a.mp4", 10.0) == "a%2Emp4+10+"
+    assert key_of("a.mp4+10+20") == "a%2Emp4%2B10%2B20"
 
 
 def test_names_that_naive_escapes_merge_stay_apart():

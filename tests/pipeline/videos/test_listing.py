@@ -1,5 +1,6 @@
 """Folders and lists of videos."""
 
+import math
 import os
 import zipfile
 from fractions import Fraction
@@ -22,7 +23,7 @@ def touch(path, text="x"):
 
 def found(videos):
     listing = find_videos(str(videos))
-    return [(video.path, video.bytes) for video in map(listing.video, listing.paths)]
+    return [(video.path, video.bytes) for video in map(listing.video, listing.inputs)]
 
 
 def test_a_folder_gives_media_files_in_path_order_and_skips_hidden_and_other_ones(tmp_path):
@@ -135,7 +136,7 @@ def test_a_csv_and_a_text_list_count_each_line_whatever_its_suffix(tmp_path):
     ("name", "text", "message"),
     [
         ("no-column.csv", "link\nx\n", "no column path or url"),
-        ("a.mp4", "x", "neither a folder nor a .csv or .txt list"),
+        ("a.mp4", "x", "neither a folder nor a .csv, .tsv or .txt list"),
         ("nothing.txt", "\n", "holds no video"),
     ],
 )
@@ -143,6 +144,76 @@ def test_what_cannot_be_a_source_says_so(tmp_path, name, text, message):
     touch(tmp_path / name, text)
     with pytest.raises(UserError, match=message):
         find_videos(str(tmp_path / name))
+
+
+def videos_of(path):
+    listing = find_videos(str(path))
+    return [listing.video(text) for text in listing.inputs]
+
+
+def test_rows_with_segments_groups_and_more(tmp_path):
+    rows = 'path,start,end,label,group\n b.mp4,,,dog,g\na.mp4,10,20.5,"cat, small",\na.mp4,30.0,,,\n./a.mp4,,5,ü,h\n'
+    touch(tmp_path / "list.csv", rows + 'a.mp4,10.0,20.50,"cat, small",\n')  # a row again, in other words
+    assert [(v.path, v.start, v.end, v.group, v.given, v.key) for v in videos_of(tmp_path / "list.csv")] == [
+        (" b.mp4", 0.0, math.inf, "g", {"label": "dog"}, "%20b%2Emp4"),
+        ("a.mp4", 0.0, 5.0, "h", {"label": "ü"}, "a%2Emp4+0+5"),
+        ("a.mp4", 10.0, 20.5, "", {"label": "cat, small"}, "a%2Emp4+10+20%2E5"),
+        ("a.mp4", 30.0, math.inf, "", {"label": ""}, "a%2Emp4+30+"),
+    ]
+
+
+def test_a_list_of_segments_alone_keeps_whole_files_as_they_are(tmp_path):
+    touch(tmp_path / "list.csv", "path,start,end\na.mp4,,\nb.mp4,0,\nc.mp4,1,2\n")
+    assert [(v.key, v.given) for v in videos_of(tmp_path / "list.csv")] == [
+        ("a%2Emp4", {}),
+        ("b%2Emp4", {}),
+        ("c%2Emp4+1+2", {}),
+    ]
+
+
+FAULTS = [("5", "5"), ("6", "5"), ("x", ""), ("", "x"), ("-1", "5"), ("nan", "5"), ("1", "nan"), ("", "0")]
+FAULTS += [("1,5", "2,5"), ("0:10", "0:20"), ("inf", ""), ("", "inf"), ("", "-5")]
+
+
+@pytest.mark.parametrize(("start", "end"), FAULTS)
+def test_what_is_no_segment_is_refused_with_its_row(tmp_path, start, end):
+    touch(tmp_path / "list.csv", f'path,start,end\na.mp4,1,2\nb.mp4,"{start}","{end}"\n')
+    with pytest.raises(UserError, match=r"list\.csv, row 3: start='.*' and end='.*' must be seconds"):
+        find_videos(str(tmp_path / "list.csv"))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"path,label\na.mp4,x\n,y\n", "row 3: it has no path"),
+        (b"path,label\na.mp4,\xfcber\n", r"row 2: '\\udcfcber' is not UTF-8"),
+        (b"path,\xfc\na.mp4,x\n", r"row 2: '\\udcfc' is not UTF-8"),
+        (
+            b"path,label\na.mp4,x\nb.mp4,x\n./a.mp4,y\n",
+            "two rows of 'a.mp4' differ, .*'x'.* and .*'y'",
+        ),
+        (b"path\n\n", r"holds no video \(the list is empty\)"),
+        (b"path\na.mp4\n\0\n", "row 3: UTF-16 text, or no text"),
+    ],
+)
+def test_a_list_that_is_none_is_refused_in_one_line(tmp_path, data, message):
+    (tmp_path / "list.csv").write_bytes(data)
+    with pytest.raises(UserError, match=message) as caught:
+        find_videos(str(tmp_path / "list.csv"))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_name_that_is_no_utf8_is_a_name(tmp_path):
+    (tmp_path / "list.csv").write_bytes(b"\xef\xbb\xbfpath;label\n\xfc.mp4;x\n")
+    assert [(v.path, v.given) for v in videos_of(tmp_path / "list.csv")] == [("\udcfc.mp4", {"label": "x"})]
+
+
+def test_a_folder_that_is_called_like_a_list_is_a_folder(tmp_path):
+    touch(tmp_path / "videos.csv" / "a.mp4")
+    assert [video.path for video in videos_of(tmp_path / "videos.csv")] == ["a.mp4"]
+    (tmp_path / "empty.csv").mkdir()
+    with pytest.raises(UserError, match="holds no video"):
+        find_videos(str(tmp_path / "empty.csv"))
 
 
 def test_a_missing_folder_says_so(tmp_path):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 
 import pytest
 
@@ -132,3 +133,70 @@ def test_what_a_folder_holds_beside_its_inputs_is_noted_when_it_changes(folder):
     assert again.not_taken == {".jpg": 1} and [shard.count for shard in again.shards] == [1]
     assert not again.note({".jpg": 1}) and again.note({".jpg": 2, ".part": 1})
     assert Plan.load(folder / "shards").not_taken == {".jpg": 2, ".part": 1}
+
+
+def planned_list(folder, rows, hashes=None):
+    (folder / "videos" / "list.csv").write_text(rows)
+    plan = Plan.load(folder / "shards")
+    plan.extend(find_videos(str(folder / "videos" / "list.csv")), lambda keys: hashes or {}, DEALING)
+    return plan
+
+
+ROWS = "path,start,end,group,label\na.mp4,0,10,g,x\na.mp4,10,20,g,y\nb.mp4,,,,z\n"
+
+
+def test_what_a_list_says_is_planned_and_read_back(folder):
+    fill(folder, ["a.mp4", "b.mp4"])
+    plan = planned_list(folder, ROWS)
+    found = sorted(plan.videos, key=lambda video: video.key)
+    assert [(v.path, v.start, v.end, v.group, v.given) for v in found] == [
+        ("a.mp4", 0.0, 10.0, "g", {"label": "x"}),
+        ("a.mp4", 10.0, 20.0, "g", {"label": "y"}),
+        ("b.mp4", 0.0, math.inf, "", {"label": "z"}),
+    ]
+    rows = (folder / "shards" / NAME).read_text()
+    assert sorted(Plan.load(folder / "shards").videos, key=lambda video: video.key) == found
+    planned_list(folder, ROWS)
+    assert (folder / "shards" / NAME).read_text() == rows
+    more = planned_list(folder, ROWS + "a.mp4,20,,g,y\na.mp4,1,2,g,y\n")
+    assert [(v.start, v.end) for v in list(more.videos)[3:]] == [(1.0, 2.0), (20.0, math.inf)]
+
+
+def test_segments_of_one_file_are_no_duplicates_and_the_same_one_of_a_copy_is(folder):
+    fill(folder, ["a.mp4"])
+    (folder / "videos" / "c.mp4").write_text("content of a.mp4")
+    rows = "path,start,end\na.mp4,0,10\na.mp4,10,20\nc.mp4,10,20\nc.mp4,30,\na.mp4,30,\nc.mp4,40,\n"
+    plan = planned_list(folder, rows)
+    assert [(each.key, each.of, each.start, each.end) for each in plan.duplicates] == [
+        ("c%2Emp4+10+20", "a%2Emp4+10+20", 10.0, 20.0),
+        ("c%2Emp4+30+", "a%2Emp4+30+", 30.0, math.inf),
+    ]
+    assert len(list(plan.videos)) == 4
+    text = (folder / "shards" / NAME).read_text()
+    assert planned_list(folder, rows).duplicates == plan.duplicates
+    assert (folder / "shards" / NAME).read_text() == text
+    hashes = {"a%2Emp4+0+10": hashlib.sha256((folder / "videos" / "a.mp4").read_bytes()).hexdigest()}
+    later = planned_list(folder, rows + "c.mp4,,10\na.mp4,50,60\n", hashes)
+    assert [each.key for each in later.duplicates[2:]] == ["c%2Emp4+0+10"]
+
+
+def test_a_file_alone_of_its_size_is_not_read_however_many_segments_it_has(folder, monkeypatch):
+    fill(folder, ["a.mp4", "bb.mp4"])
+    monkeypatch.setattr("pipeline.videos.duplicates.open_place", None)
+    rows = "".join(f"{name},{start},{start + 5}\n" for name in ("a.mp4", "bb.mp4") for start in range(20))
+    assert len(list(planned_list(folder, "path,start,end\n" + rows).videos)) == 40
+
+
+@pytest.mark.parametrize("column", ["group", "path"])
+def test_a_group_and_the_segments_of_a_file_are_in_one_split(folder, column):
+    """A thousand takes of 200 films, by a column, or as segments of files."""
+    path = {"group": "take {take} of {film}.mp4,,,film {film}", "path": "{film}.mp4,{take},{end},"}[column]
+    rows = (path.format(film=film, take=take, end=take + 1) for film in range(200) for take in range(5))
+    plan = planned_list(folder, "path,start,end,group\n" + "\n".join(rows) + "\n")
+    splits: dict[str, set[str]] = {}
+    for shard in plan.shards:
+        for video in shard.videos:
+            splits.setdefault(getattr(video, column), set()).add(shard.split)
+    assert len({video.key for video in plan.videos}) == 1000 and len(splits) == 200
+    assert all(len(found) == 1 for found in splits.values())
+    assert 30 < sum(found == {"validation"} for found in splits.values()) < 90  # 60 expected
