@@ -17,10 +17,10 @@ from shards.errors import ContractError
 from shards.files import sha256_of
 from shards.format.codec import DamagedExample, checksum
 from shards.format.example import Example, video_of
-from shards.format.levels import levels
 from shards.format.manifest import Manifest
 from shards.format.shard import examples
 from shards.format.sidefile import SIDE_FILES, SideFile, finished, index_members
+from shards.media.levels import levels
 
 LEVEL_TOLERANCE = 0.011  # dB: they are rounded to 0.01, and another program may round otherwise
 ROW_SUM_TOLERANCE = 2e-3  # a renormalised float16 row of a thousand classes stays within this of 1

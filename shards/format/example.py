@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.format.levels import SILENCE
+from shards.media.levels import SILENCE
 
 # In the json of each clip, whatever its video had: a program that reads a tar as a table takes the columns of the first
 # clips for those of all.

@@ -18,8 +18,8 @@ from shards.errors import UserError
 from shards.files import partial_of, put_in_place, sha256_of
 from shards.format.codec import checksum, encode, encode_labels
 from shards.format.example import ClipMeta, Example, MediaAccount
-from shards.format.levels import levels
 from shards.format.sidefile import Reject, SideFile, index_members
+from shards.media.levels import levels
 
 # The libraries whose versions decide the bytes of a shard.
 LIBRARIES = ("av", "numpy", "pillow", "soundfile", "torch", "torchvision", "webdataset")

@@ -23,7 +23,7 @@ from shards.format.manifest import NAME, Manifest
 from shards.format.shard import REMEDY
 from shards.format.sidefile import SideFile, split_of_shard
 from shards.loader.keep import Keep
-from shards.loader.store import Tar
+from shards.loader.tars.store import Tar
 from shards.storage import file_system, is_remote, names_in
 
 Keys = NDArray[Any]  # (clips,) of StringDType, whose strings have a width each

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.format.levels import SILENCE
 from shards.format.sidefile import SideFile
+from shards.media.levels import SILENCE
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from shards.format.shard import REMEDY_OR_SKIP, DamagedShard
 from shards.loader.batch import Batch, PrefetchRing, Skip
 from shards.loader.catalog import Catalog
 from shards.loader.order import BatchIndices
-from shards.loader.store import OpenTar, Tar, TarPool
+from shards.loader.tars.store import OpenTar, Tar, TarPool
 
 Substitutes = Callable[[int], Iterator[int]]  # position in the stream -> clips to read instead of a damaged one
 OpenTars = Mapping[Tar, Future[OpenTar]]  # open, or about to be

@@ -10,12 +10,12 @@ from typing import Literal
 from shards.errors import UserError
 from shards.format.shard import REMEDY, DamagedShard
 from shards.loader.batch import Batch, PrefetchRing
-from shards.loader.cache import Cache
 from shards.loader.catalog import Catalog
 from shards.loader.index import require_there
 from shards.loader.order import BLOCK_SHARDS, BatchIndices, Order, sequential_indices, training_indices
 from shards.loader.reader import BatchReader, Substitutes
-from shards.loader.store import TarPool
+from shards.loader.tars.cache import Cache
+from shards.loader.tars.store import TarPool
 from shards.loader.webdataset_reader import WebDatasetReader
 from shards.storage import is_remote
 

@@ -17,10 +17,10 @@ from pipeline.teachers.spec import TeacherSet, TeacherSpec, Transform
 from pipeline.videos.keys import key_of
 from shards.format.clip import ClipSpec
 from shards.format.example import ClipMeta, Example, MediaAccount, clip_key
-from shards.format.levels import levels
 from shards.format.manifest import Manifest, TeacherCard
 from shards.format.sidefile import Reject
 from shards.format.writer import ShardWriter
+from shards.media.levels import levels
 from tests.media import video_stream
 
 RATE = 22_050

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from shards.format.example import ClipMeta
-from shards.format.levels import SILENCE
 from shards.format.shard import DamagedShard, metas
 from shards.format.sidefile import finished
+from shards.media.levels import SILENCE
 
 
 def test_a_digit_that_flipped_in_a_clips_times_is_found(tmp_path: Path, make_shards: Callable[..., Path]) -> None:

@@ -18,8 +18,8 @@ from shards.loader.batch import Batch, allocate
 from shards.loader.catalog import Catalog, load_catalog
 from shards.loader.order import Order, sequential_indices
 from shards.loader.reader import BatchReader
-from shards.loader.store import OpenTar, Tar, TarPool
 from shards.loader.streaming import Streaming, sequential_reader, training_reader
+from shards.loader.tars.store import OpenTar, Tar, TarPool
 
 MakeShards = Callable[..., Path]
 SHARDS = {"train-000000": 5, "train-000001": 7, "train-000002": 4}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shards.format.shard import DamagedShard
-from shards.loader.store import OpenTar, Tar, TarPool
+from shards.loader.tars.store import OpenTar, Tar, TarPool
 
 
 def tar_of(path: Path, data: bytes) -> Tar:

@@ -15,8 +15,8 @@ import pytest
 from shards.errors import UserError
 from shards.files import locked
 from shards.format.shard import DamagedShard
-from shards.loader.cache import Cache
-from shards.loader.store import Tar
+from shards.loader.tars.cache import Cache
+from shards.loader.tars.store import Tar
 
 SIZE = 100_000
 

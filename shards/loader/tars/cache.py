@@ -18,7 +18,7 @@ import fsspec
 from shards.errors import UserError
 from shards.files import BLOCK_BYTES, locked, patiently
 from shards.format.shard import DamagedShard
-from shards.loader.store import OpenTar, Tar
+from shards.loader.tars.store import OpenTar, Tar
 
 ELSEWHERE = "streaming.cache=another/folder"
 

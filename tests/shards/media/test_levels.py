@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from shards.format.levels import SILENCE, levels
+from shards.media.levels import SILENCE, levels
 
 
 @pytest.mark.parametrize("amplitude", [16_384, 1_000, 200])
