@@ -154,7 +154,7 @@ class VideoReader:
         """
         read_until = max(audio_end, video_end, assembler.cut_until)
         lower, upper = self._bounds(media)
-        end = max(read_until, upper if upper < math.inf else begin + media.promised_seconds)
+        end = max(read_until, upper if upper < math.inf else media.promised_end(begin))
         begin = begin if self._segment is None else lower
         common_end = max(min(audio_end, video_end), assembler.cut_until)
         ended = "no_sound" if audio_end < video_end else "no_frame"  # what is missing behind the common end

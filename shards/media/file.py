@@ -120,10 +120,11 @@ class MediaFile:
     ) -> None:
         self.container.close()
 
-    @property
-    def promised_seconds(self) -> float:
-        """The length that the container tells; 0 where it tells none."""
-        return max((self.container.duration or 0) / av.time_base, 0.0)
+    def promised_end(self, begin: float) -> float:
+        """Seconds at which the file ends by what its container tells of its length; `begin` where it tells nothing."""
+        length = max((self.container.duration or 0) / av.time_base, 0.0)
+        counts_from_zero = "matroska" in self.container.format.name and length > begin  # as its header has it
+        return max(length, begin) if counts_from_zero else begin + length
 
     @property
     def start_seconds(self) -> float:
