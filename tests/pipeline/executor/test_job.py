@@ -6,7 +6,7 @@ from pipeline.executor.job import ClipRecord, DecodeResult, DecodeTask, VideoJob
 
 
 def record(index, start=0.0):
-    return ClipRecord(index, start, 2.0, 100, [0.5], [0.5], still=False, jpegs=[])
+    return ClipRecord(index, start, 2.0, 100, [0.5], [0.5], still=False, frames=b"")
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def test_what_a_folder_holds_and_is_not_taken_is_counted_by_suffix(tmp_path):
         touch(tmp_path / name)
     expected = {"hidden": 3, "": 2, ".jpg": 2, ".\n": 1, ".crdownload": 1, ".part": 1}
     listing = find_videos(str(tmp_path))
-    assert listing.paths == ["a.mp4", "b.MOD", "c.m2t"]
+    assert list(listing.paths) == ["a.mp4", "b.MOD", "c.m2t"]
     assert list(listing.not_taken.items()) == list(expected.items())
     text = r"3 hidden, 2 without suffix, 2 .jpg, 1 .\n, 1 .crdownload, 1 .part"
     assert counted(listing.not_taken) == text
@@ -90,7 +90,7 @@ def test_what_people_call_a_video_is_taken_and_read(tmp_path, suffix, muxer):
     place = tmp_path / f"a{suffix}"
     codecs = {"mpeg": ("mpeg1video", "mp2"), "vob": ("mpeg2video", "mp2"), "ogg": ("libvpx", "libopus")}
     render(place, muxer, *codecs.get(muxer, ("mpeg4", "aac")))
-    assert find_videos(str(tmp_path)).paths == [place.name]
+    assert list(find_videos(str(tmp_path)).paths) == [place.name]
     with MediaFile(place) as media:
         assert (media.video_stream().codec_context.width, len(media.audio_streams())) == (64, 1)
 
