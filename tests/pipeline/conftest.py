@@ -1,5 +1,6 @@
 """Small videos and a small real network, made on the spot; and a small shard folder with all that can befall inputs."""
 
+import hashlib
 import io
 import json
 from dataclasses import dataclass, field, replace
@@ -13,8 +14,10 @@ import torch
 import torchvision
 from PIL import Image
 
+from pipeline.settings import PipelineSettings
 from pipeline.teachers.spec import TeacherSet, TeacherSpec, Transform
 from pipeline.videos.keys import key_of
+from pipeline.videos.plan import Size
 from shards.format.clip import ClipSpec
 from shards.format.example import ClipMeta, Example, MediaAccount, clip_key
 from shards.format.manifest import Manifest, TeacherCard
@@ -86,13 +89,27 @@ def small_teachers(small_spec):
     return TeacherSet("small", {"objects": small_spec})
 
 
+@pytest.fixture(scope="module")
+def settings(videos, small_teachers):
+    """settings(shards, ...): those of a small run over the module's videos."""
+    small = {"clip": ClipSpec(seconds=2.0, windows=4), "shard_size": Size(videos=3), "precision": "float32"}
+    small |= {"device": "cpu", "decoders": 2, "teacher_processes": 1, "batch_clips": 2, "validation_share": 0.3}
+    small |= {"videos": str(videos), "teachers": small_teachers}
+    return lambda shards, **fields: PipelineSettings(**small | {"shards": str(shards)} | fields)
+
+
+def tars(folder):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.tar"))}
+
+
 @pytest.fixture(scope="session")
 def words_of(small_spec):
-    """The words of `python -m pipeline` for the small network; one decoder, one teacher process, on the CPU."""
+    """The same as words of `python -m pipeline`; one decoder, shards of one video."""
 
     def words(**fields):
         settings = {"teachers": "efficientnet_lite0", "teachers.name": "small", "device": "cpu", "batch_clips": 2}
         settings |= {"decoders": 1, "teacher_processes": 1, "clip.seconds": 2.0, "validation_share": 0.3}
+        settings |= {"precision": "float32", "shard_size.videos": 1}
         for name in ("architecture", "weights", "classes"):
             settings[f"teachers.heads.objects.{name}"] = getattr(small_spec, name)
         transform = "{resize:40,crop:32,channels:rgb,mean:[127,127,127],std:[64,64,64],interpolation:bicubic}"
