@@ -19,21 +19,16 @@ from train.model.layers import Layer, StudentSpec
 from train.model.student import Student
 
 RATE = 8000
+ESC10 = ["benchmark=esc10", "benchmark.classes=[low,middle,high]", "benchmark.folds=['1','2','3']", "layer=conv2"]
+ESC10 += ["C=0.01", "benchmark.per_class=2", "benchmark.seconds=1", "benchmark.window_seconds=0.4"]  # of `esc_root`
 TONES = {"low": 300.0, "middle": 900.0, "high": 2700.0}  # Hz
 
 
 @pytest.fixture(scope="session")
 def tiny() -> StudentSpec:
     """8,000 Hz, 1 s: 2,001 steps of conv1, 250 of pool1, 63 of conv2, 14 of the output."""
-    return StudentSpec(
-        name="tiny",
-        layers=[
-            Layer("conv1", 16, 4, 8, 6),
-            Layer("pool1", 8, 8),
-            Layer("conv2", 8, 4, 4, 8),
-        ],
-        output=Layer("conv3", 8, 4),
-    )
+    layers = [Layer("conv1", 16, 4, 8, 6), Layer("pool1", 8, 8), Layer("conv2", 8, 4, 4, 8)]
+    return StudentSpec("tiny", layers, Layer("conv3", 8, 4))
 
 
 @pytest.fixture(scope="session")

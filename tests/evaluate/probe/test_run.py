@@ -18,6 +18,7 @@ from evaluate.probe.run import EvaluateSettings, evaluate
 from evaluate.probe.scores import Scores
 from shards.cli.command import compose
 from shards.errors import UserError
+from tests.evaluate.conftest import ESC10
 from train.checkpoint.checkpoint import load, save
 from train.model.layers import StudentSpec
 
@@ -116,12 +117,7 @@ def test_nothing_to_evaluate(settings: EvaluateSettings) -> None:
 
 def test_the_command(root: Path, esc_root: Path, checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    words = [
-        "benchmark=esc10", "benchmark.classes=[low,middle,high]", "benchmark.folds=['1','2','3']",
-        "benchmark.per_class=2",
-        "benchmark.seconds=1", "benchmark.window_seconds=0.4", f"root={esc_root}", f"checkpoint={checkpoint}",
-        "layer=conv2", "C=0.01", f"cache={tmp_path / 'cache'}", f"out={out}",
-    ]  # fmt: skip
+    words = [*ESC10, f"root={esc_root}", f"checkpoint={checkpoint}", f"cache={tmp_path / 'cache'}", f"out={out}"]
     done = subprocess.run([sys.executable, "-m", "evaluate", *words], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (score,) = Scores.load(out).scores

@@ -174,11 +174,6 @@ def test_too_short_for_the_output_says_so_in_samples_and_seconds(soundnet8: Stud
         soundnet8(torch.zeros(1, 110_250))
 
 
-def test_unknown_layer_is_refused() -> None:
-    with pytest.raises(UserError, match="no layer pool9: choose among conv1, pool1, conv2, conv3"):
-        small().features(torch.zeros(1, 50), ["conv1", "pool9"])
-
-
 def test_a_student_without_heads_is_refused() -> None:
     with pytest.raises(UserError, match="learn_from"):
         Student(SMALL, {}, sample_rate=100)
