@@ -12,6 +12,7 @@ import soundfile
 import torch
 
 from evaluate.benchmarks.benchmark import BenchmarkSpec
+from evaluate.probe.scores import Score, wilson
 from shards.format.clip import ClipSpec
 from shards.format.manifest import TeacherCard
 from train.checkpoint.checkpoint import Checkpoint, save
@@ -52,6 +53,13 @@ def tone(category: str, seed: int, seconds: float, rate: int = RATE) -> np.ndarr
     time = np.arange(round(seconds * rate)) / rate
     noise = generator.normal(0, 0.05, len(time))
     return 0.3 * np.sin(2 * np.pi * TONES[category] * generator.uniform(0.9, 1.1) * time) + noise
+
+
+def score_of(features: str, confusion: list[list[int]], seed: int | None = None, layer: str = "pool5") -> Score:
+    """A linear SVM's; its accuracy and interval are those of the confusion."""
+    right, total = int(np.trace(confusion)), int(np.sum(confusion))
+    behind = ({"test": right / total}, {}, confusion, {}, True, {}, 1.0)
+    return Score("folder", features, "linear SVM", layer, seed, right / total, wilson(right, total), *behind)
 
 
 @pytest.fixture

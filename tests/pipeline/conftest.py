@@ -60,17 +60,22 @@ def render(path, seconds, *, seed=0, size=(64, 48), fps=10):
     return path
 
 
+def with_statistics(network, noise):
+    """Untrained, it answers all with nearly the same; with the statistics of noise it tells pictures apart."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    network.train()(noise)
+    return network.eval()
+
+
 @pytest.fixture(scope="session")
 def network_folder(tmp_path_factory):
     """Random weights of a small torchvision network, with a list of its class names."""
     folder = tmp_path_factory.mktemp("network")
     torch.manual_seed(0)
     network = torchvision.models.shufflenet_v2_x0_5(num_classes=7)
-    # Untrained, it answers nearly the same to everything; with batch-norm statistics of noise it tells pictures apart.
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = 1.0
-    network.train()(torch.randn(256, 3, 32, 32))
+    with_statistics(network, torch.randn(256, 3, 32, 32))
     network.fc.weight.data.mul_(10)
     torch.save(network.state_dict(), folder / "weights.pth")
     (folder / "classes.txt").write_text("".join(f"class {number}\n" for number in range(7)))

@@ -27,7 +27,6 @@ from train.model.layers import StudentSpec
 def settings(
     esc_spec: BenchmarkSpec, esc_root: Path, tiny: StudentSpec, checkpoint: Path, tmp_path: Path
 ) -> EvaluateSettings:
-    torch.set_num_threads(1)
     return EvaluateSettings(
         esc_spec, esc_root, tiny, checkpoint, layers=["conv2", "conv3"], C=0.01, seeds=2, cache=tmp_path / "cache"
     )

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from evaluate.model import EvaluatedModel
@@ -58,7 +57,6 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def colours(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.set_num_threads(1)
     card = TeacherCard("colours", "none", "0" * 64, {}, ("a",))
     monkeypatch.setattr(multimodal, "Teacher", Colours)
     monkeypatch.setattr(multimodal, "cards", lambda teachers: dict.fromkeys(teachers.active, card))

@@ -14,11 +14,6 @@ from train.model.student import Student
 SAMPLE_RATE = 22_050
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def autoencoder(seed: int = 0) -> Autoencoder:
     return Autoencoder(compose(StudentSpec, "student/autoencoder"), sample_rate=SAMPLE_RATE, seed=seed)
 

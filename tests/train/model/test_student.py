@@ -22,11 +22,6 @@ SMALL = StudentSpec(
 )
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def soundnet8() -> Student:
     return Student(compose(StudentSpec, "student/soundnet8"), HEADS, sample_rate=SAMPLE_RATE).eval()
