@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from evaluate.probe.scores import Scores
 from shards.cli.command import compose
 from shards.errors import UserError
 from tests.evaluate.conftest import ESC10
+from tests.faults.commands import python
 from train.checkpoint.checkpoint import load, save
 from train.model.layers import StudentSpec
 
@@ -114,10 +113,10 @@ def test_nothing_to_evaluate(settings: EvaluateSettings) -> None:
         replace(settings, checkpoint=None, baselines=[])
 
 
-def test_the_command(root: Path, esc_root: Path, checkpoint: Path, tmp_path: Path) -> None:
+def test_the_command(esc_root: Path, checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = [*ESC10, f"root={esc_root}", f"checkpoint={checkpoint}", f"cache={tmp_path / 'cache'}", f"out={out}"]
-    done = subprocess.run([sys.executable, "-m", "evaluate", *words], cwd=root, capture_output=True, text=True)
+    done = python("-m", "evaluate", *words)
     assert done.returncode == 0, done.stderr
     (score,) = Scores.load(out).scores
     assert str(score) in done.stdout
