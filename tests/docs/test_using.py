@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from evaluate.inference.tag.run import TagSettings
 from shards.cli.command import compose
 from shards.format.clip import ClipSpec
 from shards.format.manifest import TeacherCard
+from tests.faults.commands import python
 from train.checkpoint.checkpoint import Checkpoint, build, save
 from train.model.layers import StudentSpec
 
@@ -52,14 +51,7 @@ def test_the_python_runs(root: Path, page: str, folder: Path) -> None:
     assert len(wanted) == 3
     check = "assert embeddings.shape == (2, 64, 128) == (*milliseconds.shape, 128) and scenes.shape == (2, 256)"
     program = "\n".join([*wanted, check]).replace("/path/to/soundnet", str(root))
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=folder,
-        env={"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python("-c", program, cwd=folder, PYTHONPATH=str(root))
     assert done.returncode == 0, done.stderr
     first, last = done.stdout.splitlines()
     assert first.endswith("a.wav'] (1, 256)") and last in ("objects dog", "objects cat")

@@ -12,6 +12,7 @@ import soundfile
 import torch
 
 from evaluate.benchmarks.benchmark import BenchmarkSpec
+from evaluate.probe.scores import Score, wilson
 from shards.format.clip import ClipSpec
 from shards.format.manifest import TeacherCard
 from train.checkpoint.checkpoint import Checkpoint, save
@@ -19,21 +20,16 @@ from train.model.layers import Layer, StudentSpec
 from train.model.student import Student
 
 RATE = 8000
+ESC10 = ["benchmark=esc10", "benchmark.classes=[low,middle,high]", "benchmark.folds=['1','2','3']", "layer=conv2"]
+ESC10 += ["C=0.01", "benchmark.per_class=2", "benchmark.seconds=1", "benchmark.window_seconds=0.4"]  # of `esc_root`
 TONES = {"low": 300.0, "middle": 900.0, "high": 2700.0}  # Hz
 
 
 @pytest.fixture(scope="session")
 def tiny() -> StudentSpec:
     """8,000 Hz, 1 s: 2,001 steps of conv1, 250 of pool1, 63 of conv2, 14 of the output."""
-    return StudentSpec(
-        name="tiny",
-        layers=[
-            Layer("conv1", 16, 4, 8, 6),
-            Layer("pool1", 8, 8),
-            Layer("conv2", 8, 4, 4, 8),
-        ],
-        output=Layer("conv3", 8, 4),
-    )
+    layers = [Layer("conv1", 16, 4, 8, 6), Layer("pool1", 8, 8), Layer("conv2", 8, 4, 4, 8)]
+    return StudentSpec("tiny", layers, Layer("conv3", 8, 4))
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +53,13 @@ def tone(category: str, seed: int, seconds: float, rate: int = RATE) -> np.ndarr
     time = np.arange(round(seconds * rate)) / rate
     noise = generator.normal(0, 0.05, len(time))
     return 0.3 * np.sin(2 * np.pi * TONES[category] * generator.uniform(0.9, 1.1) * time) + noise
+
+
+def score_of(features: str, confusion: list[list[int]], seed: int | None = None, layer: str = "pool5") -> Score:
+    """A linear SVM's; its accuracy and interval are those of the confusion."""
+    right, total = int(np.trace(confusion)), int(np.sum(confusion))
+    behind = ({"test": right / total}, {}, confusion, {}, True, {}, 1.0)
+    return Score("folder", features, "linear SVM", layer, seed, right / total, wilson(right, total), *behind)
 
 
 @pytest.fixture

@@ -32,6 +32,12 @@ def start(module: str, *words: str, before: Callable[[], object] | None = None, 
     return subprocess.Popen(command, cwd=ROOT, env=place, stderr=subprocess.PIPE, text=True, preexec_fn=before)
 
 
+def python(*words: object, cwd: Path = ROOT, **place: str) -> subprocess.CompletedProcess[str]:
+    """This Python with these words, run to its end."""
+    command, place = [sys.executable, *map(str, words)], os.environ | {"OMP_NUM_THREADS": "1"} | place
+    return subprocess.run(command, cwd=cwd, env=place, capture_output=True, text=True, check=False)
+
+
 def largest_file(limit: int) -> Callable[[], None]:
     """No file may grow beyond so many bytes: what a full disk does, without a disk."""
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

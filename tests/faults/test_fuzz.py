@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import collections
-import subprocess
-import sys
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
 from shards.media.file import Reason
-from tests.faults.commands import ROOT
+from tests.faults.commands import python
 from tests.media import Track, film, tone
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
@@ -28,13 +26,7 @@ REASONS = frozenset(get_args(Reason))
 
 def outcomes(video: Path, count: int, scratch: Path) -> collections.Counter[str]:
     """What the mutations of a video gave, each once; the process must end by itself."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.fuzzing", video, str(count), scratch],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python("-m", "tests.faults.fuzzing", video, count, scratch)
     lines = done.stdout.splitlines()
     assert done.returncode == 0, f"{video.name}: mutation {len(lines)}: code {done.returncode}\n{done.stderr[-3000:]}"
     assert len(lines) == count

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import wave
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import numpy as np
 import pytest
 
 from shards.format.check import check
-from tests.faults.commands import ROOT, finish, labelling, start
+from tests.faults.commands import ROOT, finish, labelling, python, start
 from tests.media import Track, film, tone
 from tests.pipeline.conftest import render
 
@@ -89,14 +87,7 @@ def test_absurd_sizes_give_reasons_and_take_little_memory(tmp_path: Path) -> Non
         patched(tmp_path / "channels.mp4", b"mp4a", 20, b"\xff\xff"),
         patched(tmp_path / "a time scale of 0.mp4", b"mdhd", 16, bytes(4)),
     ]
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD, *map(str, paths)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    done = python("-c", CHILD, *paths)
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     *lines, last = done.stdout.splitlines()
     found = {Path(path).name: line[len(str(path)) + 1 :] for path, line in zip(paths, lines, strict=True)}
@@ -118,9 +109,7 @@ def test_more_pixels_than_allowed_are_refused_whatever_the_container_says(tmp_pa
         tracks=[Track(tone(1), codec="libmp3lame")],
     )
     program = CHILD.replace("DecodeSettings()", "DecodeSettings(max_pixels=4096 * 4095)")
-    done = subprocess.run(
-        [sys.executable, "-c", program, path], cwd=ROOT, capture_output=True, text=True, timeout=100, check=True
-    )
+    done = python("-c", program, path)
     line, last = done.stdout.splitlines()
     assert line == f"{path} too_large" and float(last.split()[1]) < 300
 

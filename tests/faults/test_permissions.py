@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluate.conftest import checkpoint, esc_root, tiny
+from tests.evaluate.conftest import ESC10, checkpoint, esc_root, tiny
 from tests.faults.commands import finish, labelling, obey_permissions, one_line, start, training
 
 __all__ = ["checkpoint", "esc_root", "tiny"]
-ESC10 = ["benchmark=esc10", "benchmark.classes=[low,middle,high]", "benchmark.folds=['1','2','3']", "layer=conv2"]
-ESC10 += ["C=0.01", "benchmark.per_class=2", "benchmark.seconds=1", "benchmark.window_seconds=0.4"]
 
 
 @pytest.mark.faults

@@ -1,5 +1,6 @@
 """Small videos and a small real network, made on the spot; and a small shard folder with all that can befall inputs."""
 
+import hashlib
 import io
 import json
 from dataclasses import dataclass, field, replace
@@ -13,8 +14,10 @@ import torch
 import torchvision
 from PIL import Image
 
+from pipeline.settings import PipelineSettings
 from pipeline.teachers.spec import TeacherSet, TeacherSpec, Transform
 from pipeline.videos.keys import key_of
+from pipeline.videos.plan import Size
 from shards.format.clip import ClipSpec
 from shards.format.example import ClipMeta, Example, MediaAccount, clip_key
 from shards.format.manifest import Manifest, TeacherCard
@@ -57,17 +60,22 @@ def render(path, seconds, *, seed=0, size=(64, 48), fps=10):
     return path
 
 
+def with_statistics(network, noise):
+    """Untrained, it answers all with nearly the same; with the statistics of noise it tells pictures apart."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    network.train()(noise)
+    return network.eval()
+
+
 @pytest.fixture(scope="session")
 def network_folder(tmp_path_factory):
     """Random weights of a small torchvision network, with a list of its class names."""
     folder = tmp_path_factory.mktemp("network")
     torch.manual_seed(0)
     network = torchvision.models.shufflenet_v2_x0_5(num_classes=7)
-    # Untrained, it answers nearly the same to everything; with batch-norm statistics of noise it tells pictures apart.
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = 1.0
-    network.train()(torch.randn(256, 3, 32, 32))
+    with_statistics(network, torch.randn(256, 3, 32, 32))
     network.fc.weight.data.mul_(10)
     torch.save(network.state_dict(), folder / "weights.pth")
     (folder / "classes.txt").write_text("".join(f"class {number}\n" for number in range(7)))
@@ -86,13 +94,27 @@ def small_teachers(small_spec):
     return TeacherSet("small", {"objects": small_spec})
 
 
+@pytest.fixture(scope="module")
+def settings(videos, small_teachers):
+    """settings(shards, ...): those of a small run over the module's videos."""
+    small = {"clip": ClipSpec(seconds=2.0, windows=4), "shard_size": Size(videos=3), "precision": "float32"}
+    small |= {"device": "cpu", "decoders": 2, "teacher_processes": 1, "batch_clips": 2, "validation_share": 0.3}
+    small |= {"videos": str(videos), "teachers": small_teachers}
+    return lambda shards, **fields: PipelineSettings(**small | {"shards": str(shards)} | fields)
+
+
+def tars(folder):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.tar"))}
+
+
 @pytest.fixture(scope="session")
 def words_of(small_spec):
-    """The words of `python -m pipeline` for the small network; one decoder, one teacher process, on the CPU."""
+    """The same as words of `python -m pipeline`; one decoder, shards of one video."""
 
     def words(**fields):
         settings = {"teachers": "efficientnet_lite0", "teachers.name": "small", "device": "cpu", "batch_clips": 2}
         settings |= {"decoders": 1, "teacher_processes": 1, "clip.seconds": 2.0, "validation_share": 0.3}
+        settings |= {"precision": "float32", "shard_size.videos": 1}
         for name in ("architecture", "weights", "classes"):
             settings[f"teachers.heads.objects.{name}"] = getattr(small_spec, name)
         transform = "{resize:40,crop:32,channels:rgb,mean:[127,127,127],std:[64,64,64],interpolation:bicubic}"

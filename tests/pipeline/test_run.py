@@ -2,15 +2,9 @@
 
 import collections
 import dataclasses
-import hashlib
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import av
 import numpy as np
@@ -22,7 +16,6 @@ from pipeline.output.ranks import FolderLease, Rank
 from pipeline.relabel import RelabelSettings
 from pipeline.relabel import run as relabel
 from pipeline.run import run
-from pipeline.settings import PipelineSettings
 from pipeline.teachers.cards import cards
 from pipeline.teachers.spec import TeacherSet
 from pipeline.teachers.teacher import Teacher
@@ -33,11 +26,10 @@ from shards.format.clip import ClipSpec
 from shards.format.manifest import Manifest
 from shards.format.shard import examples
 from shards.format.sidefile import finished
+from tests.faults.commands import finish, start, wait_until
+from tests.pipeline.conftest import tars
 
 CLIP = ClipSpec(sample_rate=22_050, seconds=2.0, windows=4)
-ROOT = Path(__file__).resolve().parents[2]
-SMALL = {"clip": CLIP, "device": "cpu", "decoders": 2, "teacher_processes": 1, "batch_clips": 2}
-SMALL |= {"validation_share": 0.3, "shard_size": Size(videos=3), "precision": "float32"}
 
 
 @pytest.fixture(scope="module")
@@ -53,22 +45,10 @@ def videos(tmp_path_factory, render_video):
 
 
 @pytest.fixture(scope="module")
-def settings(videos, small_teachers):
-    """Settings for a run into a folder."""
-    return lambda shards, **fields: PipelineSettings(
-        **{"videos": str(videos), "shards": str(shards), "teachers": small_teachers} | SMALL | fields
-    )
-
-
-@pytest.fixture(scope="module")
 def undisturbed(settings, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
     run(settings(folder))
     return folder
-
-
-def tars(folder):
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.tar"))}
 
 
 def all_examples(folder):
@@ -147,27 +127,20 @@ def test_the_bytes_do_not_depend_on_how_much_of_the_machine_is_used(settings, un
 
 def test_kill_9_anywhere_then_the_same_command_gives_the_same_bytes(words_of, videos, undisturbed, tmp_path):
     places = {"videos": videos, "shards": tmp_path / "shards"}
-    arguments = words_of(**places, **{"decoders": 2, "shard_size.videos": 3, "precision": "float32"})
+    words = words_of(**places, **{"decoders": 2, "shard_size.videos": 3})
     finished_at = []
     for patience in (0.2, 1.5, 3.0, None):
-        process = subprocess.Popen([sys.executable, "-m", "pipeline", *arguments], cwd=ROOT, stderr=subprocess.PIPE)
+        process = start("pipeline", *words)
         if patience is None:
-            _, errors = process.communicate(timeout=100)
-            assert process.returncode == 0, errors.decode()
+            finish(process)
         else:
-            wait_for_start(tmp_path / "shards", process)
+            wait_until((tmp_path / "shards" / "plan.jsonl").exists, process)
             time.sleep(patience)
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
+            process.kill()
+            process.communicate()
             finished_at.append(tars(tmp_path / "shards"))
     assert tars(tmp_path / "shards") == tars(undisturbed)
     assert all(before.items() <= tars(undisturbed).items() for before in finished_at)
-
-
-def wait_for_start(shards, process):
-    """Until the plan is written, or the run is over."""
-    while process.poll() is None and not (shards / "plan.jsonl").exists():
-        time.sleep(0.02)
 
 
 def test_new_videos_become_new_shards_and_a_retry_recovers(settings, undisturbed, tmp_path, videos, render_video):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.faults.commands import python
 from tests.project.machines import COMPUTING, CUSTOM, MACHINES
 
 
@@ -22,10 +21,8 @@ def test_torch_and_the_teachers_believe_it(root: Path, tmp_path: Path, name: str
     (tmp_path / "sitecustomize.py").write_text(CUSTOM.format(bfloat16=bfloat16))
     program = "import sys; assert 'torch' not in sys.modules; from pipeline.teachers.precision import *; import torch"
     program += "; print(fastest_precision('cpu'), torch.backends.cpu.get_cpu_capability())"
-    place = os.environ | told | {"PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=root, env=place, capture_output=True, text=True, check=True
-    )
+    done = python("-c", program, **told, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr
     precision, capability = done.stdout.split()
     assert precision == ("bfloat16" if bfloat16 else "float32")
     assert not told or capability == "AVX2" or sys.platform != "linux"

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from evaluate.demo.results import HeldOut, Probe
-from evaluate.probe.scores import Score, Scores, wilson
+from evaluate.probe.scores import Score, Scores
 from shards.errors import UserError
+from tests.evaluate.conftest import score_of
 
 
 def validation(path: Path, student: float = 0.5) -> Path:
@@ -25,24 +26,7 @@ def validation(path: Path, student: float = 0.5) -> Path:
 
 
 def score(features: str, right: int, total: int = 10, seed: int | None = None) -> Score:
-    confusion = [[right, total - right], [0, 0]]
-    share, interval = right / total, wilson(right, total)
-    return Score(
-        "folder",
-        features,
-        "linear SVM",
-        "pool5",
-        seed,
-        share,
-        interval,
-        {"test": share},
-        {},
-        confusion,
-        {},
-        True,
-        {},
-        1,
-    )
+    return score_of(features, [[right, total - right], [0, 0]], seed)
 
 
 def probe(student: int, random: int, total: int = 10) -> Probe:

@@ -40,7 +40,6 @@ def shards(tmp_path: Path) -> tuple[Path, list[Example]]:
 
 
 def test_peaks_against_sorting_everything(checkpoint: Path, shards: tuple[Path, list[Example]]) -> None:
-    torch.set_num_threads(1)
     folder, examples = shards
     network, _ = load_network(checkpoint)
     highest = []

@@ -18,11 +18,6 @@ from train.model.student import Trunk
 STUDENTS = ("soundnet8", "soundnet5", "resnet1d")
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def trunk(student: str) -> Trunk:
     spec = compose(StudentSpec, f"student/{student}")
     return build(spec, {"objects": 3}, sample_rate=2000).eval()

@@ -22,7 +22,6 @@ RATES = (16_000, 22_050, 44_100, 48_000)  # that the benchmark's data come in
 
 @pytest.fixture(scope="module", params=["soundnet8", "soundnet5"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> HearModel:
-    torch.set_num_threads(1)
     spec = compose(StudentSpec, f"student/{request.param}")
     network = build(spec, {"objects": 3}, sample_rate=22_050)
     path = tmp_path_factory.mktemp("hear") / "student.pt"

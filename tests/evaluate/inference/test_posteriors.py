@@ -19,7 +19,6 @@ RATE = 8000
 
 @pytest.fixture(scope="module")
 def model(checkpoint: Path) -> EvaluatedModel:
-    torch.set_num_threads(1)
     return EvaluatedModel.load(checkpoint, heads=True)
 
 

@@ -21,7 +21,6 @@ from train.model.student import Trunk, scaled
 
 @pytest.fixture
 def network(checkpoint: Path) -> Trunk:
-    torch.set_num_threads(1)
     return load_network(checkpoint)[0]
 
 

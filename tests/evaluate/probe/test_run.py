@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +16,8 @@ from evaluate.probe.run import EvaluateSettings, evaluate
 from evaluate.probe.scores import Scores
 from shards.cli.command import compose
 from shards.errors import UserError
+from tests.evaluate.conftest import ESC10
+from tests.faults.commands import python
 from train.checkpoint.checkpoint import load, save
 from train.model.layers import StudentSpec
 
@@ -26,7 +26,6 @@ from train.model.layers import StudentSpec
 def settings(
     esc_spec: BenchmarkSpec, esc_root: Path, tiny: StudentSpec, checkpoint: Path, tmp_path: Path
 ) -> EvaluateSettings:
-    torch.set_num_threads(1)
     return EvaluateSettings(
         esc_spec, esc_root, tiny, checkpoint, layers=["conv2", "conv3"], C=0.01, seeds=2, cache=tmp_path / "cache"
     )
@@ -114,15 +113,10 @@ def test_nothing_to_evaluate(settings: EvaluateSettings) -> None:
         replace(settings, checkpoint=None, baselines=[])
 
 
-def test_the_command(root: Path, esc_root: Path, checkpoint: Path, tmp_path: Path) -> None:
+def test_the_command(esc_root: Path, checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    words = [
-        "benchmark=esc10", "benchmark.classes=[low,middle,high]", "benchmark.folds=['1','2','3']",
-        "benchmark.per_class=2",
-        "benchmark.seconds=1", "benchmark.window_seconds=0.4", f"root={esc_root}", f"checkpoint={checkpoint}",
-        "layer=conv2", "C=0.01", f"cache={tmp_path / 'cache'}", f"out={out}",
-    ]  # fmt: skip
-    done = subprocess.run([sys.executable, "-m", "evaluate", *words], cwd=root, capture_output=True, text=True)
+    words = [*ESC10, f"root={esc_root}", f"checkpoint={checkpoint}", f"cache={tmp_path / 'cache'}", f"out={out}"]
+    done = python("-m", "evaluate", *words)
     assert done.returncode == 0, done.stderr
     (score,) = Scores.load(out).scores
     assert str(score) in done.stdout

@@ -16,7 +16,6 @@ from train.model.student import scaled
 
 
 def test_statistics_against_a_direct_computation(tiny: StudentSpec, esc_spec: BenchmarkSpec, esc_root: Path) -> None:
-    torch.set_num_threads(1)
     recordings = Recordings(load_benchmark(esc_spec, esc_root), 8000)
     train = recordings.benchmark.splits()[0].train
     network = normalised(RandomInit(tiny, {"objects": 3}, seed=3), recordings, train)

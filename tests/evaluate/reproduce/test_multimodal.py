@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from evaluate.model import EvaluatedModel
@@ -17,9 +14,8 @@ from evaluate.reproduce.multimodal import labelled_videos, recognise
 from pipeline.teachers.spec import TeacherSet, TeacherSpec, Transform
 from shards.errors import UserError
 from shards.format.manifest import TeacherCard
-from tests.media import video_stream
+from tests.media import Track, film, tone
 
-RATE = 8000
 CLASSES = {"red-low": (200, 300.0), "red-high": (200, 2000.0), "blue-low": (40, 300.0), "blue-high": (40, 2000.0)}
 TRANSFORM = Transform(resize=32, crop=24, channels="rgb", mean=[0, 0, 0], std=[1, 1, 1], interpolation="bicubic")
 TEACHERS = TeacherSet("colours", {"objects": TeacherSpec("colours", "none", TRANSFORM)})
@@ -36,24 +32,15 @@ class Colours:
         return pictures.mean(axis=(1, 2)).astype(np.float32)
 
 
-def film(path: Path, red: int, frequency: float, seed: int, seconds: float = 1.5) -> None:
-    generator = np.random.default_rng(seed)
-    with av.open(str(path), "w") as container:
-        video = video_stream(container, "mpeg4", 8, (32, 32))
-        sound = container.add_stream("pcm_s16le", rate=RATE, layout="mono")
-        for index in range(round(8 * seconds)):
-            picture = generator.integers(0, 30, (32, 32, 3)).astype(np.uint8)
-            picture[..., 0] += np.uint8(red)
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = index, Fraction(1, 8)
-            container.mux(video.encode(frame))
-        time = np.arange(round(seconds * RATE)) / RATE
-        waveform = 8000 * np.sin(2 * np.pi * frequency * generator.uniform(0.95, 1.05) * time)
-        audio = av.AudioFrame.from_ndarray(waveform.astype(np.int16)[None], format="s16", layout="mono")
-        audio.sample_rate, audio.pts, audio.time_base = RATE, 0, Fraction(1, RATE)
-        container.mux(sound.encode(audio))
-        container.mux(video.encode(None))
-        container.mux(sound.encode(None))
+def labelled(path: Path, red: int, frequency: float, seed: int) -> None:
+    """1.5 s of a colour and a tone, in noise."""
+    random = np.random.default_rng(seed)
+    sound = Track(tone(1.5, frequency * random.uniform(0.95, 1.05)), codec="pcm_s16le")
+
+    def picture(time: float) -> NDArray[np.uint8]:
+        return random.integers(0, 30, (32, 32, 3)).astype(np.uint8) + np.array([red, 0, 0], np.uint8)
+
+    film(path, 1.5, fps=8, size=(32, 32), codec="mpeg4", picture=picture, tracks=[sound])
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +49,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = ["path,label"]
     for name, (red, frequency) in CLASSES.items():
         for index in range(10):
-            film(folder / f"{name}-{index}.mkv", red, frequency, seed=index)
+            labelled(folder / f"{name}-{index}.mkv", red, frequency, seed=index)
             lines.append(f"{name}-{index}.mkv,{name}")
     (folder / "videos.csv").write_text("\n".join(lines))
     return folder / "videos.csv"
@@ -70,7 +57,6 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def colours(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.set_num_threads(1)
     card = TeacherCard("colours", "none", "0" * 64, {}, ("a",))
     monkeypatch.setattr(multimodal, "Teacher", Colours)
     monkeypatch.setattr(multimodal, "cards", lambda teachers: dict.fromkeys(teachers.active, card))

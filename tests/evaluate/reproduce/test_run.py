@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from evaluate.benchmarks.benchmark import BenchmarkSpec
 from evaluate.model import EvaluatedModel
@@ -76,7 +75,6 @@ def trained(checkpoint: Path, **changes: object) -> Checkpoint:
 
 @pytest.fixture
 def settings(esc_root: Path, tiny: StudentSpec, tmp_path: Path) -> ReproduceSettings:
-    torch.set_num_threads(1)
     return ReproduceSettings(
         tiny,
         compose(TeacherSet, "teachers/alexnet"),

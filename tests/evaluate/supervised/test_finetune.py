@@ -29,7 +29,6 @@ TONES = {"high": 2700.0, "low": 300.0}  # Hz
 @pytest.fixture
 def settings(tmp_path: Path, checkpoint: Path) -> FinetuneSettings:
     """Tones in a folder per class, three times as many low ones as high ones."""
-    torch.set_num_threads(1)
     start = load(checkpoint)
     network = Student(SMALL, start.heads, sample_rate=RATE)
     save(tmp_path / "start.pt", replace(start, spec=SMALL, network=network.state_dict()))

@@ -1,14 +1,9 @@
 """Stage one as ranks of one world, in one folder and behind a URL: real processes, one of them killed."""
 
 import dataclasses
-import hashlib
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -17,18 +12,13 @@ import pytest
 from pipeline.relabel import RelabelSettings
 from pipeline.relabel import run as relabel
 from pipeline.run import run
-from pipeline.settings import PipelineSettings
 from pipeline.videos.plan import Size
 from shards.errors import UserError
 from shards.format.check import check
-from shards.format.clip import ClipSpec
 from shards.format.shard import examples
 from shards.format.sidefile import side_files
-
-ROOT = Path(__file__).resolve().parents[3]
-CLIP = ClipSpec(sample_rate=22_050, seconds=2.0, windows=4)
-SMALL = {"clip": CLIP, "device": "cpu", "decoders": 1, "teacher_processes": 1, "batch_clips": 2}
-SMALL |= {"validation_share": 0.3, "shard_size": Size(videos=1)}
+from tests.faults.commands import finish, start, wait_until
+from tests.pipeline.conftest import tars
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +33,9 @@ def videos(tmp_path_factory, render_video):
 
 
 @pytest.fixture(scope="module")
-def settings(videos, small_teachers):
-    return lambda shards, **fields: PipelineSettings(
-        **{"videos": str(fields.pop("videos", videos)), "shards": str(shards), "teachers": small_teachers}
-        | SMALL
-        | fields
-    )
+def settings(settings):
+    """One decoder, shards of one video."""
+    return lambda shards, **fields: settings(shards, **{"decoders": 1, "shard_size": Size(videos=1)} | fields)
 
 
 @pytest.fixture(scope="module")
@@ -59,19 +46,13 @@ def alone(settings, tmp_path_factory):
     return folder
 
 
-def tars(folder):
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.tar"))}
-
-
 @pytest.fixture
-def start(videos, words_of):
+def begin(videos, words_of):
     """Start a run as a process."""
     processes = []
 
     def begin(shards, **fields):
-        words = words_of(videos=videos, shards=shards, **{"shard_size.videos": 1} | fields)
-        command = [sys.executable, "-m", "pipeline", *words]
-        processes.append(subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE))
+        processes.append(start("pipeline", *words_of(videos=videos, shards=shards, **fields)))
         return processes[-1]
 
     yield begin
@@ -80,31 +61,20 @@ def start(videos, words_of):
         process.communicate()
 
 
-def wait_until(condition, process):
-    while not condition():
-        assert process.poll() is None, process.stderr.read().decode()
-        time.sleep(0.02)
-
-
 def planned(folder, rank):
     lock = folder / ".ranks" / f"teacher-shards-{rank}-of-2"
     return lock.exists() and '"inputs"' in lock.read_text()
 
 
-def end(process):
-    _, errors = process.communicate(timeout=280)
-    assert process.returncode == 0, errors.decode()
-
-
-def test_two_ranks_at_once_and_a_kill_give_the_bytes_of_one_run(start, alone, tmp_path):
-    first = start(tmp_path, rank=0, world=2)
-    second = start(tmp_path, rank=1, world=2)
+def test_two_ranks_at_once_and_a_kill_give_the_bytes_of_one_run(begin, alone, tmp_path):
+    first = begin(tmp_path, rank=0, world=2)
+    second = begin(tmp_path, rank=1, world=2)
     wait_until(lambda: planned(tmp_path, 1), second)
     os.kill(second.pid, signal.SIGKILL)
     second.wait()
-    again = start(tmp_path, rank=1, world=2)
-    end(first)
-    end(again)
+    again = begin(tmp_path, rank=1, world=2)
+    finish(first)
+    finish(again)
     assert tars(tmp_path) == tars(alone)
     assert (tmp_path / "rejects.jsonl").read_bytes() == (alone / "rejects.jsonl").read_bytes()
     assert check(tmp_path) == check(alone)
@@ -167,7 +137,7 @@ def test_from_a_url_to_a_url_the_bytes_are_the_same(alone, remote, tmp_path):
 def test_rows_of_a_list_may_be_urls_and_one_that_leads_nowhere_is_a_reject(settings, alone, videos, tmp_path):
     rows = [f"file://{videos}/1.mp4", f"file://{videos}/none.mp4", f"file://{videos}/broken.mp4"]
     (tmp_path / "list.txt").write_text("\n".join(rows))
-    run(settings(tmp_path / "shards", videos=tmp_path / "list.txt", max_reject_share=0.9))
+    run(settings(tmp_path / "shards", videos=str(tmp_path / "list.txt"), max_reject_share=0.9))
     rejects = [json.loads(line) for line in (tmp_path / "shards" / "rejects.jsonl").read_text().splitlines()]
     assert {(reject["path"], reject["reason"]) for reject in rejects} == {
         (rows[1], "not_found"),
@@ -181,20 +151,20 @@ def sounds(folder, path):
     return [
         clip.waveform.tobytes()
         for side in side_files(folder)
-        for clip in examples(folder, side, CLIP.sample_rate)
+        for clip in examples(folder, side, 22_050)
         if clip.meta.path == path
     ]
 
 
 @pytest.mark.faults
-def test_a_run_killed_while_it_sends_is_gone_on_with_from_another_machine(start, alone, tmp_path):
+def test_a_run_killed_while_it_sends_is_gone_on_with_from_another_machine(begin, alone, tmp_path):
     far, url = tmp_path / "far", f"file://{tmp_path}/far"
-    killed = start(url, work=tmp_path / "here")
+    killed = begin(url, work=tmp_path / "here")
     wait_until(lambda: list(far.glob("*-0*.json")), killed)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
     before = {path: path.stat().st_mtime_ns for path in far.glob("*-0*.json")}
-    end(start(url, work=tmp_path / "there"))
+    finish(begin(url, work=tmp_path / "there"))
     assert tars(far) == tars(alone) and check(far) == check(alone)
     assert {path: path.stat().st_mtime_ns for path in before} == before  # what was whole is not made again
     assert not [path for path in far.iterdir() if "partial" in path.name or "tmp" in path.name]
@@ -204,7 +174,7 @@ def test_shards_behind_a_url_are_relabelled_there(remote, tmp_path):
     """The same network under another name, read again at the stored times, must say the same."""
     places = {"videos": remote.videos, "shards": remote.shards, "work": tmp_path / "work"}
     teachers = dataclasses.replace(remote.teachers, name="again")
-    again = RelabelSettings(**places, teachers=teachers, device="cpu", decoders=1, teacher_processes=1, batch_clips=2)
+    again = RelabelSettings(**places, teachers=teachers, device="cpu", precision="float32", decoders=1, batch_clips=2)
     relabel(again)
     far = fetched(remote.shards, tmp_path / "far")
     sides = {side.shard: side for side in side_files(far / "teachers" / "again")}

@@ -22,6 +22,7 @@ from pipeline.teachers.spec import TeacherSet, TeacherSpec, Transform
 from pipeline.teachers.teacher import Teacher
 from shards.cli.command import compose
 from shards.errors import ContractError, UserError
+from tests.pipeline.conftest import with_statistics
 
 SMALL = Transform(72, 64, "rgb", [120.0, 110.0, 100.0], [60.0, 50.0, 40.0], "bicubic")
 CLASSES = 11
@@ -31,12 +32,7 @@ CLASSES = 11
 def network() -> torch.nn.Module:
     """Random weights that tell pictures apart: batch norm has the statistics of noise, logits a deviation of 2."""
     torch.manual_seed(11)
-    network = torchvision.models.shufflenet_v2_x0_5(num_classes=CLASSES)
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = 1.0
-    network.train()(torch.randn(64, 3, 64, 64))
-    network.eval()
+    network = with_statistics(torchvision.models.shufflenet_v2_x0_5(num_classes=CLASSES), torch.randn(64, 3, 64, 64))
     network.fc.weight.data *= 2 / network(as_inputs(pictures(), SMALL).float()).std()
     return network
 

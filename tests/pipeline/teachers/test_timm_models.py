@@ -29,6 +29,7 @@ from shards.cli.command import compose
 from shards.errors import UserError
 from shards.files import sha256_of
 from shards.media.file import MAX_PIXELS
+from tests.pipeline.conftest import with_statistics
 
 SMALL = "test_resnet.r160_in1k"  # half a million parameters, made for tests; these here are random
 
@@ -37,13 +38,7 @@ SMALL = "test_resnet.r160_in1k"  # half a million parameters, made for tests; th
 def network() -> torch.nn.Module:
     """With batch-norm statistics of noise and logits that tell pictures apart."""
     torch.manual_seed(3)
-    torch.set_num_threads(1)
-    network = timm.create_model(SMALL, pretrained=False)
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = 1.0
-    network.train()(torch.randn(16, 3, 96, 96))
-    network.eval()
+    network = with_statistics(timm.create_model(SMALL, pretrained=False), torch.randn(16, 3, 96, 96))
     network.get_classifier().weight.data.mul_(20)
     return network
 

@@ -69,7 +69,6 @@ def checkpoint(spec: StudentSpec) -> Checkpoint:
 
 @pytest.fixture(params=[PLAIN, DEEP], ids=["plain", "deep"])
 def saved(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    torch.set_num_threads(1)
     save(tmp_path / "net.pt", checkpoint(request.param))
     return tmp_path / "net.pt"
 
@@ -163,7 +162,6 @@ def test_other_safetensors_are_refused_in_one_line(tmp_path: Path) -> None:
 def test_the_card_says_the_facts_and_its_example_runs(
     tmp_path: Path, file_format: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    torch.set_num_threads(1)
     save(tmp_path / "net.pt", checkpoint(PLAIN))
     run(ExportSettings(tmp_path / "net.pt", format=file_format))  # type: ignore[arg-type]
     card = (tmp_path / f"net.{file_format}.md").read_text()

@@ -51,11 +51,6 @@ raise SystemExit('this was executed')
 """
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def layers() -> Layers:
     random = np.random.default_rng(0)

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +16,7 @@ import evaluate.inference.embed.run as embed
 from evaluate.inference.embed.run import EmbedSettings, run
 from evaluate.model import EvaluatedModel
 from shards.errors import UserError
+from tests.faults.commands import start, wait_until
 from train.checkpoint.checkpoint import load_network
 from train.model.student import scaled
 
@@ -166,16 +163,16 @@ def test_an_unknown_layer_is_refused_before_anything_is_made(checkpoint: Path, s
     assert not (tmp_path / "features.npz.parts").exists()
 
 
-def test_a_killed_run_goes_on(root: Path, checkpoint: Path, sounds: Path, tmp_path: Path, computed: list[str]) -> None:
+def test_a_killed_run_goes_on(checkpoint: Path, sounds: Path, tmp_path: Path, computed: list[str]) -> None:
     for index in range(100):
         os.link(sounds / "1.wav", sounds / f"copy{index:02}.wav")
     settings = EmbedSettings([sounds], checkpoint, tmp_path / "features.npz", "conv2")
     words = [f"files={sounds}", f"checkpoint={checkpoint}", f"out={settings.out}", "layer=conv2"]
-    process = subprocess.Popen([sys.executable, "-m", "evaluate.inference.embed", *words], cwd=root)
-    while not list(settings.folder.glob("copy*.json")) and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL and not settings.out.exists()
+    process = start("evaluate.inference.embed", *words)
+    wait_until(lambda: list(settings.folder.glob("copy*.json")), process)
+    process.kill()
+    process.communicate()
+    assert not settings.out.exists()
     made = {path.name.partition("-")[0] for path in settings.folder.glob("*-*.json")}
     run(settings)
     assert {name.removesuffix(".wav") for name in computed} == {path.stem for path in sounds.iterdir()} - made

@@ -7,7 +7,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import torch
 
 from evaluate.inference.tag.run import TagSettings, run
 
@@ -23,7 +22,6 @@ def test_the_names_are_those_of_the_sound(root: Path, shared: Path, tmp_path: Pa
     checkpoint, esc10 = root / "data" / "published" / "soundnet8.pt", shared / "data" / "esc10"
     if not checkpoint.is_file() or not esc10.is_dir():
         pytest.skip("needs the published weights (`make published`) and ESC-10")
-    torch.set_num_threads(1)
     with open(esc10 / "meta" / "esc50.csv", newline="") as stream:
         category = {row["filename"]: row["category"] for row in csv.DictReader(stream)}
     chosen = [

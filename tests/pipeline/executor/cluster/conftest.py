@@ -4,13 +4,6 @@ import pytest
 
 from pipeline.executor.cluster.session import RaySettings
 from pipeline.run import run
-from pipeline.settings import PipelineSettings
-from pipeline.videos.plan import Size
-from shards.format.clip import ClipSpec
-
-CLIP = ClipSpec(sample_rate=22_050, seconds=2.0, windows=4)
-SMALL = {"clip": CLIP, "device": "cpu", "teacher_processes": 1, "batch_clips": 2, "validation_share": 0.3}
-SMALL |= {"shard_size": Size(videos=3)}
 
 
 @pytest.fixture(scope="module")
@@ -34,21 +27,15 @@ def videos(tmp_path_factory, render_video):
 
 
 @pytest.fixture(scope="module")
-def settings(videos, small_teachers):
-    return lambda shards, **fields: PipelineSettings(
-        **{"videos": str(videos), "shards": str(shards), "teachers": small_teachers} | SMALL | fields
-    )
-
-
-@pytest.fixture(scope="module")
 def on_ray(settings, cluster):
     """Settings of the same run on the cluster."""
-    return lambda shards, **fields: settings(shards, executor="ray", ray=RaySettings(address=cluster.address), **fields)
+    ray = {"executor": "ray", "ray": RaySettings(address=cluster.address), "decoders": 0}
+    return lambda shards, **fields: settings(shards, **ray, **fields)
 
 
 @pytest.fixture(scope="module")
 def local(settings, tmp_path_factory):
     """What the local executor makes of it."""
     folder = tmp_path_factory.mktemp("local")
-    run(settings(folder, decoders=2))
+    run(settings(folder))
     return folder

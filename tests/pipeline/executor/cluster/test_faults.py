@@ -1,9 +1,5 @@
 """What a lost process, node or driver costs on a cluster: nothing but time."""
 
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -14,6 +10,7 @@ from pipeline.relabel import run as relabel
 from pipeline.run import run
 from pipeline.teachers.spec import TeacherSet
 from shards.errors import UserError
+from tests.faults.commands import finish, start, wait_until
 from tests.pipeline.executor.cluster.processes import Killer, files
 
 pytestmark = pytest.mark.faults
@@ -43,25 +40,17 @@ def test_a_lost_node_costs_nothing(on_ray, cluster, local, tmp_path):
     assert files(tmp_path) == files(local)
 
 
-def test_kill_9_of_the_driver_then_the_same_command(settings, local, tmp_path, root):
+def test_kill_9_of_the_driver_then_the_same_command(words_of, videos, local, tmp_path):
     """On a cluster that Ray starts itself, which goes with its driver."""
-    spec, shards = settings(tmp_path).teachers.heads["objects"], tmp_path / "shards"
-    words = [f"videos={settings(tmp_path).videos}", f"shards={shards}", "executor=ray", "device=cpu", "batch_clips=2"]
-    words += ["teachers=efficientnet_lite0", "teachers.name=small", "validation_share=0.3", "shard_size.videos=3"]
-    words += [f"teachers.heads.objects.{name}={getattr(spec, name)}" for name in ("architecture", "weights", "classes")]
-    words += [
-        "teachers.heads.objects.transform={resize:40,crop:32,channels:rgb,mean:[127,127,127],std:[64,64,64],interpolation:bicubic}"
-    ]
-    words += ["clip.seconds=2.0", "teacher_processes=1", "ray.shards=1", "ray.cpus_per_decoder=0.5"]
-    command = [sys.executable, "-m", "pipeline", *words]
-    process = subprocess.Popen(command, cwd=root, stderr=subprocess.DEVNULL)
-    while not list(shards.glob("*.tar")) and process.poll() is None:
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    shards = tmp_path / "shards"
+    fields = {"shard_size.videos": 3, "ray.shards": 1, "ray.cpus_per_decoder": 0.5}
+    words = words_of(videos=videos, shards=shards, executor="ray", decoders=0, **fields)
+    process = start("pipeline", *words)
+    wait_until(lambda: list(shards.glob("*.tar")), process)
+    process.kill()
+    process.wait()
     first = files(shards)
-    again = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=100)
-    assert again.returncode == 0, again.stderr
+    finish(start("pipeline", *words))
     kept = {name: digest for name, digest in first.items() if name.endswith(".tar")}
     assert kept and kept.items() <= files(shards).items()
     assert files(shards) == files(local)
