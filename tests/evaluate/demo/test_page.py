@@ -14,7 +14,7 @@ from evaluate.probe.scores import Scores
 from pipeline.videos.keys import key_of
 from shards.errors import UserError
 from tests.evaluate.conftest import score_of
-from tests.pipeline.conftest import HOSTILE, Builder, jpeg
+from tests.pipeline.conftest import HOSTILE, Builder, strip
 from train.checkpoint.checkpoint import load, save
 from train.runfolder import RunFolder
 
@@ -36,7 +36,7 @@ def write_run(folder: Path, checkpoint: Path) -> None:
     measures = {"objects/kl": 0.1234, "objects/kl_mean": 1.5678, "objects/kl_uniform": 3.25}
     found = {"step": 80, "clips": 1, "mean": measures, "videos": [{"video": key_of(HOSTILE), "clips": 1, **measures}]}
     run.validation.write_text(json.dumps(found))
-    run.curves.write_bytes(jpeg())
+    run.curves.write_bytes(strip(1))
 
 
 def write_scores(folder: Path) -> None:
