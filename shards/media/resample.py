@@ -75,8 +75,10 @@ class ChannelStats:
 
 def _planes(frame: av.AudioFrame, kind: str) -> list[NDArray[np.float64]]:
     """Writable views: one of (samples,) for each channel, or one of (samples * channels,) where they are packed."""
-    count = frame.samples if frame.format.is_planar else frame.samples * frame.layout.nb_channels
-    return [np.frombuffer(plane, DTYPES[kind], count) for plane in frame.planes]  # type: ignore[call-overload]
+    channels = frame.layout.nb_channels
+    planes, count = (channels, frame.samples) if frame.format.is_planar else (1, frame.samples * channels)
+    # PyAV lists what lies behind the last pointer too, where a frame has many channels.
+    return [np.frombuffer(plane, DTYPES[kind], count) for plane in frame.planes[:planes]]  # type: ignore[call-overload]
 
 
 class Resampler:
