@@ -105,7 +105,8 @@ def judge(drawn: DrawnFilm) -> None:
             assert any(abs(picture_time(picture) - time) <= 0.5 / TICKS + 1e-6 for time in shown), (spoken, shown)
     account = reader.account
     assert account.seconds == pytest.approx(account.in_clips + sum(account.left_out.values()), abs=0.01)
-    assert account.left_out.get("unread", 0.0) < 0.2 + drawn.wander
+    if drawn.suffix != ".flv":  # whose muxer promises the delay of B-frames as length
+        assert account.left_out.get("unread", 0.0) < 0.2 + drawn.wander
     assert account.in_clips == pytest.approx(sum(clip.seconds for clip in clips), abs=1e-3)
     common = min(SECONDS, drawn.shown[-1] + 0.04) - drawn.late
     assert account.in_clips > common - SPEC.window_seconds - 0.1 - drawn.wander
