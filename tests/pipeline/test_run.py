@@ -115,7 +115,6 @@ def test_the_sound_is_the_videos_own(undisturbed):
 @pytest.mark.parametrize(
     "fields",
     [
-        {"decoders": 1},
         {"decoders": 4, "teacher_processes": 2},
         {"decoders": 3, "slots": 2},  # room for one batch alone, and the first video is the slowest and longest
     ],

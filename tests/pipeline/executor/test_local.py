@@ -91,9 +91,3 @@ def test_decoders_that_are_killed_once_cost_nothing(executor, monkeypatch, resou
         for clip, undisturbed in zip(job.clips, other.clips, strict=True):
             assert clip.record == undisturbed.record
             assert clip.posteriors["objects"].tobytes() == undisturbed.posteriors["objects"].tobytes()
-
-
-def test_every_slot_is_free_at_the_end(executor):
-    with executor(decoders=2, slots=3) as running:
-        list(running.label(tasks(*SMALL)))
-        assert sorted(running._free) == [0, 1, 2]
