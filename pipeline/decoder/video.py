@@ -21,6 +21,7 @@ from pipeline.decoder.settings import DecodeSettings
 from shards.media.clock import AnyPacket
 from shards.media.file import MediaFile
 
+MOST_SECONDS = 86_400.0  # that a frame may stay on the screen; a time stamp further ahead ends the stream
 ROUNDING = 1e-6  # seconds; asked times are sums of floats
 
 
@@ -50,6 +51,7 @@ class VideoTrack:
         self._carried: list[FrameRequest] = []  # to be answered by the next GOP's key frame
         self._skipping: Literal["DEFAULT", "NONREF"] = "DEFAULT"
         self._every_frame = every_frame or not media.has_times  # then only the decoder knows when each frame is shown
+        self._ended = False  # by a time stamp that cannot be
         self._latest_end = -math.inf  # of the frame decoded last, where every frame is decoded
         self._guessed: list[int] = []  # a heap of time stamps that no frame has taken yet
         self._fields = self._context.field_order > 1  # interlaced: two packets may make one frame
@@ -66,6 +68,8 @@ class VideoTrack:
     def push(self, packet: AnyPacket) -> Iterator[SampledFrame]:
         """Takes the next packet; gives the frames that have become certain."""
         timed = self._timed(packet)
+        if self._ended:
+            return
         if timed is None and not self._every_frame:
             yield from self._stop_splitting()
         if timed is None or self._every_frame:
@@ -94,6 +98,9 @@ class VideoTrack:
         if stamp is None:
             return None
         begin = self._seconds(stamp)
+        self._ended |= MOST_SECONDS < begin - self.end_seconds < math.inf
+        if self._ended:
+            return None
         own = (duration or 0) * self._base[0] / self._base[1]
         timed = TimedPacket(packet, begin, begin + own, packet.is_keyframe, packet.is_discard)
         if not timed.hidden:
@@ -122,6 +129,9 @@ class VideoTrack:
                 shown = heapq.heappop(self._guessed)
             if shown is not None:
                 begin = self._seconds(shown)
+                self._ended |= MOST_SECONDS < begin - self._latest_end < math.inf
+                if self._ended:
+                    return
                 self._request_latest(begin, self._latest_end if self._media.errors else begin)
                 yield from self._sampler.push(begin, frame)
                 own = frame.duration * self._base[0] / self._base[1]

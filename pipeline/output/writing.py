@@ -30,12 +30,11 @@ def write_shard(
 ) -> SideFile:
     """One tar and its side file, from videos in plan order. Raises UserError where the machine is at fault."""
     output.folder.mkdir(parents=True, exist_ok=True)  # on another machine, there may be no working folder yet
-    writer = ShardWriter(output.folder, shard, sample_rate=sample_rate, audio=audio)
     rejects: list[Reject] = []
     dropped: list[Reject] = []
     hashes: dict[str, str] = {}
     media: dict[str, MediaAccount] = {}
-    with closing(writer):
+    with closing(ShardWriter(output.folder, shard, sample_rate=sample_rate, audio=audio)) as writer:
         for job in limit.watched(shard, jobs):
             task, result = job.task, job.result
             assert result is not None
