@@ -43,14 +43,14 @@ def full_decode(path: Path) -> None:
     """Every frame decoded in turn, in one pass with the sound."""
     with MediaFile(path) as media:
         picture, voice = media.video_stream(), media.audio_streams()[0]
-        lens, sound, upcoming, last = FrameResizer([VIEW], None, MAX_PIXELS), AudioTrack(SPEC.sample_rate), 2.5, None
+        resizer, sound, upcoming, last = FrameResizer([VIEW], None, MAX_PIXELS), AudioTrack(SPEC.sample_rate), 2.5, None
         for packet in media.packets(picture, voice):
             if packet.stream_index == voice.index:
                 sound.push(media.decoded(voice.codec_context.decode, packet))
                 continue
             for frame in media.decoded(picture.codec_context.decode, packet):
                 if last is not None and frame.time > upcoming:
-                    lens.pictures(last)
+                    resizer.pictures(last)
                     upcoming += SPEC.window_seconds
                 last = frame
         sound.finish()

@@ -100,9 +100,9 @@ class VideoReader:
             self._track = track or TrackChoice(audio_stream.index, left=False)
             self._audio = audio = AudioTrack(self._spec.sample_rate, left=self._track.left)
             begin, until = self._bounds(media)
-            hear = _hearing(media, audio_stream, audio, begin - LEAD_SECONDS)
+            decode_audio = _audio_decoder(media, audio_stream, audio, begin - LEAD_SECONDS)
             packets = media.packets(video_stream, audio_stream, beside=[media.audio_stream(None)])
-            first_key = self._first_key(media, packets, audio_stream, hear)
+            first_key = self._first_key(media, packets, audio_stream, decode_audio)
             shift = media.edit_shift(video_stream, first_key)
             starts = [*_starts(media, audio_stream), *(at + shift for at in _starts(media, video_stream, first_key))]
             start = max(max(starts, default=0.0), begin)
@@ -114,7 +114,7 @@ class VideoReader:
             for packet in itertools.chain([first_key], packets):
                 self._progress()
                 if packet.stream_index == audio_stream.index:
-                    hear(packet)
+                    decode_audio(packet)
                 else:
                     assembler.add(video.push(packet))
                 yield from self._counted(assembler.ready(video.end_seconds))
@@ -189,13 +189,13 @@ class VideoReader:
         media: MediaFile,
         packets: Iterator[AnyPacket],
         audio_stream: AudioStream,
-        hear: Callable[[AnyPacket], None],
+        decode_audio: Callable[[AnyPacket], None],
     ) -> AnyPacket:
         """The first key frame; sound in front of it is taken in, pictures in front of it cannot be decoded."""
         for packet in packets:
             self._progress()
             if packet.stream_index == audio_stream.index:
-                hear(packet)
+                decode_audio(packet)
             elif packet.is_keyframe:
                 return packet
         raise UnreadableMedia("damaged" if media.errors else "no_frames", "there is no key frame in it")
@@ -229,19 +229,21 @@ class VideoReader:
         return clip_of(0, assembler.start, len(waveform) / rate, waveform, frames)
 
 
-def _hearing(media: MediaFile, stream: AudioStream, audio: AudioTrack, begin: float) -> Callable[[AnyPacket], None]:
+def _audio_decoder(
+    media: MediaFile, stream: AudioStream, audio: AudioTrack, begin: float
+) -> Callable[[AnyPacket], None]:
     """What decodes a packet of a stream into `audio`, if it belongs to the time from `begin` seconds on."""
     numerator, denominator = media.time_base(stream)
     latest = math.inf  # until the first stamp comes, a packet may belong to any time
 
-    def hear(packet: AnyPacket) -> None:
+    def decode_audio(packet: AnyPacket) -> None:
         nonlocal latest
         if packet.pts is not None:
             latest = packet.pts * numerator / denominator
         if latest >= begin:
             audio.push(media.decoded(stream.codec_context.decode, packet))
 
-    return hear
+    return decode_audio
 
 
 def frames_at(

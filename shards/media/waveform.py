@@ -263,15 +263,15 @@ def audible_track(path: Path, sample_rate: int, progress: Callable[[], None] = l
         tracks = [stream.index for stream in media.audio_streams()]
     faults: list[UnreadableMedia] = []
     for index in tracks:
-        audio, heard = AudioTrack(sample_rate), False
+        audio, audible = AudioTrack(sample_rate), False
         try:
             for piece in _pieces(path, index, audio, progress):
-                heard = heard or bool(piece.any())
-                if audio.stats.measured and (heard or audio.cancels):
+                audible = audible or bool(piece.any())
+                if audio.stats.measured and (audible or audio.cancels):
                     break
         except UnreadableMedia as fault:
             faults.append(fault)
-        if heard or audio.cancels:
+        if audible or audio.cancels:
             return TrackChoice(index, left=audio.cancels)
     if len(faults) == len(tracks):
         raise faults[0]
