@@ -25,10 +25,12 @@ def require_format(path: Path, found: object, known: int) -> None:
         )
 
 
-def require_same(wanted: Mapping[str, Any], found: Mapping[str, Any], where: str, remedy: str) -> None:
+def require_same(
+    wanted: Mapping[str, Any], found: Mapping[str, Any], where: str, remedy: str, *, this: str = "this run"
+) -> None:
     """Raise ContractError naming the first few settings in which `found` (in `where`) differs from `wanted`."""
     differing = [
-        f"{name}: {where} has {_brief(found.get(name))}, this run {_brief(wanted.get(name))}"
+        f"{name}: {where} has {_brief(found.get(name))}, {this} {_brief(wanted.get(name))}"
         for name in sorted({**wanted, **found})
         if found.get(name) != wanted.get(name)
     ]

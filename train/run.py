@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from typing import Any
 
 from shards.errors import UserError
 from shards.loader.catalog import Catalog, load_catalog
+from shards.loader.order import sample
 from train.device.device import require_device
 from train.device.distributed import Ranks, ranks_of
 from train.device.preemption import Stop
@@ -23,20 +25,22 @@ def run(settings: TrainSettings) -> None:
         ranks = stack.enter_context(ranks_of(settings.device))
         device = require_device(settings.device, ranks.local_rank)
         corpus = open_corpus(settings)
+        ranks.require_same(agreed(settings, corpus), "Start all ranks with the same command on the same shards.")
         folder = claim(settings, corpus, ranks, stack)
         state = TrainState.create(settings, corpus.training, device)
-        if folder.last.exists():
-            state.resume(folder.last, device)
+        state.resume(folder.last, ranks, settings)
         journal = open_journal(settings, corpus, folder, state, stack) if ranks.is_first else None
         if state.step < settings.steps:
             stop = stack.enter_context(Stop(ranks))
-            Trainer(settings, corpus, folder, state, journal, ranks, device).fit(stop)
+            step = Trainer(settings, corpus, folder, state, journal, ranks, device).fit(stop)
+            if journal is not None and stop.signal is not None:
+                journal.log_stop(step, stop.signal.name)
             stop.leave()
 
 
 def open_corpus(settings: TrainSettings) -> Corpus:
     """The catalogs of both splits, once it is certain that student, clip and teachers go together."""
-    catalogs = (
+    training, held_out = (
         load_catalog(
             settings.shards,
             split,
@@ -47,7 +51,8 @@ def open_corpus(settings: TrainSettings) -> Corpus:
         )
         for split in ("train", "validation")
     )
-    corpus = Corpus(*catalogs)
+    measured = held_out.part(sample(held_out.clips, settings.validate_clips or held_out.clips))
+    corpus = Corpus(training, held_out, measured)
     if not corpus.training.clips and corpus.training.left_out:
         raise UserError(
             f"keep leaves out all {corpus.training.left_out} clips of {settings.shards} to train on: {settings.keep}"
@@ -67,6 +72,20 @@ def claim(settings: TrainSettings, corpus: Corpus, ranks: Ranks, stack: ExitStac
         folder.begin(record(settings, corpus.training), settings.resume)
     ranks.wait()
     return folder
+
+
+def agreed(settings: TrainSettings, corpus: Corpus) -> dict[str, Any]:
+    """What all ranks of a run must have alike: what decides the weights, and what they do when.
+
+    How far the run is, rank 0 tells the others.
+    """
+    together = ("steps", "log_every", "validate_every", "validate_clips", "save_every")
+    return {
+        **record(settings, corpus.training),
+        **{name: getattr(settings, name) for name in together},
+        "streaming.on_bad_shard": settings.streaming.on_bad_shard,
+        "held-out shards (hash of their contents)": corpus.held_out.fingerprint[:16],
+    }
 
 
 def open_journal(

@@ -46,8 +46,13 @@ class RunFolder:
 
     def begin(self, record: Mapping[str, Any], resume: Resume) -> None:
         """Write the run's record, or compare it where there is a checkpoint already. Raises UserError."""
-        if not self.last.exists():  # nothing to resume, whatever an earlier try has left
-            self.best.unlink(missing_ok=True)
+        if not self.last.exists():
+            left = [path.name for path in (self.best, self.card) if path.exists()]  # of a run that has saved something
+            if left:
+                raise UserError(
+                    f"{self.path} holds {', '.join([*left, self.metrics.name])} of an earlier run, but no "
+                    f"{self.last.name} to go on from: put it back, or begin a new run with run=another/folder"
+                )
             write_whole(self.record, json.dumps(record, indent=1, sort_keys=True).encode())
             return
         if resume == "never":
@@ -62,12 +67,12 @@ class RunFolder:
         require_same(json.loads(json.dumps(record)), found, str(self.path), remedy)
 
 
-def name_run(main: list[str], differing: Mapping[str, Any], everything: Mapping[str, Any]) -> Path:
-    """outputs/runs/<what is trained>-<what differs from the defaults>-<hash of everything>.
+def name_run(main: list[str], differing: Mapping[str, Any], deciding: Mapping[str, Any]) -> Path:
+    """outputs/runs/<what is trained>-<what differs from the defaults>-<hash of what decides the weights>.
 
-    The hash keeps the jobs of a sweep apart, whatever they differ in; the words are for reading.
+    The hash keeps the jobs of a sweep apart; the words are for reading.
     """
     words = [*main, *(f"{key.rpartition('.')[2]}={value}" for key, value in differing.items())]
     readable = re.sub(r"[^A-Za-z0-9.=+-]+", "_", "-".join(words))[:LONGEST_NAME]
-    digest = hashlib.sha256(json.dumps(everything, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(json.dumps(deciding, sort_keys=True, default=str).encode()).hexdigest()[:8]
     return RUNS / f"{readable}-{digest}"

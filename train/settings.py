@@ -16,7 +16,9 @@ from train.device.device import Compile, Precision
 from train.model.layers import Layer, StudentSpec
 from train.runfolder import Resume, name_run
 
-NOT_IN_NAME = ("run", "resume", "shards", "loss", "learn_from", "student")  # elsewhere in the name, or not its matter
+DECIDING = ("teacher_set", "keep", "batch", "lr", "beta1", "seed", "precision", "augment")  # the weights; and ...
+DECIDING_IN_NAME = ("shards", "student", "loss", "learn_from")  # ... these, which stand at the front of the name
+DECIDING_STREAMING = ("streaming.reader", "streaming.urls", "streaming.block_shards")
 
 
 @dataclass
@@ -43,28 +45,33 @@ class TrainSettings:
     compile: Compile = "auto"
     streaming: Streaming = field(default_factory=Streaming)
     log_every: int = 50
-    validate_every: int = 1000
-    save_every: int = 1000
+    validate_every: int = 1000  # steps, and after the last; 0: never
+    validate_clips: int = 4096  # held-out clips measured each time; after the last step all are. 0: all each time
+    save_every: int = 1000  # steps, and after the last; 0: never
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.batch, self.log_every, self.validate_every, self.save_every) < 1:
-            raise ValueError("steps, batch, log_every, validate_every and save_every are at least 1")
+        if min(self.steps, self.batch, self.log_every) < 1:
+            raise ValueError("steps, batch and log_every are at least 1")
+        if min(self.validate_every, self.validate_clips, self.save_every) < 0:
+            raise ValueError("validate_every, validate_clips and save_every are at least 0")
         if self.lr <= 0 or not 0 <= self.beta1 < 1 or self.seed < 0:
             raise ValueError(f"lr is above 0, beta1 in [0, 1), seed at least 0: {self.lr=} {self.beta1=} {self.seed=}")
 
     @property
     def folder(self) -> Path:
-        """Where the run goes: `run`, or a name of its own for every combination of settings."""
+        """Where the run goes: `run`, or a name of its own for all settings that decide the weights."""
         if self.run is not None:
             return self.run
         differing = {
             key: value
             for key, _, standard in leaves(type(self))
-            if key.partition(".")[0] not in NOT_IN_NAME and (value := attrgetter(key)(self)) != standard
+            if (key.partition(".")[0] in DECIDING or key in DECIDING_STREAMING)
+            and (value := attrgetter(key)(self)) != standard
         }
-        everything = {key: value for key, value in plain(self).items() if key not in ("run", "resume")}
+        decided = plain(self)
+        deciding = {key: decided[key] for key in (*DECIDING, *DECIDING_IN_NAME)} | differing
         heads = ["+".join(self.learn_from)] if self.learn_from else []
-        return name_run([self.student.name, self.loss, *heads, Path(self.shards).name], differing, everything)
+        return name_run([self.student.name, self.loss, *heads, Path(self.shards).name], differing, deciding)
 
 
 def plain(settings: TrainSettings) -> dict[str, Any]:

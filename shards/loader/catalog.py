@@ -70,6 +70,16 @@ class Catalog:
         """head -> mean over all windows of all clips, (classes,): the baseline that knows the labels but no sound."""
         return {head: total / max(self.summed_windows, 1) for head, total in self.posterior_sums.items()}
 
+    def part(self, clips: NDArray[np.int64]) -> Catalog:
+        """These clips alone, given in order; the sums stay those of all."""
+        columns = ("shard", "keys", "samples", "windows", "sound_places", "sound_checksums")
+        return replace(
+            self,
+            **{name: getattr(self, name)[clips] for name in columns},
+            posterior_places={head: places[clips] for head, places in self.posterior_places.items()},
+            posterior_checksums={head: sums[clips] for head, sums in self.posterior_checksums.items()},
+        )
+
     @property
     def fingerprint(self) -> str:
         """A hash of all tars, heads and kept clips: a position means the same only in an equal catalog."""

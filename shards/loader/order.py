@@ -129,6 +129,11 @@ def sequential_indices(
         yield BatchIndices(rows, start, int(rows[-1]) + 1, tuple(range(shard, min(shard + block_shards, len(ends)))))
 
 
+def sample(clips: int, count: int) -> NDArray[np.int64]:
+    """`count` of so many clips, or all of them, in order: drawn once for ever, from all shards alike."""
+    return np.sort(_permutation(clips, 0)[:count])
+
+
 def _permutation(count: int, seed: int, *place: int) -> NDArray[np.int64]:
     # Ranks of raw bits, not Generator.permutation: numpy promises the former across versions, not the latter.
     bits = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=place)).random_raw(count)

@@ -108,13 +108,17 @@ def training(shards: Path, run: Path, **settings: object) -> list[str]:
     return [f"{key}={'null' if value is None else value}" for key, value in words.items()]
 
 
-def two_ranks(words: list[str]) -> list[Process]:
-    """What `torchrun --nproc-per-node 2` starts: the same command, with each rank's place in the environment."""
+def two_ranks(words: list[str], others: list[str] | None = None) -> list[Process]:
+    """What `torchrun --nproc-per-node 2` starts: the same command, with each rank's place in the environment.
+
+    `others`: words that rank 1 is started with instead, as on another machine.
+    """
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
     place = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-    return [start("train", *words, **place, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(2)]
+    commands = [words, words if others is None else others]
+    return [start("train", *each, **place, RANK=str(rank), LOCAL_RANK=str(rank)) for rank, each in enumerate(commands)]
 
 
 def state(run: Path) -> Mapping[str, object]:

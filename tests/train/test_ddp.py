@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from shards.errors import UserError
 from shards.loader.catalog import load_catalog
 from shards.loader.streaming import Streaming, training_reader
-from tests.faults.commands import finish, training, two_ranks, wait_until
+from tests.faults.commands import finish, one_line, start, state, training, two_ranks, wait_until
 from train.checkpoint.checkpoint import build, load
 from train.data.batches import DeviceBatches, pinned_ring
+from train.device.distributed import ranks_of
 from train.model.frontend import network_input
 from train.model.layers import StudentSpec
 from train.trainer.losses import kl
@@ -75,6 +77,74 @@ def test_two_ranks_are_one_process_with_two_half_batches(shards: Path, tmp_path:
     assert steps == [2, 3, 4, 6, 6]
     videos = json.loads((run / "validation.json").read_text())
     assert videos["clips"] == 5 and videos["mean"]["objects/kl"] > 0
+
+
+def test_one_held_out_clip_is_measured_though_the_second_rank_has_none(tmp_path: Path, make_shards: MakeShards) -> None:
+    shards, run = make_shards(tmp_path / "shards", {"train-000000": 9, "validation-000000": 1}), tmp_path / "run"
+    for rank in two_ranks(training(shards, run, steps=2, validate_every=2)):
+        finish(rank, seconds=100)
+    best = load(run / "best.pt")
+    assert best.held_out is not None and best.best == pytest.approx(
+        best.held_out["mean"]["objects/kl"] + best.held_out["mean"]["scenes/kl"]
+    )
+    assert best.held_out["clips"] == 1 and best.best > 0
+
+
+def test_a_rank_whose_folder_holds_no_run_goes_on_where_rank_0_is(shards: Path, tmp_path: Path) -> None:
+    """As on machines that share no file system."""
+    whole, run, elsewhere = tmp_path / "whole", tmp_path / "run", tmp_path / "elsewhere"
+    for folder, other, steps in ((whole, whole, 6), (run, run, 3), (run, elsewhere, 6)):
+        words = [training(shards, place, **EVERY | {"steps": steps}) for place in (folder, other)]
+        for rank in two_ranks(*words):
+            finish(rank, seconds=100)
+    assert state(run) == state(whole)
+    assert not elsewhere.exists(), "rank 0 alone writes"
+
+
+def test_ranks_of_two_runs_refuse_with_both_sides(shards: Path, tmp_path: Path, make_shards: MakeShards) -> None:
+    other = make_shards(tmp_path / "other", {"train-000000": 21, "validation-000000": 5}, seed=3)
+    run = tmp_path / "run"
+    mine = training(shards, run, **EVERY)
+    for rank in two_ranks(mine, training(other, run, **EVERY | {"lr": 0.5})):
+        line = one_line(finish(rank, code=1, seconds=100))
+        assert "rank 1 has 0.5, rank 0 0.001" in line and "shards (hash of their contents): rank 1 has" in line
+        assert "held-out shards" in line and "the same command on the same shards" in line
+    assert not run.exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ({"WORLD_SIZE": "2"}, "RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT is not set: start them with torchrun"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "LOCAL_RANK is not set"),
+        ({"WORLD_SIZE": "many", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "numbers"),
+    ],
+)
+def test_half_of_what_torchrun_says_is_refused_in_one_line(
+    place: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=said), ranks_of("cpu"):
+        pass
+
+
+def test_torchrun_passes_sigterm_on_and_its_next_run_ends(shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    torchrun = ["--standalone", "--nproc-per-node", "2", "-m", "train"]
+    never = {"validate_every": 0, "save_every": 10**6, "log_every": 1}
+    process = start("torch.distributed.run", *torchrun, *training(shards, run, **never | {"steps": 10**6}))
+    wait_until(lambda: (run / "metrics.jsonl").exists() and (run / "metrics.jsonl").read_text(), process)
+    process.send_signal(signal.SIGTERM)
+    finish(process, code=1, seconds=100)  # torchrun's own, whatever its ranks end with
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    position = load(run / "last.pt").position
+    assert position is not None and rows[-1] == {"step": position["step"], "stopped": "SIGTERM"}
+    steps = position["step"] + 2
+    finish(start("torch.distributed.run", *torchrun, *training(shards, run, **never | {"steps": steps})))
+    assert load(run / "last.pt").position == {"step": steps, "consumed": steps * BATCH, "seed": 0}
 
 
 def test_a_signal_to_one_rank_stops_both_at_one_step(shards: Path, tmp_path: Path) -> None:

@@ -40,5 +40,6 @@ class Skips:
                 continue
             self._keys.add(key)
             row = {"split": catalog.split, "shard": shard, "key": key, "reason": skip.reason}
+            self._path.parent.mkdir(parents=True, exist_ok=True)  # of another machine's own
             with open(self._path, "a") as stream:
                 stream.write(json.dumps(row) + "\n")

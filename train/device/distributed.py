@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from shards.errors import UserError
+from shards.errors import UserError, require_same
 from train.model.frontend import Frontend
 
+TORCHRUN = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what it sets beside WORLD_SIZE
+V = TypeVar("V")
 # Gloo's errors for a process that is gone have no class of their own.
 LOST = re.compile(r"gloo|connection (closed|reset)|broken pipe|timed out", re.IGNORECASE)
 
@@ -48,6 +51,22 @@ class Ranks:
         if self.control is not None:
             dist.barrier(self.control)
 
+    def share(self, value: V) -> V:
+        """Rank 0's value, for everyone."""
+        values = [value]
+        if self.control is not None:
+            dist.broadcast_object_list(values, 0, self.control)
+        return values[0]
+
+    def require_same(self, facts: Mapping[str, Any], remedy: str) -> None:
+        """Raise ContractError, on every rank, where a rank's facts are not those of rank 0."""
+        if self.control is None:
+            return
+        found: list[Mapping[str, Any]] = [{}] * self.world
+        dist.all_gather_object(found, facts, self.control)
+        for rank, its_facts in enumerate(found):
+            require_same(found[0], its_facts, f"rank {rank}", remedy, this="rank 0")
+
     def agree_on_buffers(self, network: nn.Module) -> None:
         """Rank 0's batch-norm statistics for everyone, so that all ranks validate the network that is saved."""
         if self.world > 1:
@@ -61,11 +80,10 @@ def ranks_of(device: str) -> Iterator[Ranks]:
 
     Raises UserError where another of them ends: what they do next needs all.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world, local_rank = _place()
     if world == 1:
         yield Ranks()
         return
-    local_rank = int(os.environ["LOCAL_RANK"])
     if device == "cuda" and torch.cuda.is_available():
         torch.cuda.set_device(local_rank % torch.cuda.device_count())
     dist.init_process_group("nccl" if device == "cuda" and torch.cuda.is_available() else "gloo")
@@ -82,6 +100,22 @@ def ranks_of(device: str) -> Iterator[Ranks]:
         ) from None
     finally:
         dist.destroy_process_group()
+
+
+def _place() -> tuple[int, int]:
+    """(ranks in all, this one's number on its machine) as torchrun says. Raises UserError where half of it is said."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return 1, 0
+    missing = [name for name in TORCHRUN if not os.environ.get(name)]
+    if missing:
+        raise UserError(
+            f"WORLD_SIZE={os.environ['WORLD_SIZE']} says that there are several ranks, but {', '.join(missing)} is not "
+            "set: start them with torchrun, or unset WORLD_SIZE"
+        )
+    try:
+        return int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_RANK"])
+    except ValueError as error:
+        raise UserError(f"WORLD_SIZE and LOCAL_RANK must be numbers, as torchrun sets them: {error}") from None
 
 
 def data_parallel(frontend: Frontend, device: torch.device, ranks: Ranks) -> nn.Module:

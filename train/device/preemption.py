@@ -52,6 +52,11 @@ class Stop:
         self._reduction = dist.all_reduce(self._requested, dist.ReduceOp.MAX, group=self._control, async_op=True)
         return self._agreed > 0
 
+    @property
+    def signal(self) -> signal.Signals | None:
+        """What all ranks stop for, once they do."""
+        return signal.Signals(self._agreed) if self._agreed else None
+
     def leave(self) -> None:
         """End the process as the signal wants it: with code 75 after SIGTERM, as interrupted after Ctrl-C."""
         if self._agreed == signal.SIGTERM:

@@ -83,6 +83,11 @@ class Journal:
         draw_curves(history(self._folder.metrics), self._folder.curves)
         self.log(f"step {step}: held out: {describe(means)}")
 
+    def log_stop(self, step: int, signal: str) -> None:
+        """Note, as the last row, that the run is not at its end: what a scheduler's script may look for."""
+        self._note({"step": step, "stopped": signal}, {})
+        self.log(f"stopped by {signal} after step {step}: the same command goes on")
+
     def _note(self, row: Mapping[str, Any], scalars: Mapping[str, float]) -> None:
         with open(self._folder.metrics, "a") as stream:
             stream.write(json.dumps(row) + "\n")

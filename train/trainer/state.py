@@ -14,6 +14,7 @@ from shards.errors import UserError
 from shards.loader.catalog import Catalog
 from train.checkpoint.checkpoint import Checkpoint, build, load, save
 from train.checkpoint.modelcard import write_card
+from train.device.distributed import Ranks
 from train.runfolder import RunFolder
 from train.settings import TrainSettings, plain
 
@@ -37,15 +38,18 @@ class TrainState:
         betas = (settings.beta1, 0.999)
         return cls(network, torch.optim.Adam(network.parameters(), lr=settings.lr, betas=betas, fused=True))
 
-    def resume(self, path: Path, device: torch.device) -> None:
-        """Become what a run's last checkpoint holds. Raises UserError where it holds no optimizer."""
-        checkpoint = load(path, str(device))
+    def resume(self, path: Path, ranks: Ranks, settings: TrainSettings) -> None:
+        """Become what a run's last checkpoint holds; rank 0 alone reads it. Raises UserError without an optimizer."""
+        checkpoint = ranks.share(load(path) if ranks.is_first and path.exists() else None)
+        if checkpoint is None:
+            return
         if checkpoint.optimizer is None or checkpoint.position is None:
             raise UserError(f"{path} is not a checkpoint to go on from: delete it, or say run=another/folder")
         self.network.load_state_dict(checkpoint.network)
         self.optimizer.load_state_dict(checkpoint.optimizer)
         self.step, self.consumed = checkpoint.position["step"], checkpoint.position["consumed"]
-        self.best = math.inf if checkpoint.best is None else checkpoint.best
+        if checkpoint.best is not None and checkpoint.config["validate_clips"] == settings.validate_clips:
+            self.best = checkpoint.best  # of other clips it would not be the best of these
         self.held_out = checkpoint.held_out
 
     def save(self, settings: TrainSettings, catalog: Catalog, folder: RunFolder, *, as_best: bool = False) -> None:

@@ -27,15 +27,16 @@ from train.trainer.loop import NEVER, Every, train
 from train.trainer.losses import LOSSES
 from train.trainer.meter import Meter, Reading
 from train.trainer.state import TrainState
-from train.trainer.validation import autoencoder_score, baseline, student_score, validate
+from train.trainer.validation import AutoencoderScore, Score, StudentScore, baseline, validate
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """The clips to learn from, and those held out."""
+    """The clips to learn from, those held out, and the part of these that is measured as training goes on."""
 
     training: Catalog
     held_out: Catalog
+    measured: Catalog
 
 
 class Trainer:
@@ -59,13 +60,15 @@ class Trainer:
         log = journal.log if journal is not None else lambda line: print(line, file=sys.stderr)
         self.skips = Skips(folder.skipped(ranks.rank), log)
         self.is_student = settings.student.kind == "student"
-        self.score = student_score(baseline(corpus.training, device)) if self.is_student else autoencoder_score
+        self.score: Score = AutoencoderScore()
+        if self.is_student:
+            self.score = StudentScore(baseline(corpus.training, device))
 
-    def fit(self, stop: Stop) -> None:
-        """Train until all steps are taken, or until `stop` is asked for."""
+    def fit(self, stop: Stop) -> int:
+        """Train until all steps are taken, or until `stop` is asked for; returns how many are."""
         settings = self.settings
         with closing(self._training_batches()) as self.batches:
-            train(
+            return train(
                 predictor(data_parallel(self.frontend, self.device, self.ranks), self.compiled),
                 self._noting_skips(self.batches, self.corpus.training),
                 self._objective(),
@@ -89,10 +92,13 @@ class Trainer:
             self.journal.log_training(step, reading, skipped)
 
     def validate(self, step: int) -> None:
-        """Measure the held-out clips; save the network as the best if it never did better."""
+        """Measure held-out clips, all of them after the last step; save the network as the best if it never did better.
+
+        Best means on the clips that are measured each time.
+        """
         self.ranks.agree_on_buffers(self.frontend)
-        catalog = self.corpus.held_out
-        with closing(self._held_out_batches()) as batches:
+        catalog = self.corpus.held_out if step >= self.settings.steps else self.corpus.measured
+        with closing(self._held_out_batches(catalog)) as batches:
             found = validate(
                 self.frontend,
                 predictor(self.frontend, self.compiled),
@@ -106,8 +112,11 @@ class Trainer:
         if self.journal is not None:
             self.journal.log_validation(step, found)
         self.state.held_out = {"step": step, "clips": len(found.keys), "mean": found.means}
-        if found.loss < self.state.best:
-            self.state.best = found.loss
+        loss = found.of({str(key) for key in self.corpus.measured.keys}).loss
+        if loss < self.state.best:
+            self.state.best = loss
+            if not self.folder.last.exists():  # a best without a last would be one whose last was deleted
+                self.save(step)
             self.save(step, as_best=True)
 
     def save(self, step: int, *, as_best: bool = False) -> None:
@@ -138,9 +147,9 @@ class Trainer:
         )
         return DeviceBatches(reader, catalog.clip, self.device, augment=settings.augment, seed=settings.seed)
 
-    def _held_out_batches(self) -> DeviceBatches:
-        """This rank's share of the held-out clips, in batches of the same shape as those trained on."""
-        catalog, ranks = self.corpus.held_out, self.ranks
+    def _held_out_batches(self, catalog: Catalog) -> DeviceBatches:
+        """This rank's share of held-out clips, in batches of the same shape as those trained on."""
+        ranks = self.ranks
         ring = self._ring(catalog)
         reader = sequential_reader(catalog, ring, self.settings.streaming, rank=ranks.rank, world=ranks.world)
         return DeviceBatches(reader, catalog.clip, self.device)

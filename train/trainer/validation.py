@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,7 +22,16 @@ from train.data.batches import DeviceBatch
 from train.model.frontend import network_input
 from train.trainer.losses import divergence, per_step
 
-Score = Callable[[Any, DeviceBatch], dict[str, Tensor]]  # measure -> (rows,)
+
+class Score(Protocol):
+    """What is measured of a prediction on its batch."""
+
+    @property
+    def measures(self) -> Sequence[str]: ...
+
+    def __call__(self, prediction: Any, batch: DeviceBatch, /) -> Mapping[str, Tensor]:
+        """{each of `measures`: (rows,)}."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,11 @@ class Validation:
             for video, at in rows.items()
         ]
 
+    def of(self, keys: Container[str]) -> Validation:
+        """These clips alone."""
+        rows = [row for row, key in enumerate(self.keys) if key in keys]
+        return Validation([self.keys[row] for row in rows], {name: each[rows] for name, each in self.clips.items()})
+
     @property
     def loss(self) -> float:
         """What the best checkpoint is chosen by: the students' divergences added up, or the reconstruction error."""
@@ -68,26 +82,25 @@ def validate(
 ) -> Validation:
     """Measure `predict` on all clips; `network`, which it calls, is in eval mode meanwhile. `total` sums over ranks.
 
-    Skipped clips are left out. Raises UserError where no other is left.
+    A rank may have no batch. Skipped clips are left out. Raises UserError where no other is left.
     """
-    measured: dict[str, Tensor] = {}  # measure -> (clips,)
-    measured_clips = torch.zeros(len(keys), device=device)
+    # A row for each measure, and one for whether a clip is measured: the same on every rank, so one sum is enough.
+    table = torch.zeros(len(score.measures) + 1, len(keys), device=device)
     network.eval()
     for batch in batches:
         with autocast():
-            prediction = predict(batch)
-        for measure, values in score(prediction, batch).items():
-            table = measured.setdefault(measure, torch.zeros(len(keys), device=device))
-            table[batch.position : batch.position + batch.count] = values[: batch.count]
-        measured_clips[batch.position : batch.position + batch.count] = 1
-        for skip in batch.skipped:
-            measured_clips[batch.position + skip.row] = 0
+            found = score(predict(batch), batch)
+        rows = [found[measure].float() for measure in score.measures]
+        whole = torch.ones_like(rows[0])
+        whole[[skip.row for skip in batch.skipped]] = 0
+        table[:, batch.position : batch.position + batch.count] = torch.stack([*rows, whole])[:, : batch.count]
     network.train()
-    is_measured = total(measured_clips).bool().cpu().numpy()
+    *values, whole = total(table).double().cpu().numpy()
+    is_measured = whole > 0
     if not is_measured.any():
         raise UserError(f"none of the {len(keys)} held-out clips can be read: see the run's list of skipped clips")
-    tables = {name: total(values).double().cpu().numpy()[is_measured] for name, values in measured.items()}
-    return Validation(list(itertools.compress(keys, is_measured)), tables)
+    clips = {measure: row[is_measured] for measure, row in zip(score.measures, values, strict=True)}
+    return Validation(list(itertools.compress(keys, is_measured)), clips)
 
 
 def baseline(catalog: Catalog, device: torch.device) -> dict[str, Tensor]:
@@ -102,18 +115,23 @@ def baseline(catalog: Catalog, device: torch.device) -> dict[str, Tensor]:
     }
 
 
-def student_score(means: Mapping[str, Tensor]) -> Score:
+class StudentScore:
     """For each head: KL from the teacher and agreement with its first choice; the same for what needs no sound.
 
     `means` is `baseline`, {head: (classes,)}; `uniform` is the even prediction.
     """
 
-    def score(logits: Mapping[str, Tensor], batch: DeviceBatch) -> dict[str, Tensor]:
+    def __init__(self, means: Mapping[str, Tensor]) -> None:
+        self._means = means
+        kinds = ["kl", "kl_uniform", "kl_mean", *(f"top{count}{of}" for count in (1, TOP) for of in ("", "_mean"))]
+        self.measures = [f"{head}/{kind}" for head in means for kind in kinds]
+
+    def __call__(self, logits: Mapping[str, Tensor], batch: DeviceBatch) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
         for head, output in logits.items():
             student = output.float().log_softmax(dim=1)  # (rows, classes, steps)
             teacher = per_step(batch.posteriors[head], student.shape[2])
-            constant = means[head].float().log()[None, :, None].expand_as(student)
+            constant = self._means[head].float().log()[None, :, None].expand_as(student)
             even = torch.full_like(student, -math.log(student.shape[1]))
             found[f"{head}/kl"] = divergence(teacher, student).mean(dim=1)
             found[f"{head}/kl_uniform"] = divergence(teacher, even).mean(dim=1)
@@ -123,16 +141,18 @@ def student_score(means: Mapping[str, Tensor]) -> Score:
                 found[f"{head}/top{count}_mean"] = agreement(teacher, constant, count)
         return found
 
-    return score
 
-
-def autoencoder_score(rebuilt: Tensor, batch: DeviceBatch) -> dict[str, Tensor]:
+class AutoencoderScore:
     """Squared error of each clip, beside that of silence."""
-    waveform = network_input(batch.waveform, batch.gain)
-    return {
-        "mse": (rebuilt.float() - waveform).square().mean(dim=1),
-        "mse_silence": waveform.square().mean(dim=1),
-    }
+
+    measures = ("mse", "mse_silence")
+
+    def __call__(self, rebuilt: Tensor, batch: DeviceBatch) -> dict[str, Tensor]:
+        waveform = network_input(batch.waveform, batch.gain)
+        return {
+            "mse": (rebuilt.float() - waveform).square().mean(dim=1),
+            "mse_silence": waveform.square().mean(dim=1),
+        }
 
 
 def agreement(teacher: Tensor, log_prediction: Tensor, count: int) -> Tensor:

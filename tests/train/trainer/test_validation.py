@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from shards.errors import UserError
 from shards.loader.batch import Skip
 from train.data.batches import DeviceBatch
-from train.trainer.validation import Validation, agreement, autoencoder_score, student_score, validate
+from train.trainer.validation import AutoencoderScore, StudentScore, Validation, agreement, validate
 
 ROWS, CLASSES, STEPS = 3, 7, 2
 
@@ -62,7 +63,7 @@ def expected(clip: int) -> dict[str, float]:
 
 def test_every_measure_of_every_clip_is_the_formulas() -> None:
     network = Guess()
-    score = student_score({"objects": torch.from_numpy(MEAN).float()})
+    score = StudentScore({"objects": torch.from_numpy(MEAN).float()})
     keys = ["a%2Emp4-00000", "a%2Emp4-00001", "b-c%2Emp4-00000", "b-c%2Emp4-00001", "b-c%2Emp4-00002"]
     device = torch.device("cpu")
     found = validate(network, network, BATCHES, score, keys, device, autocast=nullcontext)
@@ -90,7 +91,7 @@ def test_an_autoencoder_is_measured_beside_silence() -> None:
     batch = make_batch(0, 3)
     exact = batch.waveform.double().numpy() / 128
     rebuilt = batch.waveform.float() / 128 + 2
-    found = autoencoder_score(rebuilt, batch)
+    found = AutoencoderScore()(rebuilt, batch)
     np.testing.assert_allclose(found["mse"], np.full(ROWS, 4.0), rtol=1e-5)
     np.testing.assert_allclose(found["mse_silence"], (exact**2).mean(axis=1), rtol=1e-5)
     validation = Validation(["a-0", "b-0", "c-0"], {name: value.double().numpy() for name, value in found.items()})
@@ -100,8 +101,25 @@ def test_an_autoencoder_is_measured_beside_silence() -> None:
 def test_a_skipped_clip_is_measured_nowhere() -> None:
     batches = [replace(BATCHES[0], skipped=[Skip(1, 1, "damaged")]), BATCHES[1]]
     keys = [f"v-{clip}" for clip in range(5)]
-    score = student_score({"objects": torch.from_numpy(MEAN)})
+    score = StudentScore({"objects": torch.from_numpy(MEAN)})
     found = validate(Guess(), Guess(), batches, score, keys, torch.device("cpu"), autocast=nullcontext)
     assert found.keys == ["v-0", "v-2", "v-3", "v-4"] and found.videos[0]["clips"] == 4
     mean = np.mean([expected(clip)["kl"] for clip in (0, 2, 3, 4)])
     assert found.loss == pytest.approx(mean, rel=1e-5)
+
+
+def test_a_rank_without_a_batch_adds_nothing_to_the_sum() -> None:
+    keys, score = [f"v-{clip}" for clip in range(5)], StudentScore({"objects": torch.from_numpy(MEAN)})
+    tables: list[Tensor] = []
+
+    def total(values: Tensor) -> Tensor:
+        tables.append(values.clone())
+        return sum(tables, torch.zeros(()))
+
+    with pytest.raises(UserError, match="none of the 5 held-out clips can be read"):
+        validate(Guess(), Guess(), [], score, keys, torch.device("cpu"), autocast=nullcontext, total=total)
+    found = validate(Guess(), Guess(), BATCHES, score, keys, torch.device("cpu"), autocast=nullcontext, total=total)
+    assert found.keys == keys and found.loss == pytest.approx(np.mean([expected(clip)["kl"] for clip in range(5)]))
+    part = found.of({"v-1", "v-4"})
+    assert part.keys == ["v-1", "v-4"]
+    assert part.loss == pytest.approx(np.mean([expected(clip)["kl"] for clip in (1, 4)]), rel=1e-5)
