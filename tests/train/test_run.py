@@ -16,6 +16,7 @@ from shards.cli.preemption import PREEMPTED
 from shards.errors import UserError
 from shards.loader.catalog import load_catalog
 from shards.loader.keep import Keep
+from shards.loader.order import sample
 from shards.loader.streaming import Streaming
 from tests.faults.commands import finish, start, state, training, wait_until
 from train.checkpoint.checkpoint import load, load_network, load_student
@@ -23,6 +24,7 @@ from train.model.layers import Layer, StudentSpec
 from train.run import run
 from train.runfolder import RunFolder
 from train.settings import TrainSettings
+from train.trainer.trainer import Trainer
 
 MakeShards = Callable[..., Path]
 CLIPS = {"train-000000": 20, "train-000001": 15, "validation-000000": 7}
@@ -181,6 +183,64 @@ def test_a_try_that_saved_nothing_binds_no_one(settings: TrainSettings) -> None:
     assert (settings.run / "run.json").exists()
     run(replace(settings, resume="never"))
     assert load(settings.run / "last.pt").position is not None
+
+
+@pytest.mark.parametrize("resume", ["auto", "never"])
+def test_a_run_whose_last_checkpoint_was_deleted_is_not_begun_anew(settings: TrainSettings, resume: Any) -> None:
+    run(settings)
+    assert settings.run is not None
+    (settings.run / "last.pt").unlink()
+    before = [(settings.run / name).read_bytes() for name in ("best.pt", "metrics.jsonl", "run.json")]
+    with pytest.raises(
+        UserError, match=r"best\.pt, card\.md, metrics\.jsonl of an earlier run, but no last"
+    ):
+        run(replace(settings, resume=resume))
+    assert [(settings.run / name).read_bytes() for name in ("best.pt", "metrics.jsonl", "run.json")] == before
+
+
+def test_a_kill_between_the_first_best_and_the_first_save_leaves_something_to_go_on_from(
+    settings: TrainSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert settings.run is not None
+    settings = replace(settings, validate_every=5, save_every=1000)
+    run(replace(settings, run=settings.run / "undisturbed"))
+
+    def killed(step: int, *_: object) -> None:
+        if step == 10:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "report", lambda trainer, step, reading: killed(step))
+    with pytest.raises(KeyboardInterrupt):
+        run(settings)
+    monkeypatch.undo()
+    assert load(settings.run / "last.pt").position == {"step": 5, "consumed": 40, "seed": 0}
+    run(settings)
+    assert state(settings.run) == state(settings.run / "undisturbed")
+
+
+def test_a_part_is_measured_as_training_goes_on_and_all_at_the_end(settings: TrainSettings) -> None:
+    settings = replace(settings, validate_clips=3, validate_every=10, steps=20)
+    run(replace(settings, steps=15))
+    assert settings.run is not None
+    part = load_catalog(settings.shards, "validation").part(sample(7, 3))
+    found = json.loads((settings.run / "validation.json").read_text())
+    assert (found["step"], found["clips"]) == (15, 7)
+    before = load(settings.run / "last.pt").best
+    run(settings)
+    rows_of = [row for row in rows(settings.run) if "validation" in row]
+    assert [row["step"] for row in rows_of] == [10, 15, 20] and len(part.keys) == 3
+    # The best is the best of those three clips, of which the last validation has measures too.
+    network, checkpoint = load_student(settings.run / "last.pt")
+    after = checkpoint.best
+    assert before is not None and after is not None and after <= before
+    assert abs(after - sum(rows_of[-1]["validation"][f"{head}/kl"] for head in network.heads)) > 1e-6
+
+
+def test_never_means_never(settings: TrainSettings) -> None:
+    run(replace(settings, validate_every=0, save_every=0))
+    assert settings.run is not None
+    assert not list(settings.run.glob("*.pt")) and not (settings.run / "validation.json").exists()
+    assert [row["step"] for row in rows(settings.run)] == [5, 10, 15, 20]
 
 
 def test_a_folder_has_one_run_at_a_time(settings: TrainSettings) -> None:

@@ -32,15 +32,8 @@ def test_the_jobs_of_a_sweep_never_meet() -> None:
         settings(*overrides.split())
         for overrides in (
             *("", "loss=l2", "lr=1e-4", "seed=1", "student=soundnet5", "student=autoencoder", "learn_from=[objects]"),
-            *("learn_from=[scenes]", "learn_from=[objects,scenes]", "batch=32", "steps=10", "teacher_set=resnet50"),
-            *(
-                "augment.roll=true",
-                "augment.gain_db=3",
-                "keep.min_rms_db=-60",
-                "streaming.threads=1",
-                "compile=false",
-                "device=cpu",
-            ),
+            *("learn_from=[scenes]", "learn_from=[objects,scenes]", "batch=32", "teacher_set=resnet50"),
+            *("augment.roll=true", "augment.gain_db=3", "keep.min_rms_db=-60", "streaming.block_shards=2"),
             *("shards=outputs/other/mine", "student.output.stride=4", "precision=float32", "loss=l2 lr=1e-4"),
         )
     ]
@@ -49,7 +42,8 @@ def test_the_jobs_of_a_sweep_never_meet() -> None:
     assert all(job.folder.parent == Path("outputs/runs") for job in jobs)
     assert jobs[-1].folder.name.startswith("soundnet8-l2-mine-lr=0.0001-")
     assert settings("learn_from=[objects]").folder == jobs[6].folder, "the same settings, the same folder"
-    assert settings("resume=never").folder == jobs[0].folder
+    same = ["resume=never", "steps=10", "device=cpu", "compile=false", "streaming.threads=1", "validate_every=7"]
+    assert settings(*same).folder == jobs[0].folder, "more steps, or another device, go on with the same run"
     assert settings("run=here").folder == Path("here")
 
 
@@ -65,7 +59,10 @@ def test_a_long_name_stays_a_name() -> None:
     assert folder.parent == Path("outputs/runs") and len(folder.name) < 140
 
 
-@pytest.mark.parametrize(("override", "named"), [("batch=0", "batch"), ("lr=0", "lr"), ("beta1=1", "beta1")])
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [("batch=0", "batch"), ("lr=0", "lr"), ("beta1=1", "beta1"), ("save_every=-1", "save_every")],
+)
 def test_impossible_values_are_refused(override: str, named: str) -> None:
     with pytest.raises(ValueError, match=named):
         settings(override)
