@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-dependencies = ["av", "numpy", "torch"]
+dependencies = ["numpy", "safetensors", "torch"]
 
 
 def soundnet8(checkpoint: str | os.PathLike[str], device: str = "cpu") -> Any:

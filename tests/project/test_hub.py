@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
+import hubconf
 from shards.cli.command import compose
 from shards.format.clip import ClipSpec
 from shards.format.manifest import TeacherCard
@@ -30,11 +33,11 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def python(source: str, folder: Path, *path: Path) -> tuple[int, str, str]:
+def python(source: str, folder: Path, *path: Path, words: Sequence[str] = ()) -> tuple[int, str, str]:
     """Exit code, what was printed and the last line of stderr of a program that runs in `folder`."""
     environment = {"PYTHONPATH": ":".join(map(str, path)), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
     done = subprocess.run(
-        [sys.executable, "-c", source], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", source, *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     return done.returncode, done.stdout, (done.stderr.splitlines() or [""])[-1]
 
@@ -49,6 +52,20 @@ def test_hub_loads_a_network(root: Path, checkpoints: Path, name: str, shape: tu
         expected = load_network(checkpoints / f"{name}.pt")[0].features(waveform, [layer])[layer]
     assert found.shape == shape and torch.equal(found, expected) and not loaded.training
     assert loaded.classes == {"objects": ("dog", "cat")} and loaded.sample_rate == 22_050
+
+
+def test_hub_needs_what_it_says_and_nothing_else(root: Path, checkpoints: Path) -> None:
+    """Torch brings packages of its own, which are loaded before the first look."""
+    source = (
+        "import importlib, sys, hubconf, torch; [importlib.import_module(name) for name in sys.argv[1:]];"
+        "top = lambda: {name.partition('.')[0] for name, module in list(sys.modules.items())"
+        " if 'site-packages' in (getattr(module, '__file__', None) or '')}; before = top();"
+        "hubconf.soundnet8('soundnet8.pt'); print(sorted(top() - before), *sorted(set(hubconf.dependencies) - top()))"
+    )
+    for early in (hubconf.dependencies, []):
+        code, printed, error = python(source, checkpoints, root, words=early)
+        assert (code, error) == (0, "")
+        assert printed == "[]\n" if early else set(ast.literal_eval(printed)) <= set(hubconf.dependencies)
 
 
 def test_hub_refuses_another_network(root: Path, checkpoints: Path) -> None:

@@ -191,9 +191,7 @@ def test_a_run_whose_last_checkpoint_was_deleted_is_not_begun_anew(settings: Tra
     assert settings.run is not None
     (settings.run / "last.pt").unlink()
     before = [(settings.run / name).read_bytes() for name in ("best.pt", "metrics.jsonl", "run.json")]
-    with pytest.raises(
-        UserError, match=r"best\.pt, card\.md, metrics\.jsonl of an earlier run, but no last"
-    ):
+    with pytest.raises(UserError, match=r"best\.pt, card\.md, metrics\.jsonl of an earlier run, but no last"):
         run(replace(settings, resume=resume))
     assert [(settings.run / name).read_bytes() for name in ("best.pt", "metrics.jsonl", "run.json")] == before
 

@@ -1,4 +1,4 @@
-"""Augmentation of clips, off by default (the paper names none for this stage): a roll by whole windows, and gain."""
+"""Augmentation of clips, off by default (the paper names none for this stage): a roll of the sound, and gain."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STREAM = 1  # sets these random numbers apart from those of the order of trainin
 class Augment:
     """Drawn for each clip from (seed, position in the stream) alone: the same on every rank, and after a resumption."""
 
-    roll: bool = False  # sound and labels together, by a whole number of label windows
+    roll: bool = False  # of the sound by any number of samples; the windows' labels follow in proportion
     gain_db: float = 0.0  # the gain is drawn evenly from [-gain_db, gain_db]
 
     def __post_init__(self) -> None:
@@ -22,15 +22,15 @@ class Augment:
             raise ValueError(f"augment.gain_db is at least 0, not {self.gain_db}")
 
     def draw(
-        self, seed: int, positions: NDArray[np.int64], windows: int
+        self, seed: int, positions: NDArray[np.int64], samples: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
-        """(shifts in windows (rows,), gains (rows,) or None where there is no gain)."""
+        """(shifts in samples (rows,), below `samples`; gains (rows,) or None where there is no gain)."""
         shifts = np.zeros(len(positions), np.int64)
         if not self.roll and not self.gain_db:
             return shifts, None
         uniform = np.array([_uniform(seed, int(position)) for position in positions])  # (rows, 2) in [0, 1)
         if self.roll:
-            shifts = (uniform[:, 0] * windows).astype(np.int64)
+            shifts = (uniform[:, 0] * samples).astype(np.int64)
         gains = 10 ** (self.gain_db * (2 * uniform[:, 1] - 1) / 20) if self.gain_db else None
         return shifts, gains
 

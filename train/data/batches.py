@@ -92,17 +92,18 @@ class DeviceBatches:
 
     def _prepare(self, batch: Batch) -> DeviceBatch:
         """The batch's bytes on the device, on the current stream; then what is left to do to them there."""
-        shifts, gains = self._augment.draw(self._seed, batch.position + np.arange(batch.rows), self._clip.windows)
+        shifts, gains = self._augment.draw(self._seed, batch.position + np.arange(batch.rows), self._clip.samples)
         waveform = self._send(batch.waveform)
         posteriors = {head: self._send(posterior) for head, posterior in batch.posteriors.items()}
         short = (batch.lengths < self._clip.samples) | (batch.windows < self._clip.windows)
-        changed = np.flatnonzero(short | (shifts > 0))
+        changed = np.flatnonzero((short | (shifts > 0)) & (batch.lengths > 0))
         if len(changed):
-            columns = (changed, shifts[changed], batch.lengths[changed], batch.windows[changed])
-            rows, shift, length, windows = (self._send(column.astype(np.int64)) for column in columns)
-            _repeat(waveform, rows, shift * self._clip.window_samples, length)
+            for row in changed.tolist():
+                _repeat(waveform[row], int(batch.lengths[row]), int(shifts[row]))
+            columns = (changed, shifts[changed], batch.windows[changed])
+            rows, shift, windows = (self._send(column.astype(np.int64)) for column in columns)
             for posterior in posteriors.values():
-                _repeat(posterior, rows, shift, windows)
+                _repeat_windows(posterior, rows, windows, shift / self._clip.window_samples)
         gain = None if gains is None else self._send(gains.astype(np.float32)[:, None])
         return DeviceBatch(waveform, gain, posteriors, batch.position, batch.count, batch.consumed, batch.skipped)
 
@@ -140,12 +141,20 @@ def pinned_ring(
     ]
 
 
-def _repeat(values: Tensor, rows: Tensor, shift: Tensor, length: Tensor) -> None:
-    """Fill `rows` of values (all rows, size, ...) with their first `length` entries over and over, begun at `shift`.
+def _repeat(values: Tensor, length: int, shift: int) -> None:
+    """Fill values (size,) with their first `length` entries over and over, and begin the whole at `shift`."""
+    size = len(values)
+    repeated = values[:length].repeat(-(-size // length))[:size]
+    values[: size - shift] = repeated[shift:]
+    values[size - shift :] = repeated[:shift]
 
-    The repetition is rolled as a whole, so that sound and labels shifted by the same windows stay together.
+
+def _repeat_windows(values: Tensor, rows: Tensor, windows: Tensor, shift: Tensor) -> None:
+    """The same for `rows` of values (all rows, size, classes), each with its windows and its shift in windows.
+
+    A window that begins a fraction f into one and ends in the next has (1 - f) of the first's label and f of the other.
     """
-    size = values.shape[1]
-    index = torch.arange(size, device=values.device)
-    index = (index + shift[:, None]) % size % length.clamp(min=1)[:, None]  # (changed rows, size)
-    values[rows] = values[rows[:, None], index]
+    size, whole = values.shape[1], shift.floor()
+    first = torch.arange(size, device=values.device) + whole.long()[:, None]  # (rows, size)
+    one, other = (values[rows[:, None], index % size % windows[:, None]].float() for index in (first, first + 1))
+    values[rows] = torch.lerp(one, other, (shift - whole).float()[:, None, None]).to(values.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,18 +78,24 @@ def test_the_host_batch_may_change_once_it_is_given_back() -> None:
     assert torch.equal(batch.waveform, before[0]) and torch.equal(batch.posteriors["objects"], before[1])
 
 
-def test_a_roll_moves_sound_and_labels_by_the_same_windows() -> None:
-    reader, augment = OneBatch(), Augment(roll=True)
-    plain = next(DeviceBatches(reader, CLIP, CPU))
-    rolled = next(DeviceBatches(reader, CLIP, CPU, augment=augment, seed=5))
-    shifts, _ = augment.draw(5, 12 + np.arange(4), 4)
-    assert len(set(shifts[:3])) > 1
-    for row, shift in enumerate(shifts):
-        expected = np.roll(plain.waveform[row], -shift * CLIP.window_samples)
+@pytest.mark.parametrize("windows", [4, 1])
+def test_a_roll_by_samples_takes_the_labels_along_in_proportion(windows: int) -> None:
+    clip, reader, augment = replace(CLIP, windows=windows), OneBatch(), Augment(roll=True)
+    reader.batch.windows = np.minimum(reader.batch.windows, windows)
+    reader.batch.posteriors["objects"] = reader.batch.posteriors["objects"][:, :windows].copy()
+    plain = next(DeviceBatches(reader, clip, CPU))
+    rolled = next(DeviceBatches(reader, clip, CPU, augment=augment, seed=5))
+    shifts, _ = augment.draw(5, 12 + np.arange(4), 40)
+    assert len(set(shifts[:3])) > 1 and (shifts % 10).any()
+    samples = clip.window_samples
+    for row in range(3):
+        expected = np.roll(plain.waveform[row], -shifts[row])
         np.testing.assert_array_equal(rolled.waveform[row], expected)
-        np.testing.assert_array_equal(
-            rolled.posteriors["objects"][row], np.roll(plain.posteriors["objects"][row], -shift, 0)
-        )
+        # A label for each sample, moved along with it, and each window's mean of them.
+        labels = np.repeat(plain.posteriors["objects"][row].double().numpy(), samples, axis=0)
+        means = np.roll(labels, -shifts[row], axis=0).reshape(windows, samples, 3).mean(axis=1)
+        np.testing.assert_allclose(rolled.posteriors["objects"][row], means, rtol=1e-3)
+    assert not rolled.waveform[3].any()
 
 
 def test_full_scale_is_256_and_gain_multiplies() -> None:
@@ -100,7 +107,7 @@ def test_full_scale_is_256_and_gain_multiplies() -> None:
     reader, augment = OneBatch(), Augment(gain_db=6.0)
     batch = next(DeviceBatches(reader, CLIP, CPU, augment=augment, seed=5))
     assert batch.gain is not None and batch.gain.shape == (4, 1) and batch.gain.dtype == torch.float32
-    np.testing.assert_allclose(batch.gain[:, 0], augment.draw(5, 12 + np.arange(4), 4)[1], rtol=1e-6)
+    np.testing.assert_allclose(batch.gain[:, 0], augment.draw(5, 12 + np.arange(4), 40)[1], rtol=1e-6)
     assert next(DeviceBatches(reader, CLIP, CPU)).gain is None
 
 
