@@ -16,7 +16,7 @@ from shards.loader.order import BLOCK_SHARDS, BatchIndices, Order, sequential_in
 from shards.loader.reader import BatchReader, Substitutes
 from shards.loader.tars.cache import Cache
 from shards.loader.tars.store import TarPool
-from shards.loader.webdataset_reader import WebDatasetReader
+from shards.loader.webdataset_reader import WebDatasetReader, WebDatasetScan
 from shards.storage import is_remote
 
 
@@ -29,6 +29,7 @@ class Streaming:
 
     reader: Literal["direct", "webdataset"] = "direct"
     urls: str | None = None  # for reader=webdataset: names with braces, `pipe:` commands; null: the tars of `shards`
+    validation_urls: str | None = None  # the same for the clips held out
     threads: int = 4
     prefetch: int = 4  # batches read ahead
     block_shards: int = BLOCK_SHARDS  # shards whose clips are shuffled among each other
@@ -40,8 +41,8 @@ class Streaming:
     def __post_init__(self) -> None:
         if self.threads < 1 or self.prefetch < 1 or self.block_shards < 1 or self.cache_gigabytes <= 0:
             raise ValueError(f"streaming needs positive threads, prefetch, block_shards, cache_gigabytes, not {self}")
-        if self.urls is not None and self.reader != "webdataset":
-            raise ValueError("streaming.urls is for streaming.reader=webdataset alone")
+        if (self.urls or self.validation_urls) and self.reader != "webdataset":
+            raise ValueError("streaming.urls and validation_urls are for streaming.reader=webdataset alone")
         if self.on_bad_shard == "skip" and self.reader == "webdataset":
             raise ValueError("streaming.on_bad_shard=skip is for streaming.reader=direct alone")
 
@@ -75,10 +76,12 @@ def training_reader(
 def sequential_reader(
     catalog: Catalog, buffers: Sequence[Batch], settings: Streaming, *, rank: int = 0, world: int = 1
 ) -> PrefetchRing:
-    """A stream of every clip once, in order, as for validation. Raises UserError.
+    """A stream of every clip once, as for validation, in the order of the catalog or of `validation_urls`.
 
-    The rows of clips that are left out stay empty.
+    The rows of clips that are left out stay empty. Raises UserError.
     """
+    if settings.validation_urls is not None:
+        return WebDatasetScan(catalog, buffers, rank=rank, world=world, urls=settings.validation_urls)
     rows, shards = buffers[0].rows, settings.block_shards
     indices = sequential_indices(catalog.shard_clips, batch=rows, rank=rank, world=world, block_shards=shards)
     return _direct(catalog, indices, buffers, settings, lambda position: iter(()))

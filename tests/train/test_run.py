@@ -272,6 +272,21 @@ def test_the_stock_reader_fills_the_same_batches(settings: TrainSettings) -> Non
         run(settings)
 
 
+def test_what_webdataset_alone_can_read_is_validated_on(settings: TrainSettings, tmp_path: Path) -> None:
+    tars = tmp_path / "tars"
+    tars.mkdir()
+    for tar in Path(settings.shards).glob("*.tar"):
+        tar.rename(tars / tar.name)
+    urls = f"pipe:cat {tars}/train-{{000000..000001}}.tar"
+    held_out = f"pipe:cat {tars}/validation-000000.tar"
+    run(replace(settings, streaming=Streaming(reader="webdataset", urls=urls, validation_urls=held_out), steps=5))
+    assert settings.run is not None
+    assert json.loads((settings.run / "validation.json").read_text())["clips"] == 7
+    short = Streaming(reader="webdataset", urls=urls, validation_urls=f"pipe:cat {tars}/train-000000.tar")
+    with pytest.raises(UserError, match="none of the 7 held-out clips was read"):
+        run(replace(settings, streaming=short, steps=6))
+
+
 def test_an_autoencoder_learns_from_the_same_shards(
     settings: TrainSettings, tmp_path: Path, make_shards: MakeShards
 ) -> None:

@@ -31,7 +31,7 @@ class Reader(Protocol):
 
 @dataclass
 class DeviceBatch:
-    """What one step is taken on. Rows from `count` on hold no clip (a last validation batch).
+    """What one step is taken on. Rows from `len(clips)` on hold no clip (a last validation batch).
 
     In training another clip stands in the row of a skipped one; in validation that row holds no clip.
     """
@@ -39,8 +39,7 @@ class DeviceBatch:
     waveform: Tensor  # int16 (rows, samples); a short clip repeats until the end
     gain: Tensor | None  # float32 (rows, 1), to multiply the waveform by
     posteriors: dict[str, Tensor]  # head -> float16 (rows, windows, classes), repeated like the sound
-    position: int  # of row 0 in the stream
-    count: int
+    clips: NDArray[np.int64]  # (count,), catalog indices; -1 where the reader gives no numbers
     consumed: int  # clips of the stream, all ranks together, once this batch is trained on
     skipped: list[Skip] = field(default_factory=list)
 
@@ -105,7 +104,7 @@ class DeviceBatches:
             for posterior in posteriors.values():
                 _repeat_windows(posterior, rows, windows, shift / self._clip.window_samples)
         gain = None if gains is None else self._send(gains.astype(np.float32)[:, None])
-        return DeviceBatch(waveform, gain, posteriors, batch.position, batch.count, batch.consumed, batch.skipped)
+        return DeviceBatch(waveform, gain, posteriors, batch.clips, batch.consumed, batch.skipped)
 
     def _send(self, array: NDArray[np.generic]) -> Tensor:
         tensor = torch.from_numpy(array)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from shards.errors import UserError
 from shards.loader.catalog import Catalog
 from shards.loader.streaming import sequential_reader, training_reader
 from train.data.batches import DeviceBatch, DeviceBatches, pinned_ring
@@ -108,6 +109,11 @@ class Trainer:
                 self.device,
                 autocast=self.autocast,
                 total=self.ranks.total,
+            )
+        if self.settings.streaming.validation_urls is not None and len(found.keys) < catalog.clips:
+            raise UserError(
+                f"streaming.validation_urls hold {len(found.keys)} of the {catalog.clips} held-out clips to measure: "
+                f"name all tars of {catalog.location} with validation in their names"
             )
         if self.journal is not None:
             self.journal.log_validation(step, found)

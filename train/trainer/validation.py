@@ -93,12 +93,16 @@ def validate(
         rows = [found[measure].float() for measure in score.measures]
         whole = torch.ones_like(rows[0])
         whole[[skip.row for skip in batch.skipped]] = 0
-        table[:, batch.position : batch.position + batch.count] = torch.stack([*rows, whole])[:, : batch.count]
+        columns = torch.from_numpy(batch.clips).to(device)
+        table[:, columns] = torch.stack([*rows, whole])[:, : len(columns)]
     network.train()
     *values, whole = total(table).double().cpu().numpy()
     is_measured = whole > 0
     if not is_measured.any():
-        raise UserError(f"none of the {len(keys)} held-out clips can be read: see the run's list of skipped clips")
+        raise UserError(
+            f"none of the {len(keys)} held-out clips was read: see the run's list of skipped clips, or "
+            "streaming.validation_urls where they are set"
+        )
     clips = {measure: row[is_measured] for measure, row in zip(score.measures, values, strict=True)}
     return Validation(list(itertools.compress(keys, is_measured)), clips)
 

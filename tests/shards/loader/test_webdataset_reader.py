@@ -4,6 +4,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from shards.errors import UserError
@@ -57,6 +58,26 @@ def test_ranks_share_the_tars_and_pipes_are_followed(tmp_path: Path, make_shards
                 seen += [batch.waveform[row].tobytes() for row in range(4)]
                 reader.release(batch)
     assert len(set(seen)) == 16
+
+
+@pytest.mark.parametrize("world", [1, 3, 5])
+def test_a_scan_gives_every_clip_of_a_part_once_under_its_number(
+    tmp_path: Path, make_shards: MakeShards, world: int
+) -> None:
+    catalog = load_catalog(str(make_shards(tmp_path, SHARDS)), "train").part(np.array([0, 1, 2, 5, 9, 10, 11, 15]))
+    ours, theirs = {}, {}
+    with sequential_reader(catalog, ring_of(catalog), Streaming()) as reader:
+        for batch in reader:
+            ours |= {int(clip): row_bytes(batch, row) for row, clip in enumerate(batch.clips)}
+            reader.release(batch)
+    settings = Streaming(reader="webdataset", validation_urls=f"pipe:cat {tmp_path}/train-{{000000..000003}}.tar")
+    for rank in range(world):
+        with sequential_reader(catalog, ring_of(catalog, 3), settings, rank=rank, world=world) as reader:
+            for batch in reader:
+                assert not theirs.keys() & set(batch.clips.tolist()), "no clip comes twice"
+                theirs |= {int(clip): row_bytes(batch, row) for row, clip in enumerate(batch.clips)}
+                reader.release(batch)
+    assert theirs == ours and len(ours) == 8
 
 
 def test_what_webdataset_cannot_do_is_refused(tmp_path: Path, make_shards: MakeShards) -> None:

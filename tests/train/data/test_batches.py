@@ -59,7 +59,7 @@ def tiled(values: np.ndarray, length: int, size: int) -> np.ndarray:
 def test_short_clips_are_tiled_sound_and_labels_together() -> None:
     reader = OneBatch()
     batch = next(DeviceBatches(reader, CLIP, CPU))
-    assert batch.waveform.dtype == torch.int16 and (batch.position, batch.count, batch.consumed) == (12, 3, 16)
+    assert batch.waveform.dtype == torch.int16 and (batch.clips.tolist(), batch.consumed) == ([0, 1, 2], 16)
     for row in range(3):
         length, windows = int(reader.batch.lengths[row]), int(reader.batch.windows[row])
         np.testing.assert_array_equal(batch.waveform[row], tiled(reader.batch.waveform[row], length, 40))
@@ -139,7 +139,7 @@ def test_the_last_validation_batch_keeps_its_shape(tmp_path: Path, make_shards: 
     catalog = load_catalog(str(make_shards(tmp_path, {"validation-000000": 6})), "validation")
     ring = pinned_ring(1, 4, catalog.clip, catalog.classes, CPU)
     batches = list(DeviceBatches(sequential_reader(catalog, ring, Streaming()), catalog.clip, CPU))
-    assert [batch.count for batch in batches] == [4, 2]
+    assert [batch.clips.tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5]]
     assert {tuple(batch.waveform.shape) for batch in batches} == {(4, catalog.clip.samples)}
 
 
