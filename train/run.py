@@ -29,7 +29,11 @@ def run(settings: TrainSettings) -> None:
         folder = claim(settings, corpus, ranks, stack)
         state = TrainState.create(settings, corpus.training, device)
         state.resume(folder.last, ranks, settings)
-        journal = open_journal(settings, corpus, folder, state, stack) if ranks.is_first else None
+        begun = ""
+        if settings.init is not None and not state.step:
+            heads = state.begin_from(settings.init, corpus.training, ranks)
+            begun = f"begun with the layers of {settings.init}, and of its heads {', '.join(heads) or 'none'}"
+        journal = open_journal(settings, corpus, folder, state, begun, stack) if ranks.is_first else None
         if state.step < settings.steps:
             stop = stack.enter_context(Stop(ranks))
             step = Trainer(settings, corpus, folder, state, journal, ranks, device).fit(stop)
@@ -89,7 +93,7 @@ def agreed(settings: TrainSettings, corpus: Corpus) -> dict[str, Any]:
 
 
 def open_journal(
-    settings: TrainSettings, corpus: Corpus, folder: RunFolder, state: TrainState, stack: ExitStack
+    settings: TrainSettings, corpus: Corpus, folder: RunFolder, state: TrainState, begun: str, stack: ExitStack
 ) -> Journal:
     """The run's journal, which begins with what is about to happen."""
     journal = stack.enter_context(Journal(folder, step=state.step, steps=settings.steps, batch=settings.batch))
@@ -99,6 +103,8 @@ def open_journal(
         f"{settings.student.name}: {objective}; {corpus.training.clips} clips, {corpus.held_out.clips} held out; "
         f"run {folder.path}"
     )
+    if begun:
+        journal.log(begun)
     if settings.keep.chosen:
         journal.log(f"keep {settings.keep}: {_left_out(corpus.training)}, {_left_out(corpus.held_out)}")
     if state.step >= settings.steps:

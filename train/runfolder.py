@@ -31,6 +31,10 @@ class RunFolder:
         self.metrics, self.validation = path / "metrics.jsonl", path / "validation.json"
         self.curves, self.card = path / "curves.png", path / "card.md"
 
+    def kept(self, step: int) -> Path:
+        """The network after so many steps, kept apart from the last and the best."""
+        return self.path / f"step-{step:07d}.pt"
+
     def skipped(self, rank: int) -> Path:
         """The list of damaged clips that this rank has met."""
         return self.path / f"skipped-{rank}.jsonl"

@@ -16,8 +16,12 @@ from train.device.device import Compile, Precision
 from train.model.layers import Layer, StudentSpec
 from train.runfolder import Resume, name_run
 
-DECIDING = ("teacher_set", "keep", "batch", "lr", "beta1", "seed", "precision", "augment")  # the weights; and ...
-DECIDING_IN_NAME = ("shards", "student", "loss", "learn_from")  # ... these, which stand at the front of the name
+# What decides the weights; and ...
+DECIDING = (
+    *("teacher_set", "keep", "batch", "lr", "beta1", "seed", "precision", "augment"),
+    *("init", "schedule", "warmup", "clip_norm", "accumulate"),
+)
+DECIDING_IN_NAME = ("shards", "student", "loss", "learn_from")  # ... these, in the name's front
 DECIDING_STREAMING = ("streaming.reader", "streaming.urls", "streaming.block_shards")
 
 
@@ -37,6 +41,11 @@ class TrainSettings:
     seed: int = 0
     precision: Precision = "auto"
     augment: Augment = field(default_factory=Augment)
+    init: Path | None = None  # a checkpoint to begin from, also a published one: its layers, and the heads that fit
+    schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate; cosine falls to 0 at the last step
+    warmup: int = 0  # steps in which the learning rate grows
+    clip_norm: float | None = None  # the longest gradient; null: any
+    accumulate: int = 1  # parts in which a batch goes through the network, one after the other, to save memory
 
     steps: int = 100_000
     run: Path | None = None  # null: a folder in outputs/runs, named after what differs
@@ -48,12 +57,17 @@ class TrainSettings:
     validate_every: int = 1000  # steps, and after the last; 0: never
     validate_clips: int = 4096  # held-out clips measured each time; after the last step all are. 0: all each time
     save_every: int = 1000  # steps, and after the last; 0: never
+    keep_every: int = 0  # steps between networks that are kept apart, as step-0010000.pt; 0: none is
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch, self.log_every) < 1:
             raise ValueError("steps, batch and log_every are at least 1")
-        if min(self.validate_every, self.validate_clips, self.save_every) < 0:
-            raise ValueError("validate_every, validate_clips and save_every are at least 0")
+        if min(self.validate_every, self.validate_clips, self.save_every, self.keep_every, self.warmup) < 0:
+            raise ValueError("validate_every, validate_clips, save_every, keep_every and warmup are at least 0")
+        if self.accumulate < 1 or self.batch % self.accumulate:
+            raise ValueError(f"accumulate={self.accumulate} must divide a batch of {self.batch} clips")
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise ValueError(f"clip_norm is above 0, not {self.clip_norm}; null does not clip")
         if self.lr <= 0 or not 0 <= self.beta1 < 1 or self.seed < 0:
             raise ValueError(f"lr is above 0, beta1 in [0, 1), seed at least 0: {self.lr=} {self.beta1=} {self.seed=}")
 
@@ -70,6 +84,8 @@ class TrainSettings:
         }
         decided = plain(self)
         deciding = {key: decided[key] for key in (*DECIDING, *DECIDING_IN_NAME)} | differing
+        if self.schedule == "cosine":
+            deciding["steps"] = self.steps
         heads = ["+".join(self.learn_from)] if self.learn_from else []
         return name_run([self.student.name, self.loss, *heads, Path(self.shards).name], differing, deciding)
 
@@ -108,5 +124,8 @@ def record(settings: TrainSettings, catalog: Catalog) -> dict[str, Any]:
         "reader": settings.streaming.reader,
         "block_shards": settings.streaming.block_shards,
         **{name: getattr(settings, name) for name in ("batch", "lr", "beta1", "seed", "precision")},
+        **{name: getattr(settings, name) for name in ("schedule", "warmup", "clip_norm", "accumulate")},
+        "init": None if settings.init is None else str(settings.init),
+        **({"steps": settings.steps} if settings.schedule == "cosine" else {}),
         **{f"augment.{name}": value for name, value in asdict(settings.augment).items()},
     }

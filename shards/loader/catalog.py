@@ -66,6 +66,12 @@ class Catalog:
         return {head: len(card.classes) for head, card in self.cards.items()}
 
     @property
+    def mean_clip_bytes(self) -> float:
+        """Of sound and posteriors, as they lie in the tars."""
+        places = [self.sound_places, *self.posterior_places.values()]
+        return float(sum(place[:, 1].mean() for place in places)) if self.clips else 0.0
+
+    @property
     def mean_posterior(self) -> dict[str, NDArray[np.float64]]:
         """head -> mean over all windows of all clips, (classes,): the baseline that knows the labels but no sound."""
         return {head: total / max(self.summed_windows, 1) for head, total in self.posterior_sums.items()}

@@ -6,6 +6,7 @@ import io
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,13 @@ def make_shards() -> MakeShards:
 
 
 def write_tones(
-    folder: Path, clips: Mapping[str, int], *, seed: int = 0, loud: float = 8000.0, spacing_hertz: int = 60
+    folder: Path,
+    clips: Mapping[str, int],
+    *,
+    seed: int = 0,
+    loud: float = 8000.0,
+    spacing_hertz: int = 60,
+    **shards: Any,
 ) -> Path:
     def content(random: Random, windows: int, heads: Mapping[str, int]) -> Content:
         samples, tone = np.arange(CLIP.window_samples * windows), int(random.integers(5))
@@ -38,7 +45,7 @@ def write_tones(
         weights = {head: np.where(np.arange(classes) == tone, 20.0, 1.0) for head, classes in heads.items()}
         return waveform, {head: random.dirichlet(each, windows).astype(np.float16) for head, each in weights.items()}
 
-    return write_shards(folder, clips, seed=seed, content=content)
+    return write_shards(folder, clips, seed=seed, content=content, **shards)
 
 
 class Python2:

@@ -74,7 +74,7 @@ def test_two_ranks_are_one_process_with_two_half_batches(shards: Path, tmp_path:
 
     assert "held out: objects KL" in logged[0] and logged[1] == "", "only rank 0 logs, and it alone writes"
     steps = [row["step"] for row in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())]
-    assert steps == [2, 3, 4, 6, 6]
+    assert steps == [0, 1, 2, 3, 4, 5, 6, 6]
     videos = json.loads((run / "validation.json").read_text())
     assert videos["clips"] == 5 and videos["mean"]["objects/kl"] > 0
 

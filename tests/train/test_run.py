@@ -76,7 +76,7 @@ def test_a_student_learns_and_its_checkpoint_describes_itself(settings: TrainSet
         assert checkpoint.config["lr"] == 1e-3 and checkpoint.position is not None
     assert load(settings.run / "last.pt").position == {"step": 120, "consumed": 960, "seed": 0}
     losses = [row["loss"] for row in rows(settings.run) if "loss" in row]
-    assert len(losses) == 24 and losses[-1] < 0.5 * losses[0]
+    assert len(losses) == 25 and losses[-1] < 0.5 * losses[0]
     assert (settings.run / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert list(settings.run.glob("events.out.tfevents.*"))
 
@@ -226,7 +226,7 @@ def test_a_part_is_measured_as_training_goes_on_and_all_at_the_end(settings: Tra
     before = load(settings.run / "last.pt").best
     run(settings)
     rows_of = [row for row in rows(settings.run) if "validation" in row]
-    assert [row["step"] for row in rows_of] == [10, 15, 20] and len(part.keys) == 3
+    assert [row["step"] for row in rows_of] == [0, 10, 15, 20] and len(part.keys) == 3
     # The best is the best of those three clips, of which the last validation has measures too.
     network, checkpoint = load_student(settings.run / "last.pt")
     after = checkpoint.best
@@ -234,11 +234,55 @@ def test_a_part_is_measured_as_training_goes_on_and_all_at_the_end(settings: Tra
     assert abs(after - sum(rows_of[-1]["validation"][f"{head}/kl"] for head in network.heads)) > 1e-6
 
 
+def test_what_is_kept_apart_is_the_network_after_those_steps(settings: TrainSettings, tmp_path: Path) -> None:
+    run(replace(settings, keep_every=8, validate_every=0))
+    run(replace(settings, run=tmp_path / "short", steps=8, validate_every=0))
+    assert settings.run is not None
+    kept = sorted(path.name for path in settings.run.glob("step-*.pt"))
+    assert kept == ["step-0000008.pt", "step-0000016.pt", "step-0000020.pt"]
+    short, apart = load(tmp_path / "short/last.pt"), load(settings.run / kept[0])
+    assert apart.optimizer is None and apart.network.keys() == short.network.keys()
+    assert all(torch.equal(apart.network[name], tensor) for name, tensor in short.network.items())
+
+
+def test_a_run_may_begin_from_another_checkpoint_and_keeps_the_heads_that_fit(
+    settings: TrainSettings, tmp_path: Path, make_shards: MakeShards, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(settings)
+    assert settings.run is not None
+    before = load(settings.run / "best.pt")
+    other = make_shards(tmp_path / "other", CLIPS, heads={"objects": 7, "scenes": 9})
+    begun = replace(
+        settings, shards=str(other), run=tmp_path / "begun", init=settings.run / "best.pt", steps=1, lr=1e-9
+    )
+    run(begun)
+    assert "of its heads objects" in capsys.readouterr().err
+    after = load(tmp_path / "begun/last.pt")
+    for name, tensor in before.network.items():
+        if "running" in name or "num_batches" in name or name.startswith("heads.scenes"):
+            continue
+        torch.testing.assert_close(after.network[name], tensor, rtol=0, atol=1e-6)
+    assert after.network["heads.scenes.weight"].shape[0] == 9
+    narrow = replace(settings.student, output=replace(settings.student.output, kernel=5))
+    wide = replace(settings.student, layers=[*settings.student.layers[:2], Layer("conv2", 8, 4, 4, 16)])
+    for student, named in ((narrow, "heads.objects.weight"), (wide, "blocks.conv2.conv.weight")):
+        with pytest.raises(UserError, match=rf"{named}: \S+best\.pt has .*, this run .*a student of the same layers"):
+            run(replace(begun, run=tmp_path / named, student=student))
+
+
+def test_a_batch_in_parts_is_the_same_clips(settings: TrainSettings) -> None:
+    run(replace(settings, accumulate=4, schedule="cosine", warmup=3, clip_norm=1.0))
+    assert settings.run is not None
+    assert load(settings.run / "last.pt").position == {"step": 20, "consumed": 160, "seed": 0}
+    with pytest.raises(UserError, match=r"steps: .*run has 20, this run 40"):
+        run(replace(settings, accumulate=4, schedule="cosine", warmup=3, clip_norm=1.0, steps=40))
+
+
 def test_never_means_never(settings: TrainSettings) -> None:
     run(replace(settings, validate_every=0, save_every=0))
     assert settings.run is not None
     assert not list(settings.run.glob("*.pt")) and not (settings.run / "validation.json").exists()
-    assert [row["step"] for row in rows(settings.run)] == [5, 10, 15, 20]
+    assert [row["step"] for row in rows(settings.run)] == [1, 5, 10, 15, 20]
 
 
 def test_a_folder_has_one_run_at_a_time(settings: TrainSettings) -> None:

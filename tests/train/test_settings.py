@@ -61,7 +61,14 @@ def test_a_long_name_stays_a_name() -> None:
 
 @pytest.mark.parametrize(
     ("override", "named"),
-    [("batch=0", "batch"), ("lr=0", "lr"), ("beta1=1", "beta1"), ("save_every=-1", "save_every")],
+    [
+        ("batch=0", "batch"),
+        ("lr=0", "lr"),
+        ("beta1=1", "beta1"),
+        ("save_every=-1", "save_every"),
+        ("accumulate=3", "accumulate"),
+        ("clip_norm=0", "clip_norm"),
+    ],
 )
 def test_impossible_values_are_refused(override: str, named: str) -> None:
     with pytest.raises(ValueError, match=named):

@@ -28,6 +28,14 @@ class Autoencoder(Trunk):
         self.decoder = _decoder(layers)
         initialise(self, torch.Generator().manual_seed(seed))
 
+    def flops(self, samples: int) -> int:
+        total, steps = super().flops(samples), self.spec.steps(samples, DEEPEST)
+        for convolution in self.decoder.modules():
+            if isinstance(convolution, nn.ConvTranspose1d):
+                total += 2 * convolution.weight.numel() * steps  # each step in is multiplied with all of its weights
+                steps *= convolution.stride[0]
+        return total
+
     def forward(self, waveform: Tensor) -> Tensor:
         """A scaled waveform (batch, samples) through conv4 and back: (batch, samples)."""
         samples = waveform.shape[-1]

@@ -68,6 +68,11 @@ class Trunk(nn.Module):
                 break
         return {layer: found[layer] for layer in layers}
 
+    def flops(self, samples: int) -> int:
+        """Multiplications and additions in the convolutions, for one sound of that many samples on its way forward."""
+        weights = {name: _weights(block) for name, block in self.blocks.items()}
+        return sum(2 * count * self.spec.steps(samples, name) for name, count in weights.items())
+
     def require_length(self, samples: int, layer: str) -> None:
         """Raises UserError where a sound of that many samples does not reach `layer`."""
         shortest = self.min_samples(layer)
@@ -105,6 +110,9 @@ class Student(Trunk):
     def layers(self) -> list[str]:
         return [*self.blocks, self.spec.output.name]
 
+    def flops(self, samples: int) -> int:
+        return super().flops(samples) + 2 * _weights(self.heads) * self.spec.steps(samples)
+
     def forward(self, waveform: Tensor) -> dict[str, Tensor]:
         """{head: logits (batch, classes, steps)} of a waveform (batch, samples), scaled to [-256, 256]."""
         self.require_length(waveform.shape[-1], self.spec.output.name)
@@ -128,6 +136,10 @@ class Student(Trunk):
         logits = [convolution(found[last]) for convolution in self.heads.values()]
         found[output] = torch.cat([each.float().log_softmax(dim=1) for each in logits], dim=1)
         return {layer: found[layer] for layer in layers}
+
+
+def _weights(module: nn.Module) -> int:
+    return sum(each.weight.numel() for each in module.modules() if isinstance(each, nn.Conv1d))
 
 
 def initialise(network: nn.Module, generator: torch.Generator) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +21,14 @@ from train.trainer.validation import Validation
 
 LABELS = {"kl": "student", "kl_mean": "training set's mean posterior", "kl_uniform": "uniform"}
 AUTOENCODER_LABELS = {"mse": "student", "mse_silence": "silence"}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What training on one clip takes: arithmetic forward and back (counted as twice forward), and bytes to read."""
+
+    flops: float
+    read_bytes: float
 
 
 class Journal:
@@ -56,7 +65,7 @@ class Journal:
     def log(self, line: str) -> None:
         self._console.print(line, soft_wrap=True, highlight=False, markup=False)
 
-    def log_training(self, step: int, reading: Reading, skipped: int = 0) -> None:
+    def log_training(self, step: int, reading: Reading, cost: Cost, *, epoch: float, skipped: int = 0) -> None:
         """Note the steps since the last time, and how many damaged clips were left out so far."""
         rate = reading.steps * self._batch / reading.seconds
         values = {
@@ -64,11 +73,16 @@ class Journal:
             "gradient_norm": reading.gradient_norm,
             "clips_per_second": rate,
             "waited": reading.waited,
+            "epoch": epoch,
+            "gflops_per_second": rate * cost.flops / 1e9,
+            "read_megabytes_per_second": rate * cost.read_bytes / 1e6,
         }
         if skipped:
             values["skipped"] = skipped
         self._note({"step": step, **values}, {f"train/{name}": value for name, value in values.items()})
-        state = f"loss {reading.loss:.4f}  {rate:.1f} clips/s  {reading.waited:.0%} waiting for data"
+        state = f"epoch {epoch:.2f}  loss {reading.loss:.4f}  {rate:.1f} clips/s  "
+        state += f"{values['gflops_per_second']:.3g} GFLOP/s  {values['read_megabytes_per_second']:.3g} MB/s read  "
+        state += f"{reading.waited:.0%} waiting for data"
         state += f"  {skipped} clips skipped" if skipped else ""
         self._bar.update(self._task, completed=step, state=state)
         if not self._console.is_terminal:
@@ -128,7 +142,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     heads = sorted({measure.rpartition("/")[0] for row in validation for measure in row["validation"]})
     figure = Figure(figsize=(5 * (1 + len(heads)), 4), layout="constrained")
     panels = figure.subplots(1, 1 + len(heads), squeeze=False)[0]
-    panels[0].plot([row["step"] for row in training], [row["loss"] for row in training])
+    panels[0].plot([row["step"] for row in training], [row["loss"] for row in training], "-o", markersize=3)
     panels[0].set(title="training loss", xlabel="step")
     for head, panel in zip(heads, panels[1:], strict=True):
         for measure, label in (LABELS if head else AUTOENCODER_LABELS).items():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from train.trainer.meter import Meter, Reading, gradient_norm
 
@@ -19,16 +20,32 @@ P = TypeVar("P")
 
 @dataclass(frozen=True)
 class Every:
-    """Something to do now and then: after every so many steps, and after the last. 0: never, not even then."""
+    """Something to do now and then: after every so many steps, and after the last. 0: never, not even then.
+
+    `first`: before the first step of all, too.
+    """
 
     every: int
     act: Callable[[int], None]
+    first: bool = False
 
     def due(self, step: int, last: bool) -> bool:
         return self.every > 0 and (last or step % self.every == 0)
 
 
 NEVER = Every(0, lambda step: None)
+EARLY_REPORTS = (1, 5, 20)  # steps after which something is said, that one need not wait for the first `report_every`
+
+
+def learning_rate(step: int, *, lr: float, steps: int, warmup: int, cosine: bool) -> float:
+    """After `step` steps: lr (step + 1) / warmup at first; then lr, or lr (1 + cos(pi progress)) / 2 down to 0.
+
+    The paper keeps it constant (section 3.4); the cosine is of Loshchilov and Hutter (2017), equation 5, one cycle.
+    """
+    if step < warmup:
+        return lr * (step + 1) / warmup
+    progress = (step - warmup) / max(steps - warmup, 1)
+    return lr * (1 + math.cos(math.pi * progress)) / 2 if cosine else lr
 
 
 def train(
@@ -45,34 +62,49 @@ def train(
     report_every: int = 50,
     validate: Every = NEVER,
     save: Every = NEVER,
+    keep: Every = NEVER,
+    rate: Callable[[int], float] | None = None,
+    clip_norm: float = math.inf,
+    accumulate: int = 1,
     stopping: Callable[[], bool] = lambda: False,
 ) -> int:
     """Train until `steps` steps are taken in all, `first_step` of them before; returns how many were.
 
-    That is fewer where `stopping` returned true, after saving. Raises Diverged at the report, validation or save after
-    a step that was not finite.
+    That is fewer where `stopping` returned true, after saving. A step's gradient is the mean of those of `accumulate`
+    batches, made no longer than `clip_norm`; `rate` says its learning rate, by the number of steps before it. Raises
+    Diverged at the report, validation or save after a step that was not finite.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for step in itertools.count(first_step):
         last, stop, moved = step >= steps, stopping(), step > first_step
-        if moved and (last or stop or step % report_every == 0):
+        if moved and (last or stop or step % report_every == 0 or step - first_step in EARLY_REPORTS):
             report(step, meter.read())
-        if moved and not stop and validate.due(step, last):
+        if not stop and ((moved and validate.due(step, last)) or (step == 0 and validate.every and validate.first)):
             meter.require_finite()
             with meter.paused():
                 validate.act(step)
         if moved and (save.due(step, last) or (stop and save.every)):
             meter.require_finite()
             save.act(step)
+        if moved and not stop and keep.due(step, last):
+            keep.act(step)
         if last or stop:
             return step
 
-        batch = meter.wait(batches)
-        with autocast():
-            prediction = network(batch)
-            loss = objective(prediction, batch)
-        loss.backward()  # type: ignore[no-untyped-call]
-        meter.add(step + 1, loss, gradient_norm(parameters))
+        losses = []
+        for _ in range(accumulate):
+            batch = meter.wait(batches)
+            with autocast():
+                loss = objective(network(batch), batch) / accumulate
+            loss.backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
+        norm = gradient_norm(parameters)
+        meter.add(step + 1, torch.stack(losses).sum(), norm)
+        if clip_norm < math.inf:
+            nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
+        if rate is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = rate(step)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     raise AssertionError("unreachable: itertools.count does not end")

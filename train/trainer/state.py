@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch import nn
 
-from shards.errors import UserError
+from shards.errors import UserError, require_same
 from shards.loader.catalog import Catalog
 from train.checkpoint.checkpoint import Checkpoint, build, load, save
-from train.checkpoint.modelcard import write_card
 from train.device.distributed import Ranks
-from train.runfolder import RunFolder
+from train.model.autoencoder import Autoencoder
+from train.model.student import Student
 from train.settings import TrainSettings, plain
 
 
@@ -23,7 +22,7 @@ from train.settings import TrainSettings, plain
 class TrainState:
     """What changes as a run goes on."""
 
-    network: nn.Module
+    network: Student | Autoencoder
     optimizer: torch.optim.Optimizer
     step: int = 0
     consumed: int = 0  # clips of the training stream, all ranks together
@@ -52,11 +51,31 @@ class TrainState:
             self.best = checkpoint.best  # of other clips it would not be the best of these
         self.held_out = checkpoint.held_out
 
-    def save(self, settings: TrainSettings, catalog: Catalog, folder: RunFolder, *, as_best: bool = False) -> None:
-        """Save as the run's last checkpoint, or as its best, which is there to be used and holds no optimizer.
+    def begin_from(self, path: Path, catalog: Catalog, ranks: Ranks) -> list[str]:
+        """Take the layers of a checkpoint, and the heads that fit; returns the names of those. Rank 0 alone reads it.
 
-        The model card beside them is of the best one; where nothing is held out, of the last.
+        A head fits where name and classes are the same. Raises ContractError where the layers are others.
         """
+        checkpoint = ranks.share(load(path) if ranks.is_first else None)
+        assert checkpoint is not None
+        mine, its = self.network.state_dict(), checkpoint.network
+        fitting = [
+            head
+            for head, card in catalog.cards.items()
+            if head in checkpoint.teachers and checkpoint.teachers[head].classes == card.classes
+        ]
+        wanted = {name for name in mine if not name.startswith("heads.") or name.split(".")[1] in fitting}
+        require_same(
+            {name: list(mine[name].shape) for name in wanted},
+            {name: list(its[name].shape) for name in its if not name.startswith("heads.") or name in wanted},
+            str(path),
+            "Choose a student of the same layers.",
+        )
+        self.network.load_state_dict(mine | {name: its[name] for name in wanted})
+        return fitting
+
+    def save(self, settings: TrainSettings, catalog: Catalog, path: Path, *, to_use: bool = False) -> Checkpoint:
+        """Save as a checkpoint to go on from, or as one to use, which holds no optimizer."""
         is_student = settings.student.kind == "student"
         means = {head: torch.from_numpy(mean).float() for head, mean in catalog.mean_posterior.items()}
         checkpoint = Checkpoint(
@@ -65,13 +84,11 @@ class TrainState:
             teachers=catalog.cards if is_student else {},
             network=self.network.state_dict(),
             training_mean=means if is_student else None,
-            optimizer=None if as_best else self.optimizer.state_dict(),
+            optimizer=None if to_use else self.optimizer.state_dict(),
             position={"step": self.step, "consumed": self.consumed, "seed": settings.seed},
             best=None if math.isinf(self.best) else self.best,
             held_out=self.held_out,
             config=plain(settings),
         )
-        path = folder.best if as_best else folder.last
         save(path, checkpoint)
-        if as_best or self.held_out is None:
-            write_card(folder.card, checkpoint, path.name)
+        return checkpoint

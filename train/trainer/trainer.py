@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +17,7 @@ from torch import Tensor, nn
 from shards.errors import UserError
 from shards.loader.catalog import Catalog
 from shards.loader.streaming import sequential_reader, training_reader
+from train.checkpoint.modelcard import write_card
 from train.data.batches import DeviceBatch, DeviceBatches, pinned_ring
 from train.data.skips import Skips
 from train.device.device import Compiler, arithmetic, compiler
@@ -23,8 +27,8 @@ from train.model.autoencoder import reconstruction
 from train.model.frontend import Frontend, network_input
 from train.runfolder import RunFolder
 from train.settings import TrainSettings
-from train.trainer.journal import Journal
-from train.trainer.loop import NEVER, Every, train
+from train.trainer.journal import Cost, Journal
+from train.trainer.loop import NEVER, Every, learning_rate, train
 from train.trainer.losses import LOSSES
 from train.trainer.meter import Meter, Reading
 from train.trainer.state import TrainState
@@ -58,6 +62,7 @@ class Trainer:
         self.autocast = arithmetic(device, settings.precision)
         self.compiled = compiler(settings.compile, device)
         self.frontend = Frontend(state.network)
+        self.cost = Cost(3 * state.network.flops(corpus.training.clip.samples), corpus.training.mean_clip_bytes)
         log = journal.log if journal is not None else lambda line: print(line, file=sys.stderr)
         self.skips = Skips(folder.skipped(ranks.rank), log)
         self.is_student = settings.student.kind == "student"
@@ -80,8 +85,20 @@ class Trainer:
                 autocast=self.autocast,
                 report=self.report,
                 report_every=settings.log_every,
-                validate=Every(settings.validate_every, self.validate) if self.corpus.held_out.clips else NEVER,
+                validate=Every(settings.validate_every, self.validate, first=True)
+                if self.corpus.held_out.clips
+                else NEVER,
                 save=Every(settings.save_every, self.save),
+                keep=Every(settings.keep_every, self.keep),
+                rate=partial(
+                    learning_rate,
+                    lr=settings.lr,
+                    steps=settings.steps,
+                    warmup=settings.warmup,
+                    cosine=settings.schedule == "cosine",
+                ),
+                clip_norm=math.inf if settings.clip_norm is None else settings.clip_norm,
+                accumulate=settings.accumulate,
                 stopping=stop,
             )
 
@@ -90,7 +107,8 @@ class Trainer:
         if self.settings.streaming.on_bad_shard == "skip":
             skipped = int(self.ranks.total(torch.tensor([len(self.skips)], device=self.device)))
         if self.journal is not None:
-            self.journal.log_training(step, reading, skipped)
+            epoch = self.batches.consumed / self.corpus.training.clips
+            self.journal.log_training(step, reading, self.cost, epoch=epoch, skipped=skipped)
 
     def validate(self, step: int) -> None:
         """Measure held-out clips, all of them after the last step; save the network as the best if it never did better.
@@ -119,16 +137,25 @@ class Trainer:
             self.journal.log_validation(step, found)
         self.state.held_out = {"step": step, "clips": len(found.keys), "mean": found.means}
         loss = found.of({str(key) for key in self.corpus.measured.keys}).loss
-        if loss < self.state.best:
+        if step and loss < self.state.best:
             self.state.best = loss
             if not self.folder.last.exists():  # a best without a last would be one whose last was deleted
                 self.save(step)
-            self.save(step, as_best=True)
+            self._save(step, self.folder.best, to_use=True)
 
-    def save(self, step: int, *, as_best: bool = False) -> None:
+    def save(self, step: int) -> None:
+        self._save(step, self.folder.last)
+
+    def keep(self, step: int) -> None:
+        self._save(step, self.folder.kept(step), to_use=True)
+
+    def _save(self, step: int, path: Path, *, to_use: bool = False) -> None:
+        """The model card beside the checkpoints is of the best one; where nothing is held out, of the last."""
         self.state.step, self.state.consumed = step, self.batches.consumed
         if self.ranks.is_first:
-            self.state.save(self.settings, self.corpus.training, self.folder, as_best=as_best)
+            checkpoint = self.state.save(self.settings, self.corpus.training, path, to_use=to_use)
+            if path == self.folder.best or (path == self.folder.last and self.state.held_out is None):
+                write_card(self.folder.card, checkpoint, path.name)
 
     def _objective(self) -> Callable[[Any, DeviceBatch], Tensor]:
         """The loss of a prediction on its batch."""
@@ -146,7 +173,7 @@ class Trainer:
             self._ring(catalog),
             settings.streaming,
             seed=settings.seed,
-            batch=settings.batch,
+            batch=settings.batch // settings.accumulate,
             rank=ranks.rank,
             world=ranks.world,
             position=self.state.consumed,
@@ -161,7 +188,7 @@ class Trainer:
         return DeviceBatches(reader, catalog.clip, self.device)
 
     def _ring(self, catalog: Catalog) -> Any:
-        rows = max(self.settings.batch // self.ranks.world, 1)
+        rows = max(self.settings.batch // self.settings.accumulate // self.ranks.world, 1)
         return pinned_ring(self.settings.streaming.prefetch, rows, catalog.clip, catalog.classes, self.device)
 
     def _noting_skips(self, batches: DeviceBatches, catalog: Catalog) -> Iterator[DeviceBatch]:

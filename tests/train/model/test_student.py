@@ -7,9 +7,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from shards.cli.command import compose
 from shards.errors import UserError
+from train.checkpoint.checkpoint import build
 from train.model.layers import Layer, StudentSpec
 from train.model.student import Student
 
@@ -181,3 +183,11 @@ def test_compiles_in_one_graph() -> None:
     expected = small()(waveform)  # in train mode, where a call also moves the running statistics
     found = compiled(waveform)
     assert all(torch.equal(found[head], expected[head]) for head in expected)
+
+
+@pytest.mark.parametrize("name", ["soundnet8", "soundnet5", "autoencoder"])
+def test_arithmetic_is_as_torch_counts_it(name: str) -> None:
+    network = build(compose(StudentSpec, f"student/{name}"), {"objects": 10, "scenes": 4}, sample_rate=22_050)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.eval()(torch.zeros(1, 220_500))
+    assert network.flops(220_500) == counter.get_total_flops()

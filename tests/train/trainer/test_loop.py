@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from train.trainer.loop import Every, train
+from train.trainer.loop import Every, learning_rate, train
 from train.trainer.meter import Diverged, Meter, Reading
 
 CPU = torch.device("cpu")
@@ -66,8 +66,9 @@ def test_the_loop_is_gradient_descent_by_hand() -> None:
         weight, bias = weight - 0.1 * slope, bias - 0.1 * rise
     assert done == 10
     torch.testing.assert_close(network.weight.detach()[0].double(), weight, rtol=1e-5, atol=1e-6)
-    assert [step for step, _ in readings] == [4, 8, 10]
-    for (_, reading), part in zip(readings, [slice(0, 4), slice(4, 8), slice(8, 10)], strict=True):
+    assert [step for step, _ in readings] == [1, 4, 5, 8, 10], "early ones, that one need not wait for the first"
+    parts = [slice(0, 1), slice(1, 4), slice(4, 5), slice(5, 8), slice(8, 10)]
+    for (_, reading), part in zip(readings, parts, strict=True):
         count = len(losses[part])
         assert reading.steps == count
         assert reading.loss == pytest.approx(sum(losses[part]) / count, rel=1e-5)
@@ -85,11 +86,59 @@ def test_now_and_then_in_order_and_after_the_last_step() -> None:
         report_every=3,
         validate=Every(2, lambda step: happened.append(f"validate {step}")),
         save=Every(4, lambda step: happened.append(f"save {step}")),
+        keep=Every(5, lambda step: happened.append(f"keep {step}")),
     )
     assert happened == [
-        *("report 3", "validate 4", "save 4", "report 6", "validate 6"),
-        *("report 7", "validate 7", "save 7"),
+        *("report 3", "validate 4", "save 4", "keep 5", "report 6", "validate 6"),
+        *("report 7", "validate 7", "save 7", "keep 7"),
     ], "nothing at step 2, where an earlier run ended: what was due then is done"
+
+
+def test_before_the_first_step_of_all_a_network_is_measured_where_that_is_asked_for() -> None:
+    measured: list[int] = []
+    fit(line(), steps=3, validate=Every(2, measured.append, first=True))
+    fit(line(), steps=4, first_step=2, validate=Every(2, measured.append, first=True))
+    fit(line(), steps=3, validate=Every(0, measured.append, first=True))
+    assert measured == [0, 2, 3, 4]
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_a_step_in_parts_with_a_short_gradient_and_a_rate_of_its_own_is_the_one_by_hand(accumulate: int) -> None:
+    network, by_hand = line(), line()
+    fit(network, steps=4, accumulate=accumulate, clip_norm=0.5, rate=lambda step: 0.1 / (step + 1))
+    weight, bias = by_hand.weight.detach().double()[0], by_hand.bias.detach().double()
+    stream = batches()
+    for step in range(4):
+        parts = list(itertools.islice(stream, accumulate))
+        x = torch.cat([part.values for part in parts]).double()
+        t = torch.cat([part.target for part in parts])[:, 0].double()
+        error = x @ weight + bias - t
+        slope, rise = 2 * (error[:, None] * x).mean(dim=0), 2 * error.mean()
+        norm = float((slope.square().sum() + rise**2).sqrt())
+        rate = 0.1 / (step + 1) * min(1.0, 0.5 / norm)
+        assert norm > 0.5 or step
+        weight, bias = weight - rate * slope, bias - rate * rise
+    torch.testing.assert_close(network.weight.detach()[0].double(), weight, rtol=1e-4, atol=1e-5)
+
+
+def test_the_learning_rates_are_those_of_torchs_own_schedules() -> None:
+    def torchs(cosine: bool) -> list[float]:
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
+        last: torch.optim.lr_scheduler.LRScheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+        if cosine:
+            last = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=16)
+        warmup = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.25, total_iters=3)
+        schedule = torch.optim.lr_scheduler.SequentialLR(optimizer, [warmup, last], milestones=[4])
+        found = []
+        for _ in range(20):
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()
+        return found
+
+    for cosine in (False, True):
+        ours = [learning_rate(step, lr=0.3, steps=20, warmup=4, cosine=cosine) for step in range(20)]
+        assert ours == pytest.approx(torchs(cosine), abs=1e-9)
 
 
 def test_stopping_saves_and_ends() -> None:
@@ -119,7 +168,7 @@ def test_the_first_step_that_is_not_finite_is_named_and_nothing_is_done_after_it
             validate=Every(every["validate"], lambda step: done.append(f"validate {step}")),
             save=Every(every["save"], lambda step: done.append(f"save {step}")),
         )
-    assert done == [f"{noticed_by} 4"]
+    assert done == ["report 1", f"{noticed_by} 4"]
 
 
 def test_a_gradient_that_is_not_finite_under_a_finite_loss_is_found() -> None:
