@@ -150,7 +150,7 @@ def test_torchrun_passes_sigterm_on_and_its_next_run_ends(shards: Path, tmp_path
 def test_a_signal_to_one_rank_stops_both_at_one_step(shards: Path, tmp_path: Path) -> None:
     run, never = tmp_path / "run", {"validate_every": 10**6, "save_every": 10**6}
     ranks = two_ranks(training(shards, run, steps=10**6, log_every=2, **never))
-    wait_until(lambda: (run / "metrics.jsonl").exists() and (run / "metrics.jsonl").read_text(), *ranks)
+    wait_until(lambda: (run / "metrics.jsonl").exists() and "loss" in (run / "metrics.jsonl").read_text(), *ranks)
     ranks[1].send_signal(signal.SIGTERM)
     for rank in ranks:
         finish(rank, code=75, seconds=60)

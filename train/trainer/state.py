@@ -11,7 +11,8 @@ import torch
 
 from shards.errors import UserError, require_same
 from shards.loader.catalog import Catalog
-from train.checkpoint.checkpoint import Checkpoint, build, load, save
+from train.checkpoint.checkpoint import Checkpoint, build, load
+from train.checkpoint.saver import copied
 from train.device.distributed import Ranks
 from train.model.autoencoder import Autoencoder
 from train.model.student import Student
@@ -74,21 +75,19 @@ class TrainState:
         self.network.load_state_dict(mine | {name: its[name] for name in wanted})
         return fitting
 
-    def save(self, settings: TrainSettings, catalog: Catalog, path: Path, *, to_use: bool = False) -> Checkpoint:
-        """Save as a checkpoint to go on from, or as one to use, which holds no optimizer."""
+    def checkpoint(self, settings: TrainSettings, catalog: Catalog, *, to_use: bool = False) -> Checkpoint:
+        """A copy of all this: to go on from, or to use, which needs no optimizer."""
         is_student = settings.student.kind == "student"
         means = {head: torch.from_numpy(mean).float() for head, mean in catalog.mean_posterior.items()}
-        checkpoint = Checkpoint(
+        return Checkpoint(
             spec=settings.student,
             clip=catalog.clip,
             teachers=catalog.cards if is_student else {},
-            network=self.network.state_dict(),
+            network=copied(self.network.state_dict()),
             training_mean=means if is_student else None,
-            optimizer=None if to_use else self.optimizer.state_dict(),
+            optimizer=None if to_use else copied(self.optimizer.state_dict()),
             position={"step": self.step, "consumed": self.consumed, "seed": settings.seed},
             best=None if math.isinf(self.best) else self.best,
             held_out=self.held_out,
             config=plain(settings),
         )
-        save(path, checkpoint)
-        return checkpoint

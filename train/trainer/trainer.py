@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from shards.errors import UserError
 from shards.loader.catalog import Catalog
 from shards.loader.streaming import sequential_reader, training_reader
+from train.checkpoint.checkpoint import save
 from train.checkpoint.modelcard import write_card
+from train.checkpoint.saver import Saver
 from train.data.batches import DeviceBatch, DeviceBatches, pinned_ring
 from train.data.skips import Skips
 from train.device.device import Compiler, arithmetic, compiler
@@ -73,7 +75,7 @@ class Trainer:
     def fit(self, stop: Stop) -> int:
         """Train until all steps are taken, or until `stop` is asked for; returns how many are."""
         settings = self.settings
-        with closing(self._training_batches()) as self.batches:
+        with closing(self._training_batches()) as self.batches, Saver() as self.saver:
             return train(
                 predictor(data_parallel(self.frontend, self.device, self.ranks), self.compiled),
                 self._noting_skips(self.batches, self.corpus.training),
@@ -152,10 +154,16 @@ class Trainer:
     def _save(self, step: int, path: Path, *, to_use: bool = False) -> None:
         """The model card beside the checkpoints is of the best one; where nothing is held out, of the last."""
         self.state.step, self.state.consumed = step, self.batches.consumed
-        if self.ranks.is_first:
-            checkpoint = self.state.save(self.settings, self.corpus.training, path, to_use=to_use)
-            if path == self.folder.best or (path == self.folder.last and self.state.held_out is None):
+        if not self.ranks.is_first:
+            return
+        checkpoint = self.state.checkpoint(self.settings, self.corpus.training, to_use=to_use)
+
+        def write() -> None:
+            save(path, checkpoint)
+            if path == self.folder.best or (path == self.folder.last and checkpoint.held_out is None):
                 write_card(self.folder.card, checkpoint, path.name)
+
+        self.saver.submit(write)
 
     def _objective(self) -> Callable[[Any, DeviceBatch], Tensor]:
         """The loss of a prediction on its batch."""
