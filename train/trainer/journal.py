@@ -147,8 +147,14 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     for head, panel in zip(heads, panels[1:], strict=True):
         for measure, label in (LABELS if head else AUTOENCODER_LABELS).items():
             values = [row["validation"][f"{head}/{measure}" if head else measure] for row in validation]
-            panel.plot(steps, values, "-o" if label == "student" else "--", label=label, markersize=3)
-        panel.set(title=f"held out: {head + ' KL' if head else 'mse'}", xlabel="step", ylim=(0, None))
+            style = (
+                {"marker": "o", "markersize": 3}
+                if label == "student"
+                else {"ls": "--", "marker": "_", "markersize": 12}
+            )
+            panel.plot(steps, values, label=label, **style)
+        panel.set(title=f"held out: {head + ' KL' if head else 'mse'}", xlabel="step")
+        panel.set_ylim(0, 1.1 * panel.get_ylim()[1])
         panel.legend()
     with replacing(path) as partial:
         figure.savefig(partial, format="png", dpi=100)
