@@ -52,6 +52,7 @@ class TrainSettings:
     resume: Resume = "auto"
     device: str = "cuda"
     compile: Compile = "auto"
+    deterministic: bool = False  # a GPU gives the same bits each time, more slowly; a CPU does in any case
     streaming: Streaming = field(default_factory=Streaming)
     log_every: int = 50
     validate_every: int = 1000  # steps, and after the last; 0: never

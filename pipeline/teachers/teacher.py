@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -91,12 +90,11 @@ def _exact() -> Iterator[None]:
 
     What the process has set for its other networks is put back.
     """
-    cudnn: Any = torch.backends.cudnn  # whose settings are unknown to the type checker
-    matmul = torch.backends.cuda.matmul
-    before = cudnn.conv.fp32_precision, matmul.fp32_precision, cudnn.benchmark, cudnn.deterministic
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark, cudnn.deterministic
     try:
-        cudnn.conv.fp32_precision = matmul.fp32_precision = "ieee"
+        cudnn.allow_tf32 = matmul.allow_tf32 = False  # by these names all others can be read too
         cudnn.benchmark, cudnn.deterministic = False, True
         yield
     finally:
-        cudnn.conv.fp32_precision, matmul.fp32_precision, cudnn.benchmark, cudnn.deterministic = before
+        cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark, cudnn.deterministic = before

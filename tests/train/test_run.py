@@ -176,9 +176,10 @@ def test_where_no_clip_is_kept_the_run_stops_before_it_begins(settings: TrainSet
     assert not settings.run.exists()
 
 
-def test_a_try_that_saved_nothing_binds_no_one(settings: TrainSettings) -> None:
+def test_a_try_that_saved_nothing_binds_no_one(settings: TrainSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.run is not None
-    with pytest.raises(UserError, match="precision=bf16 is for device=cuda"):
+    monkeypatch.setattr("train.device.device.cpu_has_bfloat16", lambda: False)
+    with pytest.raises(UserError, match="precision=bf16, but this CPU has no instructions for bfloat16"):
         run(replace(settings, precision="bf16"))
     assert (settings.run / "run.json").exists()
     run(replace(settings, resume="never"))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Literal
@@ -20,6 +21,7 @@ Compiler = Callable[[Any], Any]  # a module or function -> the same, only faster
 
 def require_device(name: str, local_rank: int = 0) -> torch.device:
     """The device of that name (cuda, cpu). Under torchrun each rank takes its own GPU. Raises UserError."""
+    full_float32()
     if name not in ("cuda", "cpu"):
         raise UserError(f"device={name} is unknown: device=cuda or device=cpu")
     if name == "cpu":
@@ -35,20 +37,36 @@ def require_device(name: str, local_rank: int = 0) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
-def arithmetic(device: torch.device, precision: Precision) -> Callable[[], AbstractContextManager[object]]:
+def arithmetic(
+    device: torch.device, precision: Precision, *, deterministic: bool = False
+) -> Callable[[], AbstractContextManager[object]]:
     """What the forward pass runs in: bfloat16 autocast on a GPU, float32 on a CPU or where it is asked for.
 
-    Sets what is left in float32 on a GPU: TF32 beside bfloat16, full float32 where that was asked for.
+    `deterministic` makes a GPU give the same bits each time, more slowly; a CPU does in any case. Raises UserError.
     """
     if device.type == "cpu":
-        if precision == "bf16":
-            raise UserError("precision=bf16 is for device=cuda: leave precision=auto, a CPU computes in float32")
-        return nullcontext
-    rest = "ieee" if precision == "float32" else "tf32"
-    torch.backends.cuda.matmul.fp32_precision = rest
-    torch.backends.cudnn.conv.fp32_precision = rest  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = True  # one batch shape for the whole run
+        if precision == "bf16" and not cpu_has_bfloat16():
+            raise UserError("precision=bf16, but this CPU has no instructions for bfloat16: leave precision=auto")
+        return partial(torch.autocast, "cpu", torch.bfloat16) if precision == "bf16" else nullcontext
+    torch.backends.cudnn.benchmark = not deterministic  # one batch shape for the whole run
+    torch.use_deterministic_algorithms(deterministic)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
     return nullcontext if precision == "float32" else partial(torch.autocast, device.type, torch.bfloat16)
+
+
+def cpu_has_bfloat16() -> bool:
+    # Not every torch of our range can tell.
+    found: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+
+
+def full_float32() -> None:
+    """On a GPU float32 is float32: TF32, which convolutions take unasked, has 10 bits of mantissa where it has 23.
+
+    Set by the older names: those and the newer ones can all be read afterwards, which is not so the other way round.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
 def compiler(choice: Compile, device: torch.device) -> Compiler:

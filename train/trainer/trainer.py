@@ -61,7 +61,7 @@ class Trainer:
     ) -> None:
         self.settings, self.corpus, self.folder, self.state = settings, corpus, folder, state
         self.journal, self.ranks, self.device = journal, ranks, device
-        self.autocast = arithmetic(device, settings.precision)
+        self.autocast = arithmetic(device, settings.precision, deterministic=settings.deterministic)
         self.compiled = compiler(settings.compile, device)
         self.frontend = Frontend(state.network)
         self.cost = Cost(3 * state.network.flops(corpus.training.clip.samples), corpus.training.mean_clip_bytes)

@@ -104,13 +104,13 @@ def test_bfloat16_stays_close(spec: TeacherSpec, network: torch.nn.Module) -> No
 def test_the_settings_of_others_are_put_back(spec: TeacherSpec) -> None:
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
 
-    def settings() -> tuple[str, str, bool, bool]:
-        return cudnn.conv.fp32_precision, matmul.fp32_precision, cudnn.benchmark, cudnn.deterministic
+    def settings() -> tuple[bool, bool, bool, bool]:
+        return cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark, cudnn.deterministic
 
     ready, before, seen = teacher(spec), settings(), []
     ready._network.register_forward_hook(lambda *_: seen.append(settings()))
     ready.posteriors(pictures())
-    assert seen == [("ieee", "ieee", False, True)]
+    assert seen == [(False, False, False, True)]
     assert settings() == before
 
 
