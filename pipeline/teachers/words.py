@@ -100,7 +100,9 @@ class WordClassifier(nn.Module):
         self.classes.weight = nn.Parameter(scale.reshape(()) * F.normalize(embedding, dim=1), requires_grad=False)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        image = F.normalize(self.visual(pictures).float(), dim=1)  # type: ignore[operator]
+        seen = self.visual(pictures)  # type: ignore[operator]
+        embedding = seen[0] if isinstance(seen, tuple) else seen  # CoCa has tokens for its captions beside it
+        image = F.normalize(embedding.float(), dim=1)
         logits: Tensor = self.classes(image.to(self.classes.weight.dtype))
         return logits
 

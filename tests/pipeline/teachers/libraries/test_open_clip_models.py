@@ -25,7 +25,7 @@ from pipeline.teachers.network import load_network
 from pipeline.teachers.spec import TeacherSet, TeacherSpec
 from pipeline.teachers.teacher import Teacher
 from pipeline.teachers.weights import weights_file
-from pipeline.teachers.words import with_text, words_of
+from pipeline.teachers.words import WordClassifier, with_text, words_of
 from shards.cli.command import compose
 from shards.errors import ContractError, UserError
 from shards.files import sha256_of
@@ -301,3 +301,16 @@ def test_the_extra_is_named_and_no_line_of_open_clips_is_told(spec, capfd, monke
     open_clip_models._known.cache_clear()
     with pytest.raises(UserError, match=r"needs the extra `open_clip`: pip install -e \.\[open_clip\]"):
         build_open_clip(spec.architecture)
+
+
+def test_of_a_tower_with_tokens_beside_it_the_embedding_is_taken(spec):
+    """CoCa's image tower has (embedding, tokens)."""
+    card = card_of(spec)
+    network = load_network(spec.architecture, Path(spec.weights), 5)
+    pictures = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        plain = WordClassifier(network, card)(pictures)
+        tower = network.visual
+        network.visual = torch.nn.Module()
+        network.visual.forward = lambda inputs: (tower(inputs), torch.zeros(2, 7, 256))
+        assert torch.equal(WordClassifier(network, card)(pictures), plain)
