@@ -24,6 +24,7 @@ from pipeline.report import write_report
 from pipeline.run import RejectLimit
 from pipeline.teachers.cards import cards
 from pipeline.teachers.spec import TeacherSet
+from pipeline.teachers.words import with_text
 from pipeline.videos.fetch import within_reach
 from pipeline.videos.listing import root_of
 from pipeline.videos.plan import NAME as PLAN
@@ -110,7 +111,8 @@ def relabelled(settings: RelabelSettings, shards: Output, labels: Output, cards:
     labels.folder.mkdir(parents=True, exist_ok=True)
     labels.pull()
     precision = settings.precision_of(labels.manifest)
-    mine = replace(manifest, teacher_set=name, teachers=cards, precision=precision)
+    complete = with_text(settings.teachers, cards, labels.manifest)
+    mine = replace(manifest, teacher_set=name, teachers=complete, precision=precision)
     labels.agree_on(mine, f"Delete {labels.location} to label again with other weights or precision.")
     return mine
 

@@ -18,6 +18,7 @@ from pipeline.output.writing import write_shard
 from pipeline.report import write_report
 from pipeline.settings import PipelineSettings
 from pipeline.teachers.cards import cards
+from pipeline.teachers.words import with_text
 from pipeline.videos.fetch import within_reach
 from pipeline.videos.listing import find_videos, require_protocols, root_of
 from pipeline.videos.plan import ShardPlan
@@ -38,7 +39,8 @@ def run(settings: PipelineSettings) -> None:
         require_protocols(listing)
         with lease.turn():
             output.pull()
-            manifest = settings.manifest(teacher_cards, settings.precision_of(output.manifest))
+            complete = with_text(settings.teachers, teacher_cards, output.manifest)
+            manifest = settings.manifest(complete, settings.precision_of(output.manifest))
             output.agree_on(
                 manifest,
                 "Use the settings the shards were made with, or another folder (shards=...).",

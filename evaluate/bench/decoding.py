@@ -8,21 +8,19 @@ import platform
 import resource
 import statistics
 import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
 from rich.console import Console
-from rich.table import Table
 
 from evaluate.bench import readers
 from evaluate.bench.films import render_film
+from evaluate.bench.readers import Reader
 from shards.cli.pipes import ending_quietly
 from shards.media.file import UnreadableMedia
 
-Reader = Callable[[Path], None]
-Measured = dict[Path, list[dict[Reader, float]]]  # CPU seconds of each reader, by file and round
+Measured = dict[Path, list[dict[Reader, float]]]  # CPU seconds of each reader that reads it, by file and round
 EXTENSIONS = {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm"}
 
 
@@ -40,17 +38,20 @@ CLAIMS = [
     Claim(readers.exact, readers.peers, median=2.5, each=2.0),
     Claim(readers.exact, readers.full_decode, median=1.8, each=1.2),
     Claim(readers.keyframe, readers.peers, median=10.0),
+    Claim(readers.exact, readers.video2numpy),
     Claim(readers.exact, readers.torchcodec),
+    Claim(readers.exact, readers.torchcodec_blocks),
+    Claim(readers.exact, readers.decord),
     Claim(readers.sound_alone, readers.ffmpeg_sound_file, median=3.5),
     Claim(readers.sound_alone, readers.ffmpeg_sound),
 ]
 
 
 def cpu_seconds(reader: Reader, path: Path) -> float:
-    """CPU time of this process and of the children that it waited for."""
+    """CPU time of this process and of the children that it waited for, for one reading of the film."""
     before = _used()
     reader(path)
-    return _used() - before
+    return (_used() - before) / (readers.REPEATS if reader is readers.video2numpy else 1)
 
 
 def films(folder: Path, heights: list[int], seconds: int, console: Console) -> list[Path]:
@@ -66,7 +67,6 @@ def films(folder: Path, heights: list[int], seconds: int, console: Console) -> l
 
 def measure(paths: list[Path], rounds: int, claims: list[Claim], console: Console) -> Measured:
     """For each file its rounds: CPU seconds of each reader, all of them once a round, in turning order."""
-    used = _used_by(claims)
     measured: Measured = {}
     for path in paths:
         try:
@@ -74,9 +74,7 @@ def measure(paths: list[Path], rounds: int, claims: list[Claim], console: Consol
         except UnreadableMedia as reason:
             console.print(f"{path.name} is left out: {reason}")
             continue
-        if not measured:
-            for reader in used:
-                reader(path)  # libraries are loaded from here on
+        used = [reader for reader in _used_by(claims) if _can_read(reader, path, console)]  # and libraries are loaded
         measured[path] = []
         for index in range(rounds):
             turn = used[index % len(used) :] + used[: index % len(used)]
@@ -86,25 +84,44 @@ def measure(paths: list[Path], rounds: int, claims: list[Claim], console: Consol
     return measured
 
 
+def _can_read(reader: Reader, path: Path, console: Console) -> bool:
+    try:
+        reader(path)
+    except Exception as error:  # what a foreign library raises is its own affair; without it the others go on
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        console.print(f"{name(reader)} cannot read {path.name}: {reason}")
+        return False
+    return True
+
+
 def ratios(claim: Claim, measured: Measured) -> list[float]:
-    """One for each file: the median over the rounds of the other's time over ours."""
+    """One for each file that both read: the median over the rounds of the other's time over ours."""
     return [
-        statistics.median(times[claim.other] / times[claim.ours] for times in rounds) for rounds in measured.values()
+        statistics.median(times[claim.other] / times[claim.ours] for times in rounds)
+        for rounds in measured.values()
+        if {claim.ours, claim.other} <= rounds[0].keys()
     ]
 
 
-def report(claims: list[Claim], measured: Measured, console: Console) -> None:
-    table = Table("ours", "against", "times cheaper: median", "lowest", "highest", "target", "")
+def report(claims: list[Claim], measured: Measured, missing: dict[Reader, str], console: Console) -> None:
+    """A table in Markdown, as docs/stage-one.md has it, and what each reader does."""
+    console.print("| ours | against | times cheaper: median | lowest, highest | films | target |")
+    console.print("|---|---|---|---|---|---|")
     for claim in claims:
+        package = readers.version(claim.other)
+        ours, other = name(claim.ours), name(claim.other) + (f" ({package})" if package else "")
         by_file = ratios(claim, measured)
+        if claim.other in missing or not by_file:
+            why = f"needs {missing[claim.other]}" if claim.other in missing else "read no film"
+            console.print(f"| {ours} | {other} | {why} | | | |")
+            continue
         median, lowest = statistics.median(by_file), min(by_file)
         wanted = [("median", claim.median, median), ("each", claim.each, lowest)]
         targets = [f"{kind} {target:g}" for kind, target, _ in wanted if target]
         met = all(found >= target for _, target, found in wanted if target)
-        verdict = ("met" if met else "missed") if targets else ""
-        row = [f"{value:.2f}" for value in (median, lowest, max(by_file))]
-        table.add_row(name(claim.ours), name(claim.other), *row, ", ".join(targets), verdict)
-    console.print(table)
+        verdict = f"{', '.join(targets)}: {'met' if met else 'missed'}" if targets else ""
+        spread = f"{lowest:.2f}, {max(by_file):.2f}"
+        console.print(f"| {ours} | {other} | {median:.2f} | {spread} | {len(by_file)} | {verdict} |")
     for reader in _used_by(claims):
         console.print(f"{name(reader)}: {' '.join((reader.__doc__ or '').split())}")
 
@@ -138,23 +155,23 @@ def _used() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m evaluate.bench.decoding", description=__doc__)
-    parser.add_argument("settings", nargs="*", help="videos=FOLDER rounds=3 seconds=60 heights=360,480,720")
+    parser.add_argument("settings", nargs="*", help="films=FOLDER rounds=3, or seconds=60 heights=360,480,720 rounds=3")
     settings = dict(word.split("=", 1) for word in parser.parse_args().settings)
-    if unknown := settings.keys() - {"videos", "rounds", "seconds", "heights"}:
+    if unknown := settings.keys() - {"films", "rounds", "seconds", "heights"}:
         parser.error(f"no such setting: {', '.join(sorted(unknown))}")
     console = Console(soft_wrap=True)
     console.print(machine())
-    heights = [int(height) for height in settings.get("heights", "360,480,720").split(",")]
-    paths = films(Path("outputs/bench"), heights, int(settings.get("seconds", "60")), console)
-    if "videos" in settings:
-        paths += sorted(path for path in Path(settings["videos"]).rglob("*") if path.suffix.lower() in EXTENSIONS)
-    claims = []
-    for claim in CLAIMS:
-        if missing := readers.lacks(claim.other):
-            console.print(f"not compared with {name(claim.other)}: it needs {missing}")
-        else:
-            claims.append(claim)
-    report(claims, measure(paths, int(settings.get("rounds", "3")), claims, console), console)
+    if folder := settings.get("films"):
+        paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in EXTENSIONS)
+        if not paths:
+            parser.error(f"films={folder} holds no file that ends in {', '.join(sorted(EXTENSIONS))}")
+    else:
+        heights = [int(height) for height in settings.get("heights", "360,480,720").split(",")]
+        paths = films(Path("outputs/bench"), heights, int(settings.get("seconds", "60")), console)
+    missing = {claim.other: lack for claim in CLAIMS if (lack := readers.lacks(claim.other))}
+    able = [claim for claim in CLAIMS if claim.other not in missing]
+    measured = measure(paths, int(settings.get("rounds", "3")), able, console)
+    report(CLAIMS, measured, missing, console)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ from pipeline.output.ranks import FolderLease
 from pipeline.run import run
 from pipeline.settings import PipelineSettings
 from pipeline.teachers.cards import cards
+from pipeline.teachers.network import input_transform
 from pipeline.teachers.precision import fastest_precision
-from pipeline.teachers.timm_models import input_transform
+from pipeline.teachers.words import with_text
 from pipeline.videos.listing import find_videos
 from pipeline.videos.plan import Plan, ShardPlan
 from shards.cli.command import compose
@@ -130,7 +131,7 @@ def decode_all(videos: Path, workers: int) -> None:
 def label_frames(device: str, batches: int, batch: int = 32) -> int:
     """The teachers alone, on random pictures. Returns the frames labelled."""
     settings = settings_of(Path("."), Path("."))
-    heads = heads_of(settings.teachers, cards(settings.teachers))
+    heads = heads_of(settings.teachers, with_text(settings.teachers, cards(settings.teachers)))
     views = list(dict.fromkeys(input_transform(spec).view for spec, _ in heads.values()))
     teachers = Teachers(TeacherConfig(heads, views, ClipSpec(), fastest_precision(device), threads=1), device)
     for pictures in _pictures(views[0].crop, batches, batch):

@@ -24,6 +24,7 @@ from pipeline.decoder.settings import DecodeSettings
 from pipeline.teachers.cards import cards
 from pipeline.teachers.spec import TeacherSet
 from pipeline.teachers.teacher import Teacher
+from pipeline.teachers.words import with_text
 from shards.errors import UserError
 from shards.files import replacing
 from shards.media.file import UnreadableMedia
@@ -90,7 +91,7 @@ def visual_features(
     recordings: Recordings, teachers: TeacherSet, cache: Path, device: str = "cpu"
 ) -> NDArray[np.float32]:
     """The teachers' penultimate activations, each the mean over 4 evenly placed frames, side by side."""
-    known = cards(teachers)
+    known = with_text(teachers, cards(teachers))
     facts = " ".join([recordings.sha256, *(card.weights_sha256 for card in known.values())])
     path = cache / "vision" / f"{hashlib.sha256(facts.encode()).hexdigest()[:24]}.npy"
     if path.is_file():

@@ -17,9 +17,9 @@ from pipeline.executor.cluster.workers import ClusterConfig
 from pipeline.executor.decode_task import DecodeConfig
 from pipeline.executor.local import LocalConfig, LocalExecutor
 from pipeline.executor.teacher_worker import TeacherConfig
+from pipeline.teachers.network import input_transform
 from pipeline.teachers.precision import Precision, cpu_has_bfloat16, fastest_precision, require_precision
 from pipeline.teachers.spec import TeacherSet, TeacherSpec
-from pipeline.teachers.timm_models import input_transform
 from shards.errors import UserError
 from shards.format.clip import ClipSpec
 from shards.format.manifest import Manifest, TeacherCard

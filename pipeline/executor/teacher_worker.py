@@ -23,9 +23,9 @@ from pipeline.decoder.crop import ResizeCrop
 from pipeline.executor.decode_worker import CLOSED, spawn
 from pipeline.executor.job import Clip, Posteriors
 from pipeline.executor.slots import Slots
+from pipeline.teachers.network import input_transform
 from pipeline.teachers.spec import TeacherSpec
 from pipeline.teachers.teacher import Teacher
-from pipeline.teachers.timm_models import input_transform
 from shards.errors import UserError
 from shards.format.clip import ClipSpec
 from shards.format.manifest import TeacherCard

@@ -8,13 +8,15 @@ from pathlib import Path
 
 from torchvision.models import AlexNet_Weights
 
-from pipeline.teachers.network import load_network
+from pipeline.teachers.libraries.open_clip_models import is_open_clip, tokens_of
+from pipeline.teachers.libraries.timm_models import classes_of, is_timm, require_size
+from pipeline.teachers.network import input_transform, load_network
 from pipeline.teachers.spec import IMAGENET, TeacherSet, TeacherSpec
-from pipeline.teachers.timm_models import classes_of, input_transform, is_timm, require_size
-from pipeline.teachers.weights import promised_hash, release_of, require_files, weights_file
+from pipeline.teachers.weights import existing_weights, promised_hash, release_of, require_files
+from pipeline.teachers.words import sentences
 from shards.errors import UserError
 from shards.files import sha256_of
-from shards.format.manifest import TeacherCard
+from shards.format.manifest import TeacherCard, TextEmbedding
 
 NUMBERED = re.compile(r"(.*\S)\s+(\d+)")
 
@@ -47,8 +49,11 @@ def read_classes(path: Path) -> tuple[str, ...]:
 def cards(teachers: TeacherSet) -> dict[str, TeacherCard]:
     """The card of each head that is switched on, its weights found, hashed and tried in its network.
 
+    Classes in words are not embedded yet: `with_text` does it, once it is known what an earlier run has.
     Raises UserError: one message for all files that are missing, or what does not fit together.
     """
+    for spec in teachers.active.values():
+        input_transform(spec)  # what cannot be shown to it is refused before anything is downloaded
     require_files(teachers.active)
     return {head: _card(head, spec) for head, spec in teachers.active.items()}
 
@@ -61,7 +66,10 @@ def _card(head: str, spec: TeacherSpec) -> TeacherCard:
         raise UserError(f"{path} is damaged: its sha256 is {digest}, unlike its name. Delete it to load it anew")
     classes = _classes(head, spec)
     if is_timm(spec.architecture):
-        require_size(spec)
+        require_size(spec.architecture, input_transform(spec).crop)
+    text = TextEmbedding(tuple(spec.templates)) if is_open_clip(spec.architecture) else None
+    if text is not None:
+        tokens_of(spec.architecture, sentences(classes, text.templates))
     load_network(spec.architecture, path, len(classes))
     return TeacherCard(
         architecture=spec.architecture,
@@ -69,15 +77,8 @@ def _card(head: str, spec: TeacherSpec) -> TeacherCard:
         weights_sha256=digest,
         transform=asdict(input_transform(spec)),
         classes=classes,
+        text=text,
     )
-
-
-def existing_weights(spec: TeacherSpec) -> Path:
-    """The file of the weights. Raises UserError with what to do where it is not there."""
-    file = weights_file(spec)
-    if file.path is None or not file.present:
-        raise UserError(f"the weights of {spec.architecture} are not there: {file.path or ''} {file.remedy}")
-    return file.path
 
 
 def _classes(head: str, spec: TeacherSpec) -> tuple[str, ...]:

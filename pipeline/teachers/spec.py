@@ -14,6 +14,8 @@ IMAGENET = "imagenet"
 
 CHANNELS = ("rgb", "bgr")
 TIMM = "timm/"  # before the name of a network of timm
+OPEN_CLIP = "open_clip/"  # before that of an image-text network of open_clip
+PLACE = "{}"  # of a class's name in a template
 
 
 @dataclass(frozen=True)
@@ -44,26 +46,37 @@ class Transform:
 class TeacherSpec:
     """One teacher.
 
-    `architecture` is a network of torchvision, or `timm/<name>`.
-    `weights` is a release of torchvision (`IMAGENET1K_V1`), `timm` for what timm would download, `package:<module>` for
-    weights inside an installed package, or the path of a file: a PyTorch checkpoint, `.safetensors`, or a
-    `.caffemodel` of a VGG.
-    `transform` of None is timm's own for this network.
+    `architecture` is a network of torchvision, `timm/<name>`, or `open_clip/<name>:<release>`.
+    `weights` is a release of torchvision (`IMAGENET1K_V1`), `timm` or `open_clip` for what that would download,
+    `package:<module>` for weights inside an installed package, or the path of a file: a PyTorch checkpoint,
+    `.safetensors`, or a `.caffemodel` of a VGG.
+    `transform` of None is timm's or open_clip's own for this network.
     `classes` is a list file, `imagenet` for torchvision's 1000 names, or None for those of the release or of timm.
+    `templates` are the sentences by which an image-text network is told a class, `{}` standing for its name.
     """
 
     architecture: str
     weights: str
     transform: Transform | None = None
     classes: str | None = None
+    templates: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not self.architecture or not self.weights:
             raise ValueError(
                 f"a teacher needs an architecture and weights, not {self.architecture!r}, {self.weights!r}"
             )
-        if self.transform is None and not self.architecture.startswith(TIMM):
-            raise ValueError(f"{self.architecture} needs a transform: only networks of timm bring their own")
+        if self.transform is None and not self.architecture.startswith((TIMM, OPEN_CLIP)):
+            raise ValueError(
+                f"{self.architecture} needs a transform: only networks of timm and open_clip bring their own"
+            )
+        if self.architecture.startswith(OPEN_CLIP) != bool(self.templates):
+            raise ValueError(
+                f"{self.architecture} has templates {self.templates}: networks of {OPEN_CLIP} need some, as `a "
+                "photo of a {}.`, and others take none"
+            )
+        if wrong := [text for text in self.templates if PLACE not in text]:
+            raise ValueError(f"the template {wrong[0]!r} has no {PLACE} where the class's name goes")
 
 
 @dataclass

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.teachers.cards import existing_weights
-from pipeline.teachers.network import last_linear, load_network
+from pipeline.teachers.network import input_transform, last_linear, load_network
 from pipeline.teachers.precision import require_precision
 from pipeline.teachers.spec import TeacherSpec
-from pipeline.teachers.timm_models import input_transform
+from pipeline.teachers.weights import existing_weights
+from pipeline.teachers.words import WordClassifier
 from shards.errors import ContractError, UserError
 from shards.files import sha256_of
 from shards.format.manifest import TeacherCard
@@ -41,6 +41,8 @@ class Teacher:
         self.transform = input_transform(spec)
         self.classes = len(card.classes)
         network = load_network(spec.architecture, path, self.classes)
+        if card.text is not None:
+            network = WordClassifier(network, card)
         self._network = network.to(self.device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._last = last_linear(network)
         self._penultimate: Tensor | None = None

@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torchvision.models import WeightsEnum, get_model_weights
 
+from pipeline.teachers.libraries.open_clip_models import download_release, is_open_clip, release_file
+from pipeline.teachers.libraries.timm_models import is_timm, release_url
 from pipeline.teachers.spec import IMAGENET, TeacherSpec
-from pipeline.teachers.timm_models import is_timm, release_url
 from shards.errors import UserError
 
 PACKAGE = "package:"
@@ -37,11 +38,11 @@ UNREADABLE = (
 
 @dataclass(frozen=True)
 class NeededFile:
-    """A file that a head cannot do without. `path` is None for a package that is not installed."""
+    """A file that a head cannot do without. `path` is None where its package has not brought it yet."""
 
     path: Path | None
     remedy: str  # how to get it
-    download: str = ""  # URL that it is downloaded from without being asked for
+    download: str = ""  # URL, or network of open_clip, whose file is downloaded without being asked for
 
     @property
     def present(self) -> bool:
@@ -49,8 +50,8 @@ class NeededFile:
 
 
 def release_of(spec: TeacherSpec) -> WeightsEnum | None:
-    """The torchvision release that `spec.weights` names, None where it names a package, a file or timm's release."""
-    if is_timm(spec.architecture) or not re.fullmatch(r"[A-Z0-9_]+", spec.weights):
+    """The torchvision release that `spec.weights` names, None where it names a package, a file or a library."""
+    if "/" in spec.architecture or not re.fullmatch(r"[A-Z0-9_]+", spec.weights):
         return None
     try:
         releases: Mapping[str, WeightsEnum] = get_model_weights(spec.architecture).__members__
@@ -71,12 +72,23 @@ def weights_file(spec: TeacherSpec) -> NeededFile:
     if spec.weights == "timm" and is_timm(spec.architecture):
         url, name = release_url(spec.architecture)
         return NeededFile(_downloads() / name, f"from {url}", download=url)
+    if spec.weights == "open_clip" and is_open_clip(spec.architecture):
+        found, page = release_file(spec.architecture)
+        return NeededFile(found, f"the file of {page}", download=spec.architecture)
     release = release_of(spec)
     if release is not None:
         path = _downloads() / release.url.rsplit("/", 1)[-1]
         return NeededFile(path, f"from {release.url}", download=release.url)
     path = Path(spec.weights).expanduser()
     return NeededFile(path, f"from {PLACES_WEIGHTS}{path.name}" if "places365" in path.name else "(your own file)")
+
+
+def existing_weights(spec: TeacherSpec) -> Path:
+    """The file of the weights. Raises UserError with what to do where it is not there."""
+    file = weights_file(spec)
+    if file.path is None or not file.present:
+        raise UserError(f"the weights of {spec.architecture} are not there: {file.path or ''} {file.remedy}")
+    return file.path
 
 
 def _downloads() -> Path:
@@ -93,20 +105,24 @@ def classes_file(spec: TeacherSpec) -> NeededFile | None:
 
 def require_files(heads: Mapping[str, TeacherSpec]) -> None:
     """Download what can be, then raise one UserError that lists all that is missing and where it goes."""
-    needed = [(head, file) for head, spec in heads.items() for file in (weights_file(spec), classes_file(spec)) if file]
+    needed = _needed(heads)
     reasons: dict[str, str] = {}
     if all(file.present or file.download for _, file in needed):
         # Only once nothing else is missing, so that nobody waits for a download and is then told about another file.
         reasons = {
             file.download: _download(file) for file in dict.fromkeys(file for _, file in needed if not file.present)
         }
-    missing = [(head, file) for head, file in needed if not file.present]
+    missing = [(head, file) for head, file in _needed(heads) if not file.present]
     if missing:
         lines = [_line(head, file, reasons.get(file.download, "")) for head, file in missing]
         if len(heads) > 1:
             droppable = ", ".join(f"`teachers.heads.{head}=null`" for head in dict(missing))
             lines.append(f"or do without a head: {droppable}")
         raise UserError("\n".join(["files of the teachers are missing. Put each where this says:", *lines]))
+
+
+def _needed(heads: Mapping[str, TeacherSpec]) -> list[tuple[str, NeededFile]]:
+    return [(head, file) for head, spec in heads.items() for file in (weights_file(spec), classes_file(spec)) if file]
 
 
 def promised_hash(path: Path) -> str:
@@ -148,8 +164,10 @@ def _packaged(module: str) -> NeededFile:
 
 def _download(file: NeededFile) -> str:
     """Fetch the file under its final name once its hash is right; the reason, where that fails."""
-    assert file.path is not None
     try:
+        if file.path is None:
+            download_release(file.download)
+            return ""
         file.path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(file.download, str(file.path), promised_hash(file.path) or None)
     except (OSError, HTTPException, RuntimeError) as error:
@@ -166,10 +184,8 @@ def _load_checkpoint(path: Path) -> object:
 
 
 def _line(head: str, file: NeededFile, reason: str) -> str:
-    if file.path is None:
-        return f"  {head}: {file.remedy}"
     note = f" (the download failed: {reason})" if reason else " (it is downloaded then)" if file.download else ""
-    return f"  {head}: {file.path} {file.remedy}{note}"
+    return f"  {head}: {f'{file.path} ' if file.path else ''}{file.remedy}{note}"
 
 
 def _is_entry(entry: tuple[object, object]) -> bool:

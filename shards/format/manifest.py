@@ -16,6 +16,18 @@ NAME = "manifest.json"
 
 
 @dataclass(frozen=True)
+class TextEmbedding:
+    """The classes of an image-text network as it reads them: of each, the mean over the templates.
+
+    Made once, by the run that writes the manifest: computed anew elsewhere, it would differ in its last digits.
+    """
+
+    templates: tuple[str, ...]
+    sha256: str = ""  # of the values; empty until they are made
+    values: str = ""  # base64 of float16, little-endian, (classes, width)
+
+
+@dataclass(frozen=True)
 class TeacherCard:
     """One teacher as its posteriors need it to be known: network, exact weights, input transform, class names."""
 
@@ -24,6 +36,15 @@ class TeacherCard:
     weights_sha256: str
     transform: dict[str, Any]  # resize, crop, channels, mean, std, interpolation
     classes: tuple[str, ...]
+    text: TextEmbedding | None = None  # where the network is told its classes in words
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> TeacherCard:
+        """The card of what `asdict` made of one, and JSON of that."""
+        text = fields.get("text")
+        if text is not None:
+            text = TextEmbedding(**{**text, "templates": tuple(text["templates"])})
+        return cls(**{**fields, "classes": tuple(fields["classes"]), "text": text})
 
     def __post_init__(self) -> None:
         if not self.classes:
@@ -51,7 +72,8 @@ class Manifest:
             raise ValueError(f"precision is float32 or bfloat16, not {self.precision!r}")
 
     def save(self, folder: Path) -> None:
-        write_whole(folder / NAME, json.dumps(asdict(self), indent=1, sort_keys=True).encode())
+        fields = asdict(self, dict_factory=lambda pairs: {name: value for name, value in pairs if value is not None})
+        write_whole(folder / NAME, json.dumps(fields, indent=1, sort_keys=True).encode())
 
     @classmethod
     def load(cls, folder: Path) -> Manifest:
@@ -62,10 +84,7 @@ class Manifest:
         try:
             fields = json.loads(path.read_bytes())
             require_format(path, fields.get("format"), FORMAT)
-            cards = {
-                head: TeacherCard(**{**card, "classes": tuple(card["classes"])})
-                for head, card in fields.pop("teachers").items()
-            }
+            cards = {head: TeacherCard.from_fields(card) for head, card in fields.pop("teachers").items()}
             return cls(**{**fields, "clip": ClipSpec(**fields["clip"])}, teachers=cards)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise UserError(f"{path} is not a manifest of format {FORMAT}: {error}") from None

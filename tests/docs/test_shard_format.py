@@ -14,7 +14,7 @@ import pytest
 from shards.format.clip import ClipSpec
 from shards.format.example import LEFT_OUT, REPAIRED, ClipMeta, Example
 from shards.format.manifest import FORMAT as MANIFEST_FORMAT
-from shards.format.manifest import Manifest, TeacherCard
+from shards.format.manifest import Manifest, TeacherCard, TextEmbedding
 from shards.format.sidefile import FORMAT as SIDE_FORMAT
 from shards.format.sidefile import SideFile
 from shards.format.writer import ShardWriter
@@ -79,5 +79,5 @@ def test_it_finds_a_flipped_bit(read_shard: ReadShard, examples: list[Example], 
 def test_the_page_names_the_formats_and_every_field(page: str, examples: list[Example], tmp_path: Path) -> None:
     assert f"Manifest: format {MANIFEST_FORMAT}.\nSide file: format {SIDE_FORMAT}." in page
     assert [name for name in (*LEFT_OUT, *REPAIRED) if f"`{name}`" not in page] == []
-    for artifact in (Manifest, SideFile, TeacherCard, ClipMeta):
+    for artifact in (Manifest, SideFile, TeacherCard, TextEmbedding, ClipMeta):
         assert [name for name in artifact.__dataclass_fields__ if f"`{name}`" not in page] == []

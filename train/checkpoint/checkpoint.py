@@ -85,10 +85,7 @@ def load(path: Path, device: str = "cpu") -> Checkpoint:
             )
         fields["spec"] = StudentSpec.from_fields(fields["spec"])
         fields["clip"] = ClipSpec(**fields["clip"])
-        fields["teachers"] = {
-            head: TeacherCard(**{**card, "classes": tuple(card["classes"])})
-            for head, card in fields["teachers"].items()
-        }
+        fields["teachers"] = {head: TeacherCard.from_fields(card) for head, card in fields["teachers"].items()}
         return Checkpoint(**fields)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -6,7 +6,7 @@ import copy
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +159,10 @@ def facts(checkpoint: Checkpoint, network: Trunk, outputs: Sequence[str], sha256
         else "natural log of posteriors (batch, classes, steps)"
         for name in outputs
     }
-    cards = {head: {**asdict(card), "classes": len(card.classes)} for head, card in checkpoint.teachers.items()}
+    cards = {
+        head: {**asdict(replace(card, text=None)), "classes": len(card.classes)}
+        for head, card in checkpoint.teachers.items()
+    }
     return {
         "student": checkpoint.spec.name,
         "sample_rate": str(network.sample_rate),

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from pipeline.teachers.spec import TIMM, TeacherSpec, Transform
+from pipeline.teachers.spec import TIMM, Transform
 from shards.errors import UserError
 
 EXTRA = "pip install -e .[timm]"
@@ -30,11 +30,6 @@ def build_timm(architecture: str, classes: int) -> nn.Module:
     _record(architecture)
     network: nn.Module = _timm().create_model(_name(architecture), pretrained=False, num_classes=classes)
     return network
-
-
-def input_transform(spec: TeacherSpec) -> Transform:
-    """`spec.transform`, or that of timm where it has none. Raises UserError where timm has none either."""
-    return spec.transform if spec.transform is not None else transform_of(spec.architecture)
 
 
 @cache
@@ -82,12 +77,12 @@ def release_url(architecture: str) -> tuple[str, str]:
     return HUB.format(repository=repository), f"{repository.partition('/')[2]}.safetensors"
 
 
-def require_size(spec: TeacherSpec) -> None:
+def require_size(architecture: str, crop: int) -> None:
     """Raise UserError where a network takes one size of pictures alone, and the transform makes another."""
-    record, crop = _record(spec.architecture), input_transform(spec).crop
+    record = _record(architecture)
     if record.get("fixed_input_size") and record["input_size"][-1] != crop:
         raise UserError(
-            f"{spec.architecture} knows pictures of {record['input_size'][-1]} pixels, the transform cuts out {crop}: "
+            f"{architecture} knows pictures of {record['input_size'][-1]} pixels, the transform cuts out {crop}: "
             "set transform.crop to that, or leave out `transform`"
         )
 

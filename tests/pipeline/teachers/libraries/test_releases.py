@@ -16,6 +16,7 @@ from PIL import Image
 from torchvision.models import get_model_weights
 
 from pipeline.decoder.crop import FrameResizer
+from pipeline.teachers.libraries.open_clip_models import transform_of_open_clip
 from pipeline.teachers.spec import TeacherSet, TeacherSpec, Transform
 from shards.cli.command import compose
 from shards.media.file import MAX_PIXELS
@@ -103,3 +104,16 @@ def test_the_lite_networks_see_what_their_releases_saw(head, name, frames):
 
     for bound, some in frames.items():
         assert differences(transform, release, some) < bound
+
+
+@pytest.mark.parametrize(
+    ("name", "release", "side"), [("ViT-B-32", "laion2b_s34b_b79k", 224), ("MobileCLIP2-S0", "dfndr2b", 256)]
+)
+def test_open_clips_networks_see_what_their_releases_saw(name, release, side, frames):
+    """Bicubic and bilinear, by the package's own transform of a release's record."""
+    library = pytest.importorskip("open_clip", reason="needs the extra `open_clip`: make setup")
+    record = library.get_pretrained_cfg(name, release)
+    own = {key: record[key] for key in ("mean", "std", "interpolation", "resize_mode")}
+    transform = transform_of_open_clip(f"open_clip/{name}:{release}")
+    for bound, some in frames.items():
+        assert differences(transform, library.image_transform(side, is_train=False, **own), some) < bound

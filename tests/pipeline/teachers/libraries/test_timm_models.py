@@ -20,10 +20,10 @@ from torchvision.transforms import CenterCrop, InterpolationMode, Normalize, Res
 
 from pipeline.decoder.crop import FrameResizer, ResizeCrop
 from pipeline.teachers.cards import cards
-from pipeline.teachers.network import last_linear
+from pipeline.teachers.libraries.timm_models import build_timm, classes_of, transform_of
+from pipeline.teachers.network import input_transform, last_linear
 from pipeline.teachers.spec import TeacherSet, TeacherSpec, Transform
 from pipeline.teachers.teacher import Teacher
-from pipeline.teachers.timm_models import build_timm, classes_of, input_transform, transform_of
 from pipeline.teachers.weights import weights_file
 from shards.cli.command import compose
 from shards.errors import UserError
@@ -125,7 +125,7 @@ def test_what_cannot_be_a_teacher_is_refused(spec: TeacherSpec, monkeypatch: pyt
         _ = input_transform(TeacherSpec("timm/resnet18.a9", "timm"))
     with pytest.raises(UserError, match=r"448x448, crop mode squash.*say what comes nearest under `transform`"):
         _ = input_transform(TeacherSpec("timm/eva02_large_patch14_448.mim_m38m_ft_in22k_in1k", "timm"))
-    with pytest.raises(ValueError, match="alexnet needs a transform: only networks of timm bring their own"):
+    with pytest.raises(ValueError, match="alexnet needs a transform: only networks of timm and open_clip"):
         TeacherSpec("alexnet", "IMAGENET1K_V1")
     other = Transform(256, 200, "rgb", [127.0] * 3, [64.0] * 3, "bicubic")
     vit = TeacherSpec("timm/vit_base_patch16_224.augreg2_in21k_ft_in1k", spec.weights, other)
