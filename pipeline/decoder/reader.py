@@ -20,7 +20,8 @@ from pipeline.decoder.video import VideoTrack
 from shards.format.clip import ClipSpec
 from shards.format.example import MediaAccount
 from shards.media.clock import AnyPacket
-from shards.media.file import MediaFile, Reason, UnreadableMedia
+from shards.media.demux import Demuxer
+from shards.media.file import Reason, UnreadableMedia
 from shards.media.waveform import AudioTrack, TrackChoice, audible_track
 
 UNDECODED = ("damaged", "no_frames")
@@ -94,7 +95,7 @@ class VideoReader:
 
     def _read(self, track: TrackChoice | None, *, every_frame: bool = False, first: int = 0) -> Iterator[DecodedClip]:
         """The clips from number `first` on; one at least, unless others were given before."""
-        with MediaFile(self._path, self._settings.max_pixels) as media:
+        with Demuxer(self._path, self._settings.max_pixels) as media:
             video_stream = media.video_stream()
             audio_stream = media.audio_stream(track and track.stream)
             self._track = track or TrackChoice(audio_stream.index, left=False)
@@ -133,7 +134,7 @@ class VideoReader:
                 yield from self._counted([self._only_clip(media, assembler, audio, every_frame)])
             self.account = self._account_of(media, assembler, min(starts, default=0.0), *ends)
 
-    def _bounds(self, media: MediaFile) -> tuple[float, float]:
+    def _bounds(self, media: Demuxer) -> tuple[float, float]:
         """From when to when the media's timeline is asked for."""
         if self._segment is None:
             return -math.inf, math.inf
@@ -146,7 +147,7 @@ class VideoReader:
             yield clip
 
     def _account_of(
-        self, media: MediaFile, assembler: ClipAssembler, begin: float, audio_end: float, video_end: float
+        self, media: Demuxer, assembler: ClipAssembler, begin: float, audio_end: float, video_end: float
     ) -> MediaAccount:
         """Where the seconds from the file's begin to its end went; to the end that the container promises, if later.
 
@@ -186,7 +187,7 @@ class VideoReader:
 
     def _first_key(
         self,
-        media: MediaFile,
+        media: Demuxer,
         packets: Iterator[AnyPacket],
         audio_stream: AudioStream,
         decode_audio: Callable[[AnyPacket], None],
@@ -200,9 +201,7 @@ class VideoReader:
                 return packet
         raise UnreadableMedia("damaged" if media.errors else "no_frames", "there is no key frame in it")
 
-    def _only_clip(
-        self, media: MediaFile, assembler: ClipAssembler, audio: AudioTrack, every_frame: bool
-    ) -> DecodedClip:
+    def _only_clip(self, media: Demuxer, assembler: ClipAssembler, audio: AudioTrack, every_frame: bool) -> DecodedClip:
         """A video shorter than one window: one clip of its own length, its frames read anew at the centres of that."""
         if assembler.dropped:
             dropped = assembler.dropped[0]
@@ -229,9 +228,7 @@ class VideoReader:
         return clip_of(0, assembler.start, len(waveform) / rate, waveform, frames)
 
 
-def _audio_decoder(
-    media: MediaFile, stream: AudioStream, audio: AudioTrack, begin: float
-) -> Callable[[AnyPacket], None]:
+def _audio_decoder(media: Demuxer, stream: AudioStream, audio: AudioTrack, begin: float) -> Callable[[AnyPacket], None]:
     """What decodes a packet of a stream into `audio`, if it belongs to the time from `begin` seconds on."""
     numerator, denominator = media.time_base(stream)
     latest = math.inf  # until the first stamp comes, a packet may belong to any time
@@ -279,7 +276,7 @@ def _sampled_frames(
     progress: Callable[[], None],
     every_frame: bool,
 ) -> Iterator[SampledFrame]:
-    with MediaFile(path, settings.max_pixels) as media:
+    with Demuxer(path, settings.max_pixels) as media:
         video_stream = media.video_stream()
         beside = (
             media.audio_streams()[:1] if media.container.streams.audio else []
@@ -300,7 +297,7 @@ def _sampled_frames(
         yield from video.finish(math.inf)
 
 
-def _starts(media: MediaFile, stream: AudioStream | VideoStream, first: AnyPacket | None = None) -> Iterator[float]:
+def _starts(media: Demuxer, stream: AudioStream | VideoStream, first: AnyPacket | None = None) -> Iterator[float]:
     """Seconds before which a stream cannot begin: what the file says, and the first key frame if it is shown."""
     numerator, denominator = media.time_base(stream)
     if stream.start_time is not None:

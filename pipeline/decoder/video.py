@@ -19,7 +19,7 @@ from pipeline.decoder.gop import Gop, GopSplitter, TimedPacket
 from pipeline.decoder.sampler import FrameRequest, FrameSampler, SampledFrame
 from pipeline.decoder.settings import DecodeSettings
 from shards.media.clock import AnyPacket
-from shards.media.file import MediaFile
+from shards.media.demux import Demuxer
 
 MOST_SECONDS = 86_400.0  # that a frame may stay on the screen; a time stamp further ahead ends the stream
 ROUNDING = 1e-6  # seconds; asked times are sums of floats
@@ -34,7 +34,7 @@ class VideoTrack:
 
     def __init__(
         self,
-        media: MediaFile,
+        media: Demuxer,
         stream: VideoStream,
         crops: Sequence[ResizeCrop],
         settings: DecodeSettings,

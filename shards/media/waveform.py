@@ -13,6 +13,7 @@ import numpy as np
 from av.error import ArgumentError
 from numpy.typing import NDArray
 
+from shards.media.demux import Demuxer
 from shards.media.file import MediaFile, UnreadableMedia
 from shards.media.placement import JUMP_SECONDS, SPLIT_SECONDS, STEADY_SECONDS, FramePlacer, PlacedFrame
 from shards.media.resample import RATES, RESAMPLER, ChannelStats, ImpossibleFrame, Resampler
@@ -227,7 +228,7 @@ def _pieces(
 ) -> Iterator[NDArray[np.int16]]:
     """All that one sound track gives, through `audio`. Raises UnreadableMedia, at the end where that is nothing."""
     header = read_header(path)
-    with MediaFile(path, options=header.options if header else {}) as media:
+    with Demuxer(path, options=header.options if header else {}) as media:
         stream = media.audio_stream(index)
         pictures = []
         with suppress(UnreadableMedia):  # they know of the film's clock what sound alone does not
