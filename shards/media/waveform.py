@@ -45,6 +45,7 @@ class AudioTrack:
         self.sample_rate = sample_rate
         self.left = left
         self.written = 0  # one past the last sample that is ready; up to 1.5 seconds more are on their way
+        self.begin_seconds: float | None = None  # where the first frame was placed
         self.end_seconds: float | None = None  # where the frames placed so far end; None before the first
         self.gaps = 0  # filled with silence, of more than SPLIT_SECONDS
         self.gap_seconds = 0.0
@@ -152,7 +153,7 @@ class AudioTrack:
         self._run = Resampler(frame, begin, self.sample_rate, self.stats, left=self.left)
         self._next = round(begin * self.sample_rate)
         if before is None:
-            self.written = self._next
+            self.begin_seconds, self.written = begin, self._next
         elif begin - before > SPLIT_SECONDS:
             self.gaps += 1
             self.gap_seconds += begin - before
