@@ -129,6 +129,7 @@ class VideoReader:
             audio.push(media.decoded(audio_stream.codec_context.decode, None))
             audio.finish()
             assembler.add(video.drain())
+            video.hold(audio.end_seconds or start)
             ends = (min(audio.end_seconds or start, until), min(max(video.end_seconds, start), until))
             assembler.add(video.finish(assembler.whole_until(min(ends))))
             yield from self._counted(assembler.rest(min(ends)))

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import av
 from av.error import FFmpegError
+from av.packet import Packet
 from av.stream import Discard, Stream
 
 from shards.media.clock import AnyPacket, Clock
@@ -80,6 +81,7 @@ class Demuxer(MediaFile):
         wanted = {stream.index for stream in streams}
         for stream in self.container.streams:
             stream.discard = Discard.default if stream.index in wanted else Discard.all
+        latest = dict.fromkeys(wanted, -math.inf)  # stamps of decoding
         failures = 0
         while failures < MAX_READ_FAILURES:
             try:
@@ -88,6 +90,9 @@ class Demuxer(MediaFile):
                     if packet.has_sidedata("encryption_info"):
                         raise UnreadableMedia("encrypted", "its packets are encrypted, and there is no key")
                     self.errors += packet.is_corrupt  # something in front of it is missing
+                    if packet.is_discard and packet.dts is not None and packet.dts <= latest[packet.stream_index]:
+                        packet = _shown(packet)
+                    latest[packet.stream_index] = -math.inf if packet.dts is None else packet.dts
                     if packet.size:  # an empty packet would tell the decoder that the stream has ended
                         yield packet
                 return
@@ -113,3 +118,15 @@ class Demuxer(MediaFile):
         good = [frame for frame in frames if not frame.is_corrupt]
         self.corrupt_frames += len(frames) - len(good)
         return good
+
+
+def _shown(packet: AnyPacket) -> AnyPacket:
+    """A copy that is not marked as hidden.
+
+    FFmpeg marks a packet of a fragmented file so that is decoded no later than the one before it, as where stamps
+    wander; one that an edit list hides is later.
+    """
+    copy: AnyPacket = Packet(bytes(packet))
+    copy.pts, copy.dts, copy.duration, copy.time_base = packet.pts, packet.dts, packet.duration, packet.time_base
+    copy.stream, copy.is_keyframe = packet.stream, packet.is_keyframe
+    return copy

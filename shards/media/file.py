@@ -243,7 +243,7 @@ def refuse_out_of_memory(error: MemoryError) -> NoReturn:
 def _is_aside(track: AudioStream) -> bool:
     """Whether a sound track comments on the film or describes it."""
     kinds = Disposition.comment | Disposition.visual_impaired | Disposition.hearing_impaired | Disposition.karaoke
-    named = re.search(r"comment|descri", track.metadata.get("title", ""), re.IGNORECASE)
+    named = re.search(r"[ck]om+ent|des[ck]ri", track.metadata.get("title", ""), re.IGNORECASE)
     return bool(track.disposition & kinds) or named is not None
 
 
