@@ -37,8 +37,8 @@ class AudioTrack:
 
     Sample n stands for the time n / sample_rate. Within an unbroken run of frames samples follow each other exactly;
     where the stamps of the frames ahead all say so (see placement.py), the resampler is emptied and starts anew at
-    their time, so that missing packets leave silence and overlapping ones are cut. Two channels are mixed to their
-    mean, or, with `left`, the first is taken alone.
+    their time, so that missing packets leave silence and overlapping ones are cut. Channels are mixed, or, with `left`,
+    the first is taken alone.
     """
 
     def __init__(self, sample_rate: int, *, left: bool = False) -> None:
@@ -70,7 +70,7 @@ class AudioTrack:
 
     @property
     def cancels(self) -> bool:
-        """Whether next to nothing is left of its two channels where they are mixed; settled when `stats.measured`."""
+        """Whether next to nothing is left of its channels where they are mixed; settled when `stats.measured`."""
         return self.stats.cancels
 
     @property
@@ -185,7 +185,7 @@ class TrackChoice(NamedTuple):
 def read_waveform(path: Path, sample_rate: int, log: Callable[[str], None] = lambda line: None) -> NDArray[np.int16]:
     """int16 (samples,): all sound of a media file, mono, from the sound's own start.
 
-    Of several tracks the default one, unless it is digitally silent and another is not; of two channels that cancel
+    Of several tracks the default one, unless it is digitally silent and another is not; of channels that cancel
     the first. What was mended, or is missing by the file's own header, goes to `log` in a line. Raises UnreadableMedia.
     """
     return np.concatenate(list(stream_waveform(path, sample_rate, log)))
@@ -258,8 +258,8 @@ def _without(samples: int, pieces: Iterable[NDArray[np.int16]]) -> Iterator[NDAr
 def audible_track(path: Path, sample_rate: int, progress: Callable[[], None] = lambda: None) -> TrackChoice | None:
     """The first sound track, the main one before the others, that is not digitally silent; None if all are.
 
-    Reads each up to where its sound is heard and, if it has two channels, it is settled whether they cancel; nothing
-    but sound. Raises UnreadableMedia where no track has a sample that is a number.
+    Reads each up to where its sound is heard and, if it has several channels, it is settled whether they cancel;
+    nothing but sound. Raises UnreadableMedia where no track has a sample that is a number.
     """
     with MediaFile(path) as media:
         tracks = [stream.index for stream in media.audio_streams()]
