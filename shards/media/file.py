@@ -95,7 +95,7 @@ class MediaFile:
         self, path: Path, max_pixels: int = MAX_PIXELS, options: Mapping[str, str] = MappingProxyType({})
     ) -> None:
         self._path, self._max_pixels = path, max_pixels
-        _require_regular_file(path)
+        require_regular_file(path)
         try:
             self.container = _opened(path, **options)
         except MemoryError as error:
@@ -220,7 +220,7 @@ def unreadable(error: OSError) -> UnreadableMedia:
     return UnreadableMedia(reason, str(error.strerror or error))
 
 
-def _require_regular_file(path: Path) -> None:
+def require_regular_file(path: Path) -> None:
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):

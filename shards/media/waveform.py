@@ -198,13 +198,14 @@ def stream_waveform(
 
     Raises UnreadableMedia, at the end where nothing could be decoded.
     """
+    header = read_header(path)
     with MediaFile(path) as media:
         tracks = media.audio_streams()
         choice = TrackChoice(tracks[0].index, False)
         if len(tracks) > 1:
             choice = audible_track(path, sample_rate) or choice
     audio = AudioTrack(sample_rate, left=choice.left)
-    if (header := read_header(path)) and header.shortfall:
+    if header and header.shortfall:
         log(str(header.shortfall))
     given, held = 0, list[NDArray[np.int16]]()
     for piece in _pieces(path, choice.stream, audio):
