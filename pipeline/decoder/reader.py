@@ -112,7 +112,7 @@ class VideoReader:
             if late is not None and late > max(starts, default=0.0) + LATE_SECONDS:
                 starts.append(late)
             start = max(max(starts, default=0.0), begin)
-            assembler = ClipAssembler(self._spec, start, audio, first=first, drops=every_frame, until=until)
+            assembler = ClipAssembler(self._spec, start, audio, media, first=first, drops=every_frame, until=until)
             reach = self._spec.window_seconds / self._spec.frames_per_window / 2
             video = VideoTrack(
                 media, video_stream, self._crops, self._settings, assembler.times(), reach, shift, every_frame

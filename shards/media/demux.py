@@ -32,6 +32,7 @@ class Demuxer(MediaFile):
         super().__init__(path, max_pixels, options)
         self.errors = 0
         self.corrupt_frames = 0  # that the decoder says it has guessed; none of them is given
+        self.decoded_packets = 0  # tried, in vain or not
         self.ended_early = False  # one of two streams has ended, and the other was not read to its end
 
     def packets(self, *streams: Stream, beside: Sequence[Stream] = ()) -> Iterator[AnyPacket]:
@@ -106,6 +107,7 @@ class Demuxer(MediaFile):
 
     def decoded(self, decode: Callable[[AnyPacket | None], list[Frame]], packet: AnyPacket | None) -> list[Frame]:
         """Frames that this packet completes, or all that are left (None). One that fails is counted and gives none."""
+        self.decoded_packets += packet is not None
         try:
             frames = decode(packet)
         except MemoryError as error:

@@ -51,6 +51,7 @@ class AudioTrack:
         self.gap_seconds = 0.0
         self.overlap_seconds = 0.0  # of sound that was cut, since it claimed a time that had been given to other sound
         self.hole_seconds = 0.0  # left out by take_ready
+        self.missing = 0  # of the samples that `take` gave last, those where no sound is
         self.stats = ChannelStats()
         self._placer = FramePlacer()
         self._pieces: deque[tuple[int, NDArray[np.int16]]] = deque()  # (first sample, samples), ascending
@@ -123,11 +124,13 @@ class AudioTrack:
         """int16 (samples,) from sample `first` on, silent where no sound is; everything before its end is forgotten."""
         end = first + samples
         waveform = np.zeros(samples, np.int16)
+        self.missing = samples
         while self._pieces and self._pieces[0][0] < end:
             begin, piece = self._pieces.popleft()
             low, high = max(begin, first), min(begin + len(piece), end)
             if low < high:
                 waveform[low - first : high - first] = piece[low - begin : high - begin]
+                self.missing -= high - low
             if begin + len(piece) > end:
                 self._pieces.appendleft((end, piece[end - begin :]))
         return waveform
@@ -198,6 +201,7 @@ def stream_waveform(
 
     Raises UnreadableMedia, at the end where nothing could be decoded.
     """
+    header = read_header(path)
     header = read_header(path)
     with MediaFile(path) as media:
         tracks = media.audio_streams()
