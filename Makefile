@@ -75,6 +75,9 @@ bench-pipeline: $(INSTALLED)-bench ## Time the reader of stage one against its p
 bench-scale: $(INSTALLED) ## Weigh planning, memory and rates here, and estimate two million videos
 	$(RUN) evaluate.bench.scale $(OVERRIDES)
 
+bench-colour: $(INSTALLED) ## How far a teacher agrees on films in other colours than sRGB: videos=... frames=8
+	$(RUN) evaluate.bench.colour $(OVERRIDES)
+
 bench-train: $(INSTALLED) ## Time stage two: reader, loop, compiler; device=cpu batch=4 steps=3
 	$(RUN) evaluate.bench.training $(OVERRIDES)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -25,6 +26,7 @@ class Track:
     codec: str = "aac"
     default: bool = True
     comments: bool = False  # on the film, as a director's commentary
+    title: str = ""
 
 
 def tone(seconds: float, hertz: float = 440.0) -> NDArray[np.floating]:
@@ -206,13 +208,28 @@ def cover_art(path: Path, waveform: NDArray[np.floating] | None) -> Path:
     return path
 
 
-def remuxed(source: Path, path: Path, *, shift: float = 0.0, file_options: dict[str, str] | None = None) -> Path:
-    """The same packets in another container, `shift` seconds later."""
+def remuxed(
+    source: Path,
+    path: Path,
+    *,
+    shift: float = 0.0,
+    leap: tuple[float, float] = (math.inf, 0.0),
+    file_options: dict[str, str] | None = None,
+) -> Path:
+    """The same packets in another container, `shift` seconds later.
+
+    `leap`: from the first key frame behind so many seconds on, and sound from then on, by so many seconds more.
+    """
+    behind = math.inf
     with av.open(str(source)) as given, av.open(str(path), "w", options=file_options or {}) as container:
         streams = {stream.index: container.add_stream_from_template(stream) for stream in given.streams}
         for packet in given.demux():
             if packet.dts is not None:
-                late = round(shift / packet.time_base)
+                time, is_picture = _seconds(packet), packet.stream.type == "video"
+                if is_picture and packet.is_keyframe and time >= leap[0]:
+                    behind = min(behind, time)
+                leapt = behind < math.inf if is_picture else time >= leap[0]
+                late = round((shift + leapt * leap[1]) / packet.time_base)
                 packet.pts, packet.dts = packet.pts + late, packet.dts + late
                 packet.stream = streams[packet.stream.index]
                 container.mux(packet)
@@ -278,6 +295,8 @@ def _add_sound(container: av.container.OutputContainer, track: Track) -> av.Audi
     stream.disposition = Disposition.default if track.default else Disposition(0)
     if track.comments:
         stream.disposition |= Disposition.comment
+    if track.title:
+        stream.metadata["title"] = track.title
     return stream
 
 

@@ -24,7 +24,8 @@ from pipeline.decoder.crop import FrameResizer, ResizeCrop
 from pipeline.decoder.reader import VideoReader
 from pipeline.decoder.settings import DecodeSettings
 from shards.format.clip import ClipSpec
-from shards.media.file import MAX_PIXELS, MediaFile
+from shards.media.demux import Demuxer
+from shards.media.file import MAX_PIXELS
 from shards.media.waveform import AudioTrack, read_waveform
 
 SPEC = ClipSpec()
@@ -49,7 +50,7 @@ def sound_alone(path: Path) -> None:
 
 def full_decode(path: Path) -> None:
     """Every frame decoded in turn, in one pass with the sound."""
-    with MediaFile(path) as media:
+    with Demuxer(path) as media:
         picture, voice = media.video_stream(), media.audio_streams()[0]
         resizer, sound, upcoming, last = FrameResizer([VIEW], None, MAX_PIXELS), AudioTrack(SPEC.sample_rate), 2.5, None
         for packet in media.packets(picture, voice):

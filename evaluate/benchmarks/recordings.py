@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from evaluate.benchmarks.benchmark import Benchmark, Recording
 from shards.errors import UserError
 from shards.files import sha256_of
-from shards.media.file import UnreadableMedia, unreadable
+from shards.media.file import UnreadableMedia
 from shards.media.wave import read_header
 from shards.media.waveform import RESAMPLER, read_waveform
 
@@ -64,10 +64,7 @@ class Recordings:
 
 
 def require_whole(path: Path) -> None:
-    """Raise UnreadableMedia for a WAV file that ends before its header says: FFmpeg would read what is there."""
-    try:
-        header = read_header(path)
-    except OSError as error:
-        raise unreadable(error) from None
+    """Raise UnreadableMedia for a file that ends before its header says: FFmpeg would read what is there."""
+    header = read_header(path)
     if header and header.shortfall:
         raise UnreadableMedia("damaged", str(header.shortfall))

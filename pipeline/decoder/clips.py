@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 
 from pipeline.decoder.sampler import SampledFrame
 from shards.format.clip import ClipSpec
+from shards.media.demux import Demuxer
 from shards.media.file import UnreadableMedia
 from shards.media.waveform import AudioTrack
 
 SLACK_SECONDS = 0.05  # an audio frame more or less: a window that lacks no more is whole, with silence at its end
+WORTHLESS_SHARE = 0.1  # of packets that fail: pictures and sound that refer to them are no better
+FEW_FAILURES = 8  # that a clip may have in any case
 
 
 @dataclass
@@ -47,8 +50,8 @@ class ClipLacksFrame(Exception):
 class ClipAssembler:
     """The grid of clips from `start` on. Holds what belongs to clips that are not complete yet, and nothing else.
 
-    Clips before number `first` are not given; a later one that lacks a frame is dropped, or raises ClipLacksFrame where
-    `drops` is false. The grid ends with the last whole window before `until` seconds.
+    Clips before number `first` are not given; a later one that lacks a frame, or is mostly damaged, is dropped, or
+    raises ClipLacksFrame where `drops` is false. The grid ends with the last whole window before `until` seconds.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class ClipAssembler:
         spec: ClipSpec,
         start: float,
         audio: AudioTrack,
+        media: Demuxer,
         *,
         first: int = 0,
         drops: bool = True,
@@ -67,7 +71,8 @@ class ClipAssembler:
         self.given_seconds = self.dropped_seconds = 0.0  # in clips from number `first` on
         self.cut_until = start  # seconds at which the latest clip ends, given or not
         self._first, self._drops = first, drops
-        self._spec, self._audio = spec, audio
+        self._spec, self._audio, self._media = spec, audio, media
+        self._tried = self._failed = 0  # packets, in front of the next clip
         self._frames: deque[SampledFrame] = deque()
         self._index = 0  # of the next clip
         self._begin, self._end = start, start + spec.seconds  # of the next clip
@@ -125,7 +130,7 @@ class ClipAssembler:
         self._begin = self.start + self._index * self._spec.seconds
         self._end = self._begin + self._spec.seconds
         self._first_sample += self._spec.samples
-        fault = next((frame.fault for frame in frames if frame.fault), None)
+        fault = self._damage(len(waveform)) or next((frame.fault for frame in frames if frame.fault), None)
         if index < self._first:
             return
         if fault is None:
@@ -136,6 +141,20 @@ class ClipAssembler:
             self.dropped.append(UnreadableMedia(fault.reason, f"clip {index}: {fault.detail}"))
         else:
             raise ClipLacksFrame(index)
+
+    def _damage(self, samples: int) -> UnreadableMedia | None:
+        """What makes the clip that was just taken worthless: packets that failed since the one before it."""
+        media, audio = self._media, self._audio
+        failed, self._failed = self._failed, media.errors + media.corrupt_frames
+        tried, self._tried = self._tried, media.decoded_packets
+        failed, tried = self._failed - failed, self._tried - tried
+        if failed >= FEW_FAILURES and failed > WORTHLESS_SHARE * tried:
+            return UnreadableMedia("damaged", f"{failed} errors in {tried} packets")
+        if failed and audio.missing > self._spec.samples / 2:
+            return UnreadableMedia(
+                "damaged", f"{audio.missing / self._spec.sample_rate:.1f} s of its sound are missing"
+            )
+        return None
 
 
 def clip_of(

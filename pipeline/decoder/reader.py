@@ -12,20 +12,23 @@ from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from pipeline.decoder.account import account_of_reading
 from pipeline.decoder.clips import SLACK_SECONDS, ClipAssembler, ClipLacksFrame, DecodedClip, clip_of
 from pipeline.decoder.crop import ResizeCrop
+from pipeline.decoder.gop import MAX_HELD_BYTES, MAX_HELD_PACKETS
 from pipeline.decoder.sampler import SampledFrame
 from pipeline.decoder.settings import DecodeSettings
 from pipeline.decoder.video import VideoTrack
 from shards.format.clip import ClipSpec
 from shards.format.example import MediaAccount
 from shards.media.clock import AnyPacket
-from shards.media.file import MediaFile, Reason, UnreadableMedia
+from shards.media.demux import Demuxer
+from shards.media.file import Reason, UnreadableMedia
 from shards.media.waveform import AudioTrack, TrackChoice, audible_track
 
 UNDECODED = ("damaged", "no_frames")
+LATE_SECONDS = 0.25  # after where its stream is said to begin: then that is where the sound begins
 LEAD_SECONDS = 5.0  # of sound that is decoded before a segment: codecs, resampler and placement need some
-ROUNDING_SECONDS = 5e-4
 
 
 class VideoReader:
@@ -94,7 +97,7 @@ class VideoReader:
 
     def _read(self, track: TrackChoice | None, *, every_frame: bool = False, first: int = 0) -> Iterator[DecodedClip]:
         """The clips from number `first` on; one at least, unless others were given before."""
-        with MediaFile(self._path, self._settings.max_pixels) as media:
+        with Demuxer(self._path, self._settings.max_pixels) as media:
             video_stream = media.video_stream()
             audio_stream = media.audio_stream(track and track.stream)
             self._track = track or TrackChoice(audio_stream.index, left=False)
@@ -102,16 +105,19 @@ class VideoReader:
             begin, until = self._bounds(media)
             decode_audio = _audio_decoder(media, audio_stream, audio, begin - LEAD_SECONDS)
             packets = media.packets(video_stream, audio_stream, beside=[media.audio_stream(None)])
-            first_key = self._first_key(media, packets, audio_stream, decode_audio)
-            shift = media.edit_shift(video_stream, first_key)
-            starts = [*_starts(media, audio_stream), *(at + shift for at in _starts(media, video_stream, first_key))]
+            opening = self._opening(media, packets, audio_stream, decode_audio)
+            shift = media.edit_shift(video_stream, opening[0])
+            starts = [*_starts(media, audio_stream), *(at + shift for at in _starts(media, video_stream, opening[0]))]
+            late = audio.begin_seconds
+            if late is not None and late > max(starts, default=0.0) + LATE_SECONDS:
+                starts.append(late)
             start = max(max(starts, default=0.0), begin)
-            assembler = ClipAssembler(self._spec, start, audio, first=first, drops=every_frame, until=until)
+            assembler = ClipAssembler(self._spec, start, audio, media, first=first, drops=every_frame, until=until)
             reach = self._spec.window_seconds / self._spec.frames_per_window / 2
             video = VideoTrack(
                 media, video_stream, self._crops, self._settings, assembler.times(), reach, shift, every_frame
             )
-            for packet in itertools.chain([first_key], packets):
+            for packet in itertools.chain(opening, packets):
                 self._progress()
                 if packet.stream_index == audio_stream.index:
                     decode_audio(packet)
@@ -123,6 +129,7 @@ class VideoReader:
             audio.push(media.decoded(audio_stream.codec_context.decode, None))
             audio.finish()
             assembler.add(video.drain())
+            video.hold(audio.end_seconds or start)
             ends = (min(audio.end_seconds or start, until), min(max(video.end_seconds, start), until))
             assembler.add(video.finish(assembler.whole_until(min(ends))))
             yield from self._counted(assembler.rest(min(ends)))
@@ -131,9 +138,12 @@ class VideoReader:
             self.dropped = [fault.detail for fault in assembler.dropped]
             if not self._given_seconds:
                 yield from self._counted([self._only_clip(media, assembler, audio, every_frame)])
-            self.account = self._account_of(media, assembler, min(starts, default=0.0), *ends)
+            file_begin = min(starts, default=0.0)
+            self.account = account_of_reading(
+                media, audio, assembler, self._given_seconds, file_begin, (begin, until), ends
+            )
 
-    def _bounds(self, media: MediaFile) -> tuple[float, float]:
+    def _bounds(self, media: Demuxer) -> tuple[float, float]:
         """From when to when the media's timeline is asked for."""
         if self._segment is None:
             return -math.inf, math.inf
@@ -145,64 +155,33 @@ class VideoReader:
             self._given_seconds += clip.seconds
             yield clip
 
-    def _account_of(
-        self, media: MediaFile, assembler: ClipAssembler, begin: float, audio_end: float, video_end: float
-    ) -> MediaAccount:
-        """Where the seconds from the file's begin to its end went; to the end that the container promises, if later.
-
-        Of a segment, those from its begin to its end: what the file lacks of that is `unread` too.
-        """
-        read_until = max(audio_end, video_end, assembler.cut_until)
-        lower, upper = self._bounds(media)
-        end = max(read_until, upper if upper < math.inf else media.promised_end(begin))
-        begin = begin if self._segment is None else lower
-        common_end = max(min(audio_end, video_end), assembler.cut_until)
-        ended = "no_sound" if audio_end < video_end else "no_frame"  # what is missing behind the common end
-        unread = end - read_until if media.ended_early else 0.0
-        left_out = {
-            "before_common_start": assembler.start - begin,
-            "dropped_clip": assembler.dropped_seconds,
-            ended: read_until - common_end + unread,
-            "unread": end - read_until - unread,
-        }
-        left_out["tail"] = end - begin - self._given_seconds - sum(left_out.values())
-        repaired = {
-            "broken_stamps": media.clock.repaired,
-            "clock_breaks": media.clock.breaks,
-            "stamps_smoothed": self._audio.smoothed,
-            "gaps_filled": self._audio.gaps,
-            "gap_seconds": round(self._audio.gap_seconds, 3),
-            "overlap_seconds": round(self._audio.overlap_seconds, 3),
-            "non_finite_samples": self._audio.non_finite,
-            "frames_concealed": media.corrupt_frames,
-            "mono_of_left_channel": int(self._audio.left),
-        }
-        return MediaAccount(
-            seconds=round(end - begin, 3),
-            in_clips=round(self._given_seconds, 3),
-            left_out={reason: round(seconds, 3) for reason, seconds in left_out.items() if seconds > ROUNDING_SECONDS},
-            repaired={what: count for what, count in repaired.items() if count},
-        )
-
-    def _first_key(
+    def _opening(
         self,
-        media: MediaFile,
+        media: Demuxer,
         packets: Iterator[AnyPacket],
         audio_stream: AudioStream,
         decode_audio: Callable[[AnyPacket], None],
-    ) -> AnyPacket:
-        """The first key frame; sound in front of it is taken in, pictures in front of it cannot be decoded."""
+    ) -> list[AnyPacket]:
+        """Of the pictures, from the first key frame on, those in front of where it is certain when the sound begins.
+
+        Sound is taken in. Pictures in front of the key frame cannot be decoded.
+        """
+        opening, held_bytes = list[AnyPacket](), 0
         for packet in packets:
             self._progress()
             if packet.stream_index == audio_stream.index:
                 decode_audio(packet)
-            elif packet.is_keyframe:
-                return packet
-        raise UnreadableMedia("damaged" if media.errors else "no_frames", "there is no key frame in it")
+            elif opening or packet.is_keyframe:
+                opening.append(packet)
+                held_bytes += packet.size
+            full = len(opening) == MAX_HELD_PACKETS or held_bytes > MAX_HELD_BYTES
+            if opening and (full or self._audio.begin_seconds is not None):
+                break
+        if not opening:
+            raise UnreadableMedia("damaged" if media.errors else "no_frames", "there is no key frame in it")
+        return opening
 
-    def _only_clip(
-        self, media: MediaFile, assembler: ClipAssembler, audio: AudioTrack, every_frame: bool
-    ) -> DecodedClip:
+    def _only_clip(self, media: Demuxer, assembler: ClipAssembler, audio: AudioTrack, every_frame: bool) -> DecodedClip:
         """A video shorter than one window: one clip of its own length, its frames read anew at the centres of that."""
         if assembler.dropped:
             dropped = assembler.dropped[0]
@@ -229,9 +208,7 @@ class VideoReader:
         return clip_of(0, assembler.start, len(waveform) / rate, waveform, frames)
 
 
-def _audio_decoder(
-    media: MediaFile, stream: AudioStream, audio: AudioTrack, begin: float
-) -> Callable[[AnyPacket], None]:
+def _audio_decoder(media: Demuxer, stream: AudioStream, audio: AudioTrack, begin: float) -> Callable[[AnyPacket], None]:
     """What decodes a packet of a stream into `audio`, if it belongs to the time from `begin` seconds on."""
     numerator, denominator = media.time_base(stream)
     latest = math.inf  # until the first stamp comes, a packet may belong to any time
@@ -279,7 +256,7 @@ def _sampled_frames(
     progress: Callable[[], None],
     every_frame: bool,
 ) -> Iterator[SampledFrame]:
-    with MediaFile(path, settings.max_pixels) as media:
+    with Demuxer(path, settings.max_pixels) as media:
         video_stream = media.video_stream()
         beside = (
             media.audio_streams()[:1] if media.container.streams.audio else []
@@ -300,7 +277,7 @@ def _sampled_frames(
         yield from video.finish(math.inf)
 
 
-def _starts(media: MediaFile, stream: AudioStream | VideoStream, first: AnyPacket | None = None) -> Iterator[float]:
+def _starts(media: Demuxer, stream: AudioStream | VideoStream, first: AnyPacket | None = None) -> Iterator[float]:
     """Seconds before which a stream cannot begin: what the file says, and the first key frame if it is shown."""
     numerator, denominator = media.time_base(stream)
     if stream.start_time is not None:

@@ -19,10 +19,12 @@ from pipeline.decoder.gop import Gop, GopSplitter, TimedPacket
 from pipeline.decoder.sampler import FrameRequest, FrameSampler, SampledFrame
 from pipeline.decoder.settings import DecodeSettings
 from shards.media.clock import AnyPacket
-from shards.media.file import MediaFile
+from shards.media.demux import Demuxer
 
 MOST_SECONDS = 86_400.0  # that a frame may stay on the screen; a time stamp further ahead ends the stream
 ROUNDING = 1e-6  # seconds; asked times are sums of floats
+SPARSE_SECONDS = 1.0  # between two frames, from which on a stream shows slides, or frames when something changes
+REORDERED = 16  # frames at most that a codec decodes before they are shown
 
 
 class VideoTrack:
@@ -34,7 +36,7 @@ class VideoTrack:
 
     def __init__(
         self,
-        media: MediaFile,
+        media: Demuxer,
         stream: VideoStream,
         crops: Sequence[ResizeCrop],
         settings: DecodeSettings,
@@ -51,6 +53,10 @@ class VideoTrack:
         self._carried: list[FrameRequest] = []  # to be answered by the next GOP's key frame
         self._skipping: Literal["DEFAULT", "NONREF"] = "DEFAULT"
         self._every_frame = every_frame or not media.has_times  # then only the decoder knows when each frame is shown
+        self._last_begin = -math.inf  # of the frames seen so far, the one shown last
+        self._begins: list[float] = []  # a heap of the latest frames' begins, until their order is certain
+        self._previous = math.nan  # the begin that left it last
+        self._longest = 0.0  # seconds that a frame stayed on the screen, up to the next one
         self._ended = False  # by a time stamp that cannot be
         self._latest_end = -math.inf  # of the frame decoded last, where every frame is decoded
         self._guessed: list[int] = []  # a heap of time stamps that no frame has taken yet
@@ -83,6 +89,21 @@ class VideoTrack:
         if self._every_frame:
             yield from self._decode_in_order(None)
 
+    def hold(self, until: float) -> None:
+        """After `drain`: the last frame stays on the screen until `until` seconds, no longer than one before it did.
+
+        Only in a stream of slides, or of frames when something changes, that does not list how long each lasts; a
+        single frame stays however long.
+        """
+        while self._begins:
+            self._pass(heapq.heappop(self._begins))
+        if self._media.is_indexed or self._media.errors or self._ended or math.isnan(self._previous):
+            return
+        longest = self._longest or math.inf
+        if longest > SPARSE_SECONDS:
+            self.end_seconds = max(self.end_seconds, min(until, self._last_begin + longest))
+            self._latest_end = max(self._latest_end, self.end_seconds)
+
     def finish(self, until: float) -> Iterator[SampledFrame]:
         """After `drain`: gives the frames for the times that are left before `until` seconds."""
         if self._every_frame:
@@ -104,8 +125,18 @@ class VideoTrack:
         own = (duration or 0) * self._base[0] / self._base[1]
         timed = TimedPacket(packet, begin, begin + own, packet.is_keyframe, packet.is_discard)
         if not timed.hidden:
-            self.end_seconds = max(self.end_seconds, begin + (own or self._frame_seconds))
+            heapq.heappush(self._begins, begin)
+            if len(self._begins) > REORDERED:
+                self._pass(heapq.heappop(self._begins))
+            if begin >= self._last_begin:  # one before it lasts until it comes, whatever it says
+                self._last_begin, self.end_seconds = begin, begin + (own or self._frame_seconds)
         return timed
+
+    def _pass(self, begin: float) -> None:
+        """Of the begins of frames in the order of display, the next one."""
+        if begin > self._previous:
+            self._longest = max(self._longest, begin - self._previous)
+        self._previous = begin
 
     def _stop_splitting(self) -> Iterator[SampledFrame]:
         """A packet without a time has come: from here on every frame is decoded."""

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from fsspec.implementations.memory import MemoryFileSystem
@@ -41,7 +41,7 @@ def at_hand(place: str, spool: Path, touch: Callable[[], None], max_bytes: float
         path = Path(place)
         try:
             before = _state_of(path)
-            digest = "" if before is None else sha256_of(path, touch)
+            digest = "" if before is None else _hash(path, before.st_size, before.st_mtime_ns, before.st_ino, touch)
         except OSError as error:
             raise unreadable(error) from error
         if before is None:
@@ -60,6 +60,12 @@ def at_hand(place: str, spool: Path, touch: Callable[[], None], max_bytes: float
         yield _fetch(place, path, touch, max_bytes)
     finally:
         path.unlink(missing_ok=True)
+
+
+@lru_cache(maxsize=64)
+def _hash(path: Path, size: int, modified: int, inode: int, touch: Callable[[], None]) -> str:
+    """Taken once of a file that stays as it is: a list may have hundreds of its segments."""
+    return sha256_of(path, touch)
 
 
 def _state_of(path: Path) -> os.stat_result | None:

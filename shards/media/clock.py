@@ -33,6 +33,8 @@ class _Stream:
     epoch: int = 0  # which of the clock's offsets holds for it
     begin: float = math.nan  # of the packet before
     end: float = -math.inf  # ... of all packets so far, with their durations
+    own: float = 0.0  # seconds that the latest packet lasts whose duration is not stretched to reach over a leap
+    due: float = -math.inf  # as `end`, with no other durations
     doubtful: AnyPacket | None = None  # its stamp is far from where it should be; the next one decides
     leapt: list[AnyPacket] = field(default_factory=list)  # ahead of the others, until it is known whether they follow
 
@@ -59,6 +61,7 @@ class Clock:
             for stream in streams
         }
         self._break_seconds = MEANT_SECONDS if lists_every_frame else BREAK_SECONDS
+        self._most_own = LEAP_SECONDS if lists_every_frame else math.inf  # MP4 stretches what comes before a leap
         self._any_leapt = False
 
     @property
@@ -71,7 +74,8 @@ class Clock:
         waiting = stream.leapt[-1] if stream.leapt else stream.doubtful
         if not held or waiting is None:
             return stream.end
-        return max(stream.end, stream.raw(waiting) + self._offsets[stream.epoch])
+        begin = stream.raw(waiting) + self._offsets[stream.epoch]
+        return max(stream.end, begin + (waiting.duration or 0) * stream.unit)
 
     def push(self, packet: AnyPacket) -> Iterable[AnyPacket]:
         """The packets, this one or earlier ones, whose stamps have become certain."""
@@ -94,10 +98,10 @@ class Clock:
     def _judge(self, stream: _Stream, packet: AnyPacket) -> Iterable[AnyPacket]:
         time = stream.raw(packet) + self._offsets[stream.epoch]
         if stream.rises:
-            if time < stream.begin - BACK_SECONDS or time > stream.end + LEAP_SECONDS > -math.inf:
+            if time < stream.begin - BACK_SECONDS or time > stream.due + LEAP_SECONDS > -math.inf:
                 stream.doubtful = packet
                 return ()
-        elif time > stream.end + self._break_seconds > -math.inf and self._is_alone(stream, time):
+        elif time > stream.due + self._break_seconds > -math.inf and self._is_alone(stream, time):
             stream.leapt, self._any_leapt = [packet], True
             return self._bridge()
         else:
@@ -111,11 +115,11 @@ class Clock:
         assert doubtful is not None
         offset = self._offsets[stream.epoch]
         first, second = stream.raw(doubtful) + offset, stream.raw(packet) + offset
-        if not abs(second - first) < abs(second - stream.end):
+        if not abs(second - first) < abs(second - stream.due):
             self._restamp(stream, doubtful)
         elif first < stream.begin:
             self._begin_anew(stream, first - offset)
-        elif first - stream.end > self._break_seconds and self._is_alone(stream, first):
+        elif first - stream.due > self._break_seconds and self._is_alone(stream, first):
             stream.leapt, self._any_leapt = [doubtful, packet], True
             yield from self._bridge()
             return
@@ -143,7 +147,7 @@ class Clock:
     def _is_alone(self, stream: _Stream, time: float) -> bool:
         """Whether no other stream has come near a time that this one leaps to."""
         others = [other for other in self._streams.values() if other is not stream and other.end > -math.inf]
-        return bool(others) and all(other.end < time - self._break_seconds / 2 for other in others)
+        return bool(others) and all(other.due < time - self._break_seconds / 2 for other in others)
 
     def _bridge(self) -> Iterator[AnyPacket]:
         """Where every stream has leapt to one place, the time that they leapt over is taken out."""
@@ -152,10 +156,10 @@ class Clock:
             return
         firsts = [stream.raw(stream.leapt[0]) + self._offsets[stream.epoch] for stream in begun]
         if max(firsts) - min(firsts) < self._break_seconds / 2:
-            step = max(stream.end for stream in begun) - min(firsts)
+            step = max(stream.due for stream in begun) - min(firsts)
             self._offsets.append(self._offsets[begun[0].epoch] + step)
             for stream in begun:
-                stream.epoch = self.breaks
+                stream.epoch, stream.end = self.breaks, stream.due
         for stream in begun:
             yield from self._release(stream)
 
@@ -182,9 +186,15 @@ class Clock:
             packet.dts = None if packet.dts is None else packet.dts + ticks
             packet.pts = None if packet.pts is None else packet.pts + ticks
         stamp = stream.stamp(packet)
+        if self._most_own < math.inf and packet.pts is not None and stamp is not None:
+            over = (packet.pts - stamp) * stream.unit > self._break_seconds  # a leap with B-frames on both sides stays
+            self._break_seconds = math.inf if over else self._break_seconds
         if stamp is not None:
             stream.begin = stamp * stream.unit
-            stream.end = max(stream.end, stream.begin + (packet.duration or 0) * stream.unit)
+            own = (packet.duration or 0) * stream.unit
+            stream.end = max(stream.end, stream.begin + own)
+            stream.own = own if own <= self._most_own else stream.own
+            stream.due = max(stream.due, stream.begin + stream.own)
         return packet
 
     def _restamp(self, stream: _Stream, packet: AnyPacket) -> None:

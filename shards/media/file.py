@@ -1,28 +1,26 @@
-"""A media file that may be anything: opened, looked through and demuxed without being trusted."""
+"""A media file that may be anything: opened, and its streams chosen, without being trusted."""
 
 from __future__ import annotations
 
 import errno
-import itertools
-import math
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Literal, NoReturn, TypeVar
+from typing import Literal, NoReturn, Self, TypeVar
 
 import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.stream import Discard, Disposition, Stream
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
-from shards.media.clock import AnyPacket, Clock
+from shards.media.clock import AnyPacket
 
 MEDIA_SUFFIXES = (
     *(".3g2", ".3gp", ".3gp2", ".3gpp", ".3gpp2", ".asf", ".avi", ".dif", ".divx", ".dv", ".dvr-ms", ".evo", ".f4v"),
@@ -59,13 +57,10 @@ Reason = Literal[
 # The last two befall a decode process: it ended, or made no progress.
 TRANSIENT = frozenset({"out_of_memory", "io_error", "unreachable", "crashed", "stalled"})
 
-LEAD_SECONDS = 60.0  # of one stream before the other in the file, from which on each is read from its own opening
-MAX_READ_FAILURES = 16  # in a row: a failing disk would otherwise be asked for ever
 MAX_PIXELS = 8192 * 4320
 LIMITS = (errno.EMFILE, errno.ENFILE, errno.EAGAIN)  # of open files and of processes
 
 AnyStream = TypeVar("AnyStream", AudioStream, VideoStream)
-Frame = TypeVar("Frame", av.AudioFrame, av.VideoFrame)
 
 # What FFmpeg may open: formats that are one file. None that names other files (concat, HLS, DASH, SDP, image sequences)
 # or runs a script (AviSynth), whatever a file's name or its first bytes say.
@@ -91,7 +86,7 @@ class UnreadableMedia(Exception):
 
 
 class MediaFile:
-    """One open file, read from its beginning; `errors` counts what could not be demuxed or decoded.
+    """One open file, and which of its streams are to be read (see demux.py).
 
     Raises UnreadableMedia when opened or asked for a stream that is not there.
     """
@@ -99,20 +94,17 @@ class MediaFile:
     def __init__(
         self, path: Path, max_pixels: int = MAX_PIXELS, options: Mapping[str, str] = MappingProxyType({})
     ) -> None:
-        self.errors = 0
-        self.corrupt_frames = 0  # that the decoder says it has guessed; none of them is given
-        self.ended_early = False  # one of two streams has ended, and the other was not read to its end
         self._path, self._max_pixels = path, max_pixels
-        _require_regular_file(path)
+        require_regular_file(path)
         try:
             self.container = _opened(path, **options)
         except MemoryError as error:
-            _refuse_out_of_memory(error)
+            refuse_out_of_memory(error)
         except (FFmpegError, OSError, ValueError) as error:
             message = getattr(error, "strerror", None) or type(error).__name__
             raise UnreadableMedia("not_media", f"FFmpeg cannot open it: {message}") from error
 
-    def __enter__(self) -> MediaFile:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -199,87 +191,6 @@ class MediaFile:
                     return float((packet.pts - first.pts) * packet.time_base)
         return 0.0
 
-    def packets(self, *streams: Stream, beside: Sequence[Stream] = ()) -> Iterator[AnyPacket]:
-        """Packets of these streams, on one timeline (see clock.py), as they lie in the file.
-
-        `beside` are streams that only bear witness to where the file's clock begins anew. Where one of two streams lies
-        far behind the other in the file, it is read in step from a second opening; where it has ended, so has this.
-        Raises UnreadableMedia for packets that are encrypted.
-        """
-        wanted = {stream.index for stream in streams}
-        watched = [*streams, *(stream for stream in beside if stream.index not in wanted)]
-        clock = self.clock = Clock(watched, stores_dts=self.stores_dts, lists_every_frame=self.is_indexed)
-        seen = dict.fromkeys(wanted, 0)
-        origin = math.nan
-        for packet in self._demuxed(watched):
-            seen[packet.stream_index] = seen.get(packet.stream_index, 0) + 1
-            yield from (each for each in clock.push(packet) if each.stream_index in wanted)
-            if len(wanted) == 2 and packet.stream_index in wanted:
-                ends = {index: clock.end(index) for index in wanted}
-                late, ahead = sorted(ends, key=lambda index: ends[index])
-                origin = ends[ahead] if math.isnan(origin) else origin
-                if ends[ahead] - max(ends[late], origin) > LEAD_SECONDS:
-                    yield from self._in_step(clock, late, ahead, seen[late])
-                    break
-        yield from (each for each in clock.finish() if each.stream_index in wanted)
-
-    def _in_step(self, clock: Clock, late: int, ahead: int, seen: int) -> Iterator[AnyPacket]:
-        """The rest of two streams, each from an opening of its own, until one has ended and the other is past it."""
-        with MediaFile(self._path, self._max_pixels) as other:
-            stream = self.container.streams[ahead]
-            sources = {
-                late: itertools.islice(other._demuxed([other.container.streams[late]]), seen, None),
-                ahead: (packet for packet in self._demuxed([stream]) if packet.stream_index == ahead),
-            }
-            behind = late
-            while packet := next(sources[behind], None):
-                yield from clock.push(packet)
-                behind = min((late, ahead), key=lambda index: clock.end(index, held=True))
-            for packet in sources[late + ahead - behind]:  # a frame may be shown long after it is decoded
-                yield from clock.push(packet)
-                if clock.end(packet.stream_index) > clock.end(behind, held=True) + LEAD_SECONDS:
-                    self.ended_early = True
-                    break
-            self.errors += other.errors
-
-    def _demuxed(self, streams: Sequence[Stream]) -> Iterator[AnyPacket]:
-        wanted = {stream.index for stream in streams}
-        for stream in self.container.streams:
-            stream.discard = Discard.default if stream.index in wanted else Discard.all
-        failures = 0
-        while failures < MAX_READ_FAILURES:
-            try:
-                for packet in self.container.demux(streams):
-                    failures = 0
-                    if packet.has_sidedata("encryption_info"):
-                        raise UnreadableMedia("encrypted", "its packets are encrypted, and there is no key")
-                    self.errors += packet.is_corrupt  # something in front of it is missing
-                    if packet.size:  # an empty packet would tell the decoder that the stream has ended
-                        yield packet
-                return
-            except IndexError:  # PyAV, at the very end, over streams that appeared on the way
-                return
-            except MemoryError as error:
-                _refuse_out_of_memory(error)
-            except FFmpegError:
-                failures += 1
-                self.errors += 1
-
-    def decoded(self, decode: Callable[[AnyPacket | None], list[Frame]], packet: AnyPacket | None) -> list[Frame]:
-        """Frames that this packet completes, or all that are left (None). One that fails is counted and gives none."""
-        try:
-            frames = decode(packet)
-        except MemoryError as error:
-            _refuse_out_of_memory(error)
-        except EOFError:  # emptied before
-            return []
-        except FFmpegError:
-            self.errors += 1
-            return []
-        good = [frame for frame in frames if not frame.is_corrupt]
-        self.corrupt_frames += len(frames) - len(good)
-        return good
-
 
 def _opened(path: Path, **options: str) -> InputContainer:
     """One file and no other: a playlist, an image sequence or a reference inside it opens nothing."""
@@ -309,7 +220,7 @@ def unreadable(error: OSError) -> UnreadableMedia:
     return UnreadableMedia(reason, str(error.strerror or error))
 
 
-def _require_regular_file(path: Path) -> None:
+def require_regular_file(path: Path) -> None:
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
@@ -322,7 +233,7 @@ def _require_regular_file(path: Path) -> None:
         raise unreadable(error) from error
 
 
-def _refuse_out_of_memory(error: MemoryError) -> NoReturn:
+def refuse_out_of_memory(error: MemoryError) -> NoReturn:
     """FFmpeg found no memory, mostly for a size that the file lies about; Python's own lack of it passes through."""
     if isinstance(error, FFmpegError):
         raise UnreadableMedia("out_of_memory", "FFmpeg asks for more memory than it may have") from error
@@ -332,7 +243,7 @@ def _refuse_out_of_memory(error: MemoryError) -> NoReturn:
 def _is_aside(track: AudioStream) -> bool:
     """Whether a sound track comments on the film or describes it."""
     kinds = Disposition.comment | Disposition.visual_impaired | Disposition.hearing_impaired | Disposition.karaoke
-    named = re.search(r"comment|descri", track.metadata.get("title", ""), re.IGNORECASE)
+    named = re.search(r"[ck]om+ent|des[ck]ri", track.metadata.get("title", ""), re.IGNORECASE)
     return bool(track.disposition & kinds) or named is not None
 
 

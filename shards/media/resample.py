@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 RESAMPLER = "ffmpeg swresample, default filter, s16 mono downmix, placed by time stamps"
 RATES = (1_000, 1_000_000)  # Hz that are believed: a file that claims 1 Hz would be resampled to days of sound
 BATCH = 2**16  # samples at most that are looked at and resampled at once; a second where that is less
-MEASURED_SECONDS = 20.0  # of sound, after which it is settled whether two channels cancel: as long as a clip
+MEASURED_SECONDS = 20.0  # of sound, after which it is settled whether channels cancel: as long as a clip
 CANCELS = 0.01  # of the channels' mean energy that is left in their mean, 20 dB below
 DTYPES = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "s64": np.int64, "flt": np.float32, "dbl": np.float64}
 
@@ -33,18 +33,19 @@ class ChannelStats:
     samples: int = 0  # in all channels
     non_finite: int = 0
     channels: int = 0
-    seconds: float = 0.0  # of stereo that were measured, from the first sample on that is not zero
-    energy: float = 0.0  # sum of L*L + R*R over them
-    product: float = 0.0  # sum of L*R
+    seconds: float = 0.0  # of several channels that were measured, from the first sample on that is not zero
+    energy: float = 0.0  # sum of the squares of all their samples
+    first: float = 0.0  # ... of those of the first channel
+    mixed: float = 0.0  # sum of the squares of the channels' sums
 
     @property
     def cancels(self) -> bool:
-        """Whether next to nothing is left of two channels where they are mixed."""
-        return self.energy > 0 and self.energy + 2 * self.product < CANCELS * 2 * self.energy
+        """Whether next to nothing is left of the channels where they are mixed, and the first one is heard."""
+        return self.mixed < CANCELS * self.channels * self.energy and self.first > CANCELS * self.energy
 
     @property
     def measured(self) -> bool:
-        return self.channels != 2 or self.seconds >= MEASURED_SECONDS
+        return self.channels == 1 or self.seconds >= MEASURED_SECONDS
 
     def add(self, frame: av.AudioFrame, kind: str, channels: int) -> None:
         """The next samples of the track, of a format in DTYPES; those that are no numbers become silence in place."""
@@ -65,10 +66,12 @@ class ChannelStats:
         samples[bad] = 0
 
     def _measure(self, frame: av.AudioFrame, kind: str) -> None:
-        planes = [samples.astype(np.float64) - (128 if kind == "u8" else 0) for samples in _planes(frame, kind)]
-        left, right = planes if len(planes) == 2 else (planes[0][::2], planes[0][1::2])
-        self.energy += float((left * left + right * right).sum())  # no dot: it wakes a thread for each core
-        self.product += float((left * right).sum())
+        planes = np.stack(_planes(frame, kind)).astype(np.float64) - (128 if kind == "u8" else 0)
+        sound = planes if len(planes) > 1 else planes.reshape(-1, self.channels).T  # (channels, samples)
+        total = sound.sum(axis=0)
+        self.energy += float((sound * sound).sum())  # no dot: it wakes a thread for each core
+        self.first += float((sound[0] * sound[0]).sum())
+        self.mixed += float((total * total).sum())
         if self.energy:
             self.seconds += frame.samples / frame.sample_rate
 

@@ -13,6 +13,7 @@ import numpy as np
 from av.error import ArgumentError
 from numpy.typing import NDArray
 
+from shards.media.demux import Demuxer
 from shards.media.file import MediaFile, UnreadableMedia
 from shards.media.placement import JUMP_SECONDS, SPLIT_SECONDS, STEADY_SECONDS, FramePlacer, PlacedFrame
 from shards.media.resample import RATES, RESAMPLER, ChannelStats, ImpossibleFrame, Resampler
@@ -36,19 +37,21 @@ class AudioTrack:
 
     Sample n stands for the time n / sample_rate. Within an unbroken run of frames samples follow each other exactly;
     where the stamps of the frames ahead all say so (see placement.py), the resampler is emptied and starts anew at
-    their time, so that missing packets leave silence and overlapping ones are cut. Two channels are mixed to their
-    mean, or, with `left`, the first is taken alone.
+    their time, so that missing packets leave silence and overlapping ones are cut. Channels are mixed, or, with `left`,
+    the first is taken alone.
     """
 
     def __init__(self, sample_rate: int, *, left: bool = False) -> None:
         self.sample_rate = sample_rate
         self.left = left
         self.written = 0  # one past the last sample that is ready; up to 1.5 seconds more are on their way
+        self.begin_seconds: float | None = None  # where the first frame was placed
         self.end_seconds: float | None = None  # where the frames placed so far end; None before the first
         self.gaps = 0  # filled with silence, of more than SPLIT_SECONDS
         self.gap_seconds = 0.0
         self.overlap_seconds = 0.0  # of sound that was cut, since it claimed a time that had been given to other sound
         self.hole_seconds = 0.0  # left out by take_ready
+        self.missing = 0  # of the samples that `take` gave last, those where no sound is
         self.stats = ChannelStats()
         self._placer = FramePlacer()
         self._pieces: deque[tuple[int, NDArray[np.int16]]] = deque()  # (first sample, samples), ascending
@@ -68,7 +71,7 @@ class AudioTrack:
 
     @property
     def cancels(self) -> bool:
-        """Whether next to nothing is left of its two channels where they are mixed; settled when `stats.measured`."""
+        """Whether next to nothing is left of its channels where they are mixed; settled when `stats.measured`."""
         return self.stats.cancels
 
     @property
@@ -121,11 +124,13 @@ class AudioTrack:
         """int16 (samples,) from sample `first` on, silent where no sound is; everything before its end is forgotten."""
         end = first + samples
         waveform = np.zeros(samples, np.int16)
+        self.missing = samples
         while self._pieces and self._pieces[0][0] < end:
             begin, piece = self._pieces.popleft()
             low, high = max(begin, first), min(begin + len(piece), end)
             if low < high:
                 waveform[low - first : high - first] = piece[low - begin : high - begin]
+                self.missing -= high - low
             if begin + len(piece) > end:
                 self._pieces.appendleft((end, piece[end - begin :]))
         return waveform
@@ -151,7 +156,7 @@ class AudioTrack:
         self._run = Resampler(frame, begin, self.sample_rate, self.stats, left=self.left)
         self._next = round(begin * self.sample_rate)
         if before is None:
-            self.written = self._next
+            self.begin_seconds, self.written = begin, self._next
         elif begin - before > SPLIT_SECONDS:
             self.gaps += 1
             self.gap_seconds += begin - before
@@ -183,7 +188,7 @@ class TrackChoice(NamedTuple):
 def read_waveform(path: Path, sample_rate: int, log: Callable[[str], None] = lambda line: None) -> NDArray[np.int16]:
     """int16 (samples,): all sound of a media file, mono, from the sound's own start.
 
-    Of several tracks the default one, unless it is digitally silent and another is not; of two channels that cancel
+    Of several tracks the default one, unless it is digitally silent and another is not; of channels that cancel
     the first. What was mended, or is missing by the file's own header, goes to `log` in a line. Raises UnreadableMedia.
     """
     return np.concatenate(list(stream_waveform(path, sample_rate, log)))
@@ -196,13 +201,15 @@ def stream_waveform(
 
     Raises UnreadableMedia, at the end where nothing could be decoded.
     """
+    header = read_header(path)
+    header = read_header(path)
     with MediaFile(path) as media:
         tracks = media.audio_streams()
         choice = TrackChoice(tracks[0].index, False)
         if len(tracks) > 1:
             choice = audible_track(path, sample_rate) or choice
     audio = AudioTrack(sample_rate, left=choice.left)
-    if (header := read_header(path)) and header.shortfall:
+    if header and header.shortfall:
         log(str(header.shortfall))
     given, held = 0, list[NDArray[np.int16]]()
     for piece in _pieces(path, choice.stream, audio):
@@ -227,7 +234,7 @@ def _pieces(
 ) -> Iterator[NDArray[np.int16]]:
     """All that one sound track gives, through `audio`. Raises UnreadableMedia, at the end where that is nothing."""
     header = read_header(path)
-    with MediaFile(path, options=header.options if header else {}) as media:
+    with Demuxer(path, options=header.options if header else {}) as media:
         stream = media.audio_stream(index)
         pictures = []
         with suppress(UnreadableMedia):  # they know of the film's clock what sound alone does not
@@ -256,8 +263,8 @@ def _without(samples: int, pieces: Iterable[NDArray[np.int16]]) -> Iterator[NDAr
 def audible_track(path: Path, sample_rate: int, progress: Callable[[], None] = lambda: None) -> TrackChoice | None:
     """The first sound track, the main one before the others, that is not digitally silent; None if all are.
 
-    Reads each up to where its sound is heard and, if it has two channels, it is settled whether they cancel; nothing
-    but sound. Raises UnreadableMedia where no track has a sample that is a number.
+    Reads each up to where its sound is heard and, if it has several channels, it is settled whether they cancel;
+    nothing but sound. Raises UnreadableMedia where no track has a sample that is a number.
     """
     with MediaFile(path) as media:
         tracks = [stream.index for stream in media.audio_streams()]

@@ -17,7 +17,7 @@ from pipeline.decoder.reader import VideoReader, frames_at
 from pipeline.decoder.settings import DecodeSettings
 from shards.format.clip import ClipSpec
 from shards.media.file import UnreadableMedia
-from tests.media import Track, chirp, film, numbered, picture_time, sound_file, sound_time, tone
+from tests.media import Track, chirp, film, numbered, picture_time, remuxed, sound_file, sound_time, tone
 
 SPEC = ClipSpec(seconds=4.0, windows=4)
 CROP = ResizeCrop(64, 64)
@@ -82,6 +82,50 @@ def test_recordings_joined_are_one_film(suffix, offsets, tmp_path):
     assert sum(clip.seconds for clip in clips) >= 11
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".fragmented.mp4", ".mkv", ".flv"])
+@pytest.mark.parametrize("leap", [1000.0, 5000.0])
+def test_a_leap_of_all_stamps_is_left_out(suffix, leap, tmp_path):
+    """Between packets that are no further apart in the file than others: nothing lies there."""
+    source = speaking(tmp_path / "plain.mp4")
+    options = {"movflags": "frag_keyframe+empty_moov"} if "fragmented" in suffix else {}
+    path = remuxed(source, tmp_path / f"a{suffix}", leap=(5.0, leap), file_options=options)
+    reader = VideoReader(path, SPEC, [CROP], DecodeSettings())
+    clips = list(reader.clips())
+    require_right(clips, sum(clip.seconds for clip in clips), wander=0.1)
+    assert 11 <= sum(clip.seconds for clip in clips) <= 12
+    assert reader.account.repaired["clock_breaks"] == 1
+    assert reader.account.seconds == pytest.approx(12 + leap, abs=0.2)
+    assert reader.account.left_out["unread"] == pytest.approx(leap, abs=0.2)
+
+
+@pytest.mark.parametrize("each", ["frag_keyframe", "frag_every_frame"])
+def test_stamps_that_wander_hide_nothing_in_a_fragmented_file(each, tmp_path):
+    """FFmpeg marks packets as hidden whose time of decoding is not beyond that of the one before."""
+    path = speaking(
+        tmp_path / "a.mp4",
+        wander=0.02,
+        options={"g": "25", "bf": "0"},  # those of B-frames are written wrongly then
+        file_options={"movflags": f"{each}+empty_moov"},
+    )
+    clips = read(path)
+    require_right(clips, 12, wander=0.02)
+    assert not any((clip.waveform == 0).mean() > 0.02 for clip in clips)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".ts", ".flv", ".fragmented.mp4", ".mp4"])
+def test_sound_that_begins_late_begins_the_clips(suffix, tmp_path):
+    """Matroska and transport streams say that it begins with the picture, and a fragmented file has a packet there."""
+    options = {"movflags": "frag_keyframe+empty_moov"} if "fragmented" in suffix else {}
+    sound = Track(chirp(9, 3), start=3.0, codec="mp2" if suffix == ".ts" else "aac")
+    path = speaking(tmp_path / f"a{suffix}", tracks=[sound], file_options=options)
+    reader = VideoReader(path, SPEC, [CROP], DecodeSettings())
+    clips = list(reader.clips())
+    require_right(clips, sum(clip.seconds for clip in clips))
+    assert 8 <= sum(clip.seconds for clip in clips) <= 9
+    assert reader.account.left_out["before_common_start"] == pytest.approx(3.0, abs=0.1)
+    assert all((clip.waveform == 0).mean() < 0.02 for clip in clips)
+
+
 LONG = ClipSpec(seconds=20.0, windows=4)
 
 
@@ -100,11 +144,39 @@ def test_slides_stay_until_the_next_one_comes(suffix, pace, tmp_path):
         codec="mpeg4" if suffix == ".avi" else "libx264",
     )
     clips = read(path, LONG)
-    told = suffix in (".mp4", ".mov")  # elsewhere nothing says how long the last one stays
-    assert 60.0 >= sum(clip.seconds for clip in clips) >= (60.0 if told else slides[-1] // 5 * 5)
+    assert sum(clip.seconds for clip in clips) == 60.0
     for clip in clips:
         shown = [picture_time(picture) for picture in clip.pictures[0]]
         assert shown == [(asked - clips[0].start) // pace * pace for asked in clip.asked]
+
+
+@pytest.mark.parametrize("suffix", [".webm", ".mkv", ".ts", ".flv"])
+@pytest.mark.parametrize(("shown", "seconds"), [([0.0, 8.0, 16.0, 24.0], 30), ([0.0, 3.0, 6.0], 5), ([0.0], 30)])
+def test_the_last_frame_stays_while_there_is_sound(suffix, shown, seconds, tmp_path):
+    """It does not say how long: no longer than one before it did, and a single one to the end."""
+    path = film(
+        tmp_path / f"a{suffix}",
+        shown=shown,
+        last=0.04,
+        codec="libvpx" if suffix == ".webm" else "libx264",
+        size=(64, 64),
+        picture=numbered,
+        tracks=[Track(tone(32), codec={".webm": "libopus", ".ts": "mp2"}.get(suffix, "aac"))],
+        options={"bf": "0"},
+    )
+    clips = read(path, LONG)
+    assert sum(clip.seconds for clip in clips) == seconds
+    for clip in clips:
+        asked = [time - clips[0].start for time in clip.asked]
+        assert [picture_time(picture) for picture in clip.pictures[0]] == [
+            max(begin for begin in shown if begin <= time) for time in asked
+        ]
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".ts"])
+def test_an_even_films_last_frame_does_not_stay(suffix, tmp_path):
+    path = speaking(tmp_path / f"a{suffix}", tracks=[Track(chirp(20), codec="mp2")])
+    require_right(read(path), 12)
 
 
 @pytest.mark.parametrize("suffix", [".webm", ".mkv"])
@@ -133,8 +205,8 @@ def test_two_stills_and_minutes_of_sound(suffix, tmp_path):
         tmp_path / f"a{suffix}", shown=[0.0, 130.0], last=130.0, size=(64, 64), picture=numbered, tracks=[sound]
     )
     clips = read(path, LONG)
-    told = suffix != ".ts"  # how long the last one stays
-    assert sum(clip.seconds for clip in clips) == (260 if told else 130)
+    told = suffix != ".ts"  # how long the last one stays; else for the minute of sound that is read beyond it
+    assert sum(clip.seconds for clip in clips) == (260 if told else 190)
     assert all(picture_time(clip.pictures[0][0]) == (130.0 if clip.start > 129 else 0.0) for clip in clips)
 
 
@@ -195,8 +267,9 @@ def test_a_file_that_names_other_files_is_no_media(name, text, tmp_path):
         read(tmp_path / name)
 
 
-def test_a_commentary_before_the_main_sound_is_not_taken(tmp_path):
-    tracks = [Track(tone(12, 3000), default=False, comments=True), Track(chirp(12), default=False)]
+@pytest.mark.parametrize("title", ["", "Director's commentary", "Audiokommentar", "Comentario", "Audiodeskription"])
+def test_a_commentary_before_the_main_sound_is_not_taken(title, tmp_path):
+    tracks = [Track(tone(12, 3000), default=False, comments=not title, title=title), Track(chirp(12), default=False)]
     require_right(read(speaking(tmp_path / "a.mkv", tracks=tracks)), 12)
 
 

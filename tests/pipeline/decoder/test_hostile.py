@@ -20,7 +20,19 @@ from pipeline.decoder.settings import DecodeSettings
 from pipeline.videos.fetch import at_hand
 from shards.format.clip import ClipSpec
 from shards.media.file import MediaFile, UnreadableMedia, _opened, unreadable
-from tests.media import Track, cover_art, damaged, film, moving, sound_file, tone
+from tests.media import (
+    Track,
+    chirp,
+    cover_art,
+    damaged,
+    film,
+    moving,
+    numbered,
+    picture_time,
+    sound_file,
+    sound_time,
+    tone,
+)
 
 SPEC = ClipSpec(seconds=2.0, windows=2, frames_per_window=2)
 CROP = ResizeCrop(48, 48)
@@ -194,6 +206,32 @@ def test_damaged_packets_cost_no_more_than_their_clips(file, tmp_path):
         assert clip.start == pytest.approx(clips[0].start + 2.0 * (clip.index - clips[0].index))
     far = [asked - got for clip in clips for asked, got in zip(clip.asked, clip.got, strict=True) if asked - got > 0.25]
     assert len(far) <= 1  # until a first error tells of the damage, packets that are missing look like a still picture
+
+
+def test_a_clip_that_is_mostly_damaged_is_dropped_and_the_others_are_right(tmp_path):
+    """One byte in 50 is wrong within a third of the file; the film says its own time."""
+    tracks = [Track(chirp(24), codec="mp2")]
+    whole = film(tmp_path / "a.mkv", 24.0, size=(64, 64), picture=numbered, tracks=tracks, options={"g": "25"})
+    data, random = bytearray(whole.read_bytes()), np.random.default_rng(0)
+    third = len(data) // 3
+    for place in random.integers(third, 2 * third, third // 50):
+        data[place] = random.integers(256)
+    whole.write_bytes(data)
+    reader = VideoReader(whole, SPEC, [ResizeCrop(64, 64)], DecodeSettings())
+    clips = list(reader.clips())
+    assert 6 <= len(clips) <= 9 and len(clips) + len(reader.dropped) == 12
+    assert reader.account.left_out["dropped_clip"] == 2.0 * len(reader.dropped)
+    for clip in clips:
+        for asked, picture in zip(clip.asked, clip.pictures[0], strict=True):
+            at = round((asked - clip.start) * SPEC.sample_rate)
+            heard = sound_time(clip.waveform[max(at - 2205, 0) : at + 2205], SPEC.sample_rate)
+            assert heard - picture_time(picture) == pytest.approx(0.02, abs=0.05)
+
+
+@pytest.mark.parametrize("file", ["a.mkv", "a.ts"])
+def test_a_file_that_is_mostly_damaged_is_refused(file, tmp_path):
+    whole = film(tmp_path / file, 20.0, size=(64, 64), picture=numbered, options={"g": "25"})
+    assert reason(damaged(whole, tmp_path / f"bad-{file}", share=0.02)) in ("damaged", "too_short")
 
 
 def test_a_hole_in_the_picture_shows_the_frame_before(tmp_path):

@@ -14,7 +14,8 @@ from pipeline.decoder.crop import ResizeCrop
 from pipeline.decoder.reader import LEAD_SECONDS, VideoReader, frames_at
 from pipeline.decoder.settings import DecodeSettings
 from shards.format.clip import ClipSpec
-from shards.media.file import MediaFile, UnreadableMedia
+from shards.media.demux import Demuxer
+from shards.media.file import UnreadableMedia
 from tests.media import Track, chirp, film, numbered, picture_time, sound_time
 
 SPEC = ClipSpec(seconds=4.0, windows=4)
@@ -104,14 +105,14 @@ def test_a_segment_shorter_than_a_window_keeps_its_length(films, suffix):
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".webm"])
 def test_what_lies_before_a_segment_or_behind_it_is_not_decoded(films, suffix, monkeypatch):
-    plain, given = MediaFile.decoded, []
+    plain, given = Demuxer.decoded, []
 
     def decoded(self, decode, packet):
         frames = plain(self, decode, packet)
         given.extend(frames)
         return frames
 
-    monkeypatch.setattr(MediaFile, "decoded", decoded)
+    monkeypatch.setattr(Demuxer, "decoded", decoded)
     reader = VideoReader(films[suffix], SPEC, [CROP], DecodeSettings(), begin=25.0, until=29.0)
     assert [clip.seconds for clip in reader.clips()] == [4.0]
     times = [frame.time - origin(films[suffix]) for frame in given if isinstance(frame, av.VideoFrame)]

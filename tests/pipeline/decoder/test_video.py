@@ -16,14 +16,14 @@ from pipeline.decoder.reader import frames_at
 from pipeline.decoder.settings import DecodeSettings
 from pipeline.decoder.video import VideoTrack
 from shards.format.clip import ClipSpec
-from shards.media.file import MediaFile
+from shards.media.demux import Demuxer
 from tests.media import Track, film, tone
 
 CROP = ResizeCrop(48, 48)
 ONE_GOP = {"x264-params": "keyint=infinite:scenecut=0:bframes=3:b-adapt=0:b-pyramid=normal"}
 
 
-class Counted(MediaFile):
+class Counted(Demuxer):
     """Counts the packets that a decoder is given, and with which it may skip what no other frame refers to."""
 
     def __init__(self, path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_gop_without_end_is_decoded_as_it_comes(sampling, tmp_path, monkeypatc
 
 
 def packets(path: Path) -> list[bytes]:
-    with MediaFile(path) as media:
+    with Demuxer(path) as media:
         return [bytes(packet) for packet in media.packets(media.video_stream())]
 
 
@@ -109,7 +109,7 @@ def test_leading_pictures_are_settled_with_the_gop_before(tmp_path):
     """In an open GOP they stand behind the key frame, are shown before it, and need the GOP before."""
     options = {"x265-params": "keyint=25:min-keyint=25:open-gop=1:bframes=4:b-adapt=0:log-level=none"}
     path = film(tmp_path / "a.mp4", 4.0, codec="libx265", options=options, tracks=[])
-    with MediaFile(path) as media:
+    with Demuxer(path) as media:
         splitter, given = GopSplitter(), []
         stream = media.video_stream()
         numerator, denominator = media.time_base(stream)
@@ -152,7 +152,7 @@ def test_packets_without_a_time_are_decoded_in_turn(missing, sampling, tmp_path)
     path = film(tmp_path / "a.ts", 8.0, options={"x264-params": "keyint=50:min-keyint=50:bframes=0"}, tracks=[])
     times = [float(time) for time in np.arange(1.53, 8, 0.5)]
     whole = feed(path, times)[1]
-    with MediaFile(path) as media:
+    with Demuxer(path) as media:
         stream = media.video_stream()
         track, got = VideoTrack(media, stream, [CROP], DecodeSettings(sampling=sampling), iter(times), 0.5, 0.0), []
         for index, packet in enumerate(media.packets(stream)):
@@ -171,13 +171,13 @@ def test_the_tail_that_is_cut_is_not_decoded(tmp_path):
     path = film(tmp_path / "a.mp4", 9.0, options=options, tracks=[Track(tone(9.0))])
     fed = []
 
-    class Watched(MediaFile):
+    class Watched(Demuxer):
         def decoded(self, decode, packet):
             if packet is not None and packet.stream.type == "video":
                 fed.append(float(packet.pts * packet.time_base))
             return super().decoded(decode, packet)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader, "MediaFile", Watched)
+        patch.setattr(reader, "Demuxer", Watched)
         list(reader.VideoReader(path, ClipSpec(), [CROP], DecodeSettings()).clips())
     assert max(fed) <= 3.0

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import os
 import threading
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.videos.fetch import at_hand, within_reach
+from shards.files import sha256_of
 from shards.media.file import UnreadableMedia
 from shards.storage import address
 
@@ -147,3 +149,23 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
             self.send_error(500)
             return None
         return super().send_head()
+
+
+def test_a_file_is_hashed_once_while_it_stays_as_it_is(tmp_path, monkeypatch):
+    """As the segments of a film ask for it, one after the other."""
+    path, read = tmp_path / "a.mp4", []
+    monkeypatch.setattr(
+        "pipeline.videos.fetch.sha256_of", lambda path, touch: read.append(path) or sha256_of(path, touch)
+    )
+    for content in (DATA, DATA, DATA[::-1]):
+        if not path.exists() or path.read_bytes() != content:
+            path.write_bytes(content)
+            os.utime(path, ns=(len(read), len(read)))
+        for _ in range(2):
+            with at_hand(str(path), tmp_path / "spool", touch, 1e9) as video:
+                assert video.sha256 == hashlib.sha256(content).hexdigest()
+    assert len(read) == 2
+
+
+def touch() -> None:
+    """One and the same for all videos of a decoder."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from evaluate.benchmarks.recordings import require_whole
 from shards.media.file import UnreadableMedia
@@ -91,8 +92,70 @@ def test_a_big_endian_file_is_refused(tmp_path):
         read_waveform(wav(tmp_path / "a.wav", magic=b"RIFX"), RATE)
 
 
-@pytest.mark.parametrize("content", [b"", b"RIFF", b"RIFF\0\0\0\0AVI ", b"RIFF\0\0\0\0WAVEdat", b"ID3" * 100])
-def test_what_is_no_wav_file_promises_nothing(content, tmp_path):
+KINDS = {  # as libsndfile writes them: where the claim stands behind this, how it is written, what it counts beside
+    "a.aiff": (b"SSND", 4, ">I", 8),
+    "a.au": (b".snd", 8, ">I", 0),
+    "a.w64": (b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a", 16, "<Q", 24),
+}
+
+
+def kind(path: Path, claim: int | None = None, *, raw: int | None = None, keep: int | None = None) -> Path:
+    """SOUND in the kind of a file's suffix, with a claim of so many bytes, or that very number; its first `keep`."""
+    soundfile.write(path, SOUND, RATE, subtype="PCM_16")
+    data = bytearray(path.read_bytes())
+    name, behind, form, more = KINDS[path.name]
+    place = data.index(name) + behind
+    if claim is not None or raw is not None:
+        struct.pack_into(form, data, place, raw if raw is not None else claim + more)
+    path.write_bytes(data[: None if keep is None else len(data) - SIZE + keep])
+    return path
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_other_kinds_are_read_whole_or_what_is_missing_is_said(name, tmp_path):
+    lines: list[str] = []
+    assert np.array_equal(read_waveform(kind(tmp_path / name), RATE, lines.append), SOUND) and not lines
+    require_whole(tmp_path / name)
+    for changed in ({"claim": SIZE + 4 * RATE}, {"keep": RATE}):
+        path = kind(tmp_path / name, **changed)
+        ours = read_waveform(path, RATE, lines.append)
+        assert np.array_equal(ours, SOUND[: len(ours)])
+        with pytest.raises(UnreadableMedia, match="damaged: cut short: its header promises"):
+            require_whole(path)
+    assert lines == [
+        "cut short: its header promises 4.00 s of sound, the file has 2.00 s",
+        "cut short: its header promises 2.00 s of sound, the file has 0.50 s",
+    ]
+
+
+@pytest.mark.parametrize(("name", "raw"), [("a.au", 2**32 - 1), ("a.aiff", 2**31 - 2**24), ("a.aiff", 2**32 - 1)])
+def test_other_kinds_through_a_pipe_are_read_whole(name, raw, tmp_path):
+    lines: list[str] = []
+    assert np.array_equal(read_waveform(kind(tmp_path / name, raw=raw), RATE, lines.append), SOUND) and not lines
+    require_whole(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "raw"), [("a.au", 0), ("a.aiff", 0), ("a.w64", 2**63 - 1), ("a.w64", 0), ("a.w64", 24)]
+)
+def test_what_ffmpeg_does_not_read_without_a_length_says_so(name, raw, tmp_path):
+    with pytest.raises(UnreadableMedia, match="damaged: its header does not say how long its sound is"):
+        read_waveform(kind(tmp_path / name, raw=raw), RATE)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"x",
+        b"RIFF",
+        b"RIFF\0\0\0\0AVI ",
+        b"RIFF\0\0\0\0WAVEdat",
+        b"ID3" * 100,
+        b"FORM\0\0\0\0AIFF",
+        b"riff" + bytes(36),
+    ],
+)
+def test_what_is_no_such_file_promises_nothing(content, tmp_path):
     path = tmp_path / "a.wav"
     path.write_bytes(content)
     assert read_header(path) is None

@@ -429,6 +429,32 @@ def test_channels_in_opposite_phase_do_not_cancel(left_over, lead, tmp_path):
     assert lines == ["left channel: the channels cancel"]
 
 
+@pytest.mark.parametrize(
+    ("layout", "gains", "cancel"),
+    [
+        ("quad", [1, -1, 1, -1], True),
+        ("5.1", [1, -1, 0, 0, 0, 0], True),
+        ("5.1", [1, -1, 0, 0, 0.5, -0.5], True),
+        ("7.1", [1, -1, 0, 0, 1, -1, 1, -1], True),
+        ("5.1", [1, -1, 0.5, 0, 0, 0], False),  # what is said stands in the centre
+        ("5.1", [0, 0, 1, 0, 0, 0], False),
+    ],
+)
+def test_more_channels_in_opposite_phase_do_not_cancel_either(layout, gains, cancel, tmp_path):
+    sound = 0.25 * tone(3.0)
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("pcm_s16le", RATE, layout=layout)
+        packed = np.round(2**15 * np.outer(sound, gains)).astype(np.int16).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(packed, "s16", layout)
+        frame.sample_rate, frame.pts = RATE, 0
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    lines: list[str] = []
+    ours = read_waveform(tmp_path / "a.mkv", RATE, lines.append)
+    assert lines == (["left channel: the channels cancel"] if cancel else [])
+    heard = np.abs(ours).max() / np.abs(2**15 * sound).max()
+    assert heard == pytest.approx(1.0, abs=0.01) if cancel else 0.05 < heard < 1.01
+
+
 @pytest.mark.parametrize("right", [0.0, 0.5, 1.0, -0.5])
 def test_channels_that_do_not_cancel_are_mixed(right, tmp_path):
     sound = 0.5 * tone(3.0)

@@ -1,0 +1,134 @@
+"""A media file is read: packets of its streams in step, on one timeline, and what they decode to."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TypeVar
+
+import av
+from av.error import FFmpegError
+from av.packet import Packet
+from av.stream import Discard, Stream
+
+from shards.media.clock import AnyPacket, Clock
+from shards.media.file import MAX_PIXELS, MediaFile, UnreadableMedia, refuse_out_of_memory
+
+LEAD_SECONDS = 60.0  # of one stream before the other in the file, from which on each is read from its own opening
+MAX_READ_FAILURES = 16  # in a row: a failing disk would otherwise be asked for ever
+
+Frame = TypeVar("Frame", av.AudioFrame, av.VideoFrame)
+
+
+class Demuxer(MediaFile):
+    """One file, read from its beginning; `errors` counts what could not be demuxed or decoded."""
+
+    def __init__(
+        self, path: Path, max_pixels: int = MAX_PIXELS, options: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        super().__init__(path, max_pixels, options)
+        self.errors = 0
+        self.corrupt_frames = 0  # that the decoder says it has guessed; none of them is given
+        self.decoded_packets = 0  # tried, in vain or not
+        self.ended_early = False  # one of two streams has ended, and the other was not read to its end
+
+    def packets(self, *streams: Stream, beside: Sequence[Stream] = ()) -> Iterator[AnyPacket]:
+        """Packets of these streams, on one timeline (see clock.py), as they lie in the file.
+
+        `beside` are streams that only bear witness to where the file's clock begins anew. Where one of two streams lies
+        far behind the other in the file, it is read in step from a second opening; where it has ended, so has this.
+        Raises UnreadableMedia for packets that are encrypted.
+        """
+        wanted = {stream.index for stream in streams}
+        watched = [*streams, *(stream for stream in beside if stream.index not in wanted)]
+        clock = self.clock = Clock(watched, stores_dts=self.stores_dts, lists_every_frame=self.is_indexed)
+        seen = dict.fromkeys(wanted, 0)
+        origin = math.nan
+        for packet in self._demuxed(watched):
+            seen[packet.stream_index] = seen.get(packet.stream_index, 0) + 1
+            yield from (each for each in clock.push(packet) if each.stream_index in wanted)
+            if len(wanted) == 2 and packet.stream_index in wanted:
+                ends = {index: clock.end(index) for index in wanted}
+                late, ahead = sorted(ends, key=lambda index: ends[index])
+                origin = ends[ahead] if math.isnan(origin) else origin
+                if ends[ahead] - max(ends[late], origin) > LEAD_SECONDS:
+                    yield from self._in_step(clock, late, ahead, seen[late])
+                    break
+        yield from (each for each in clock.finish() if each.stream_index in wanted)
+
+    def _in_step(self, clock: Clock, late: int, ahead: int, seen: int) -> Iterator[AnyPacket]:
+        """The rest of two streams, each from an opening of its own, until one has ended and the other is past it."""
+        with Demuxer(self._path, self._max_pixels) as other:
+            stream = self.container.streams[ahead]
+            sources = {
+                late: itertools.islice(other._demuxed([other.container.streams[late]]), seen, None),
+                ahead: (packet for packet in self._demuxed([stream]) if packet.stream_index == ahead),
+            }
+            behind = late
+            while packet := next(sources[behind], None):
+                yield from clock.push(packet)
+                behind = min((late, ahead), key=lambda index: clock.end(index, held=True))
+            for packet in sources[late + ahead - behind]:  # a frame may be shown long after it is decoded
+                yield from clock.push(packet)
+                if clock.end(packet.stream_index) > clock.end(behind, held=True) + LEAD_SECONDS:
+                    self.ended_early = True
+                    break
+            self.errors += other.errors
+
+    def _demuxed(self, streams: Sequence[Stream]) -> Iterator[AnyPacket]:
+        wanted = {stream.index for stream in streams}
+        for stream in self.container.streams:
+            stream.discard = Discard.default if stream.index in wanted else Discard.all
+        latest = dict.fromkeys(wanted, -math.inf)  # stamps of decoding
+        failures = 0
+        while failures < MAX_READ_FAILURES:
+            try:
+                for packet in self.container.demux(streams):
+                    failures = 0
+                    if packet.has_sidedata("encryption_info"):
+                        raise UnreadableMedia("encrypted", "its packets are encrypted, and there is no key")
+                    self.errors += packet.is_corrupt  # something in front of it is missing
+                    if packet.is_discard and packet.dts is not None and packet.dts <= latest[packet.stream_index]:
+                        packet = _shown(packet)
+                    latest[packet.stream_index] = -math.inf if packet.dts is None else packet.dts
+                    if packet.size:  # an empty packet would tell the decoder that the stream has ended
+                        yield packet
+                return
+            except IndexError:  # PyAV, at the very end, over streams that appeared on the way
+                return
+            except MemoryError as error:
+                refuse_out_of_memory(error)
+            except FFmpegError:
+                failures += 1
+                self.errors += 1
+
+    def decoded(self, decode: Callable[[AnyPacket | None], list[Frame]], packet: AnyPacket | None) -> list[Frame]:
+        """Frames that this packet completes, or all that are left (None). One that fails is counted and gives none."""
+        self.decoded_packets += packet is not None
+        try:
+            frames = decode(packet)
+        except MemoryError as error:
+            refuse_out_of_memory(error)
+        except EOFError:  # emptied before
+            return []
+        except FFmpegError:
+            self.errors += 1
+            return []
+        good = [frame for frame in frames if not frame.is_corrupt]
+        self.corrupt_frames += len(frames) - len(good)
+        return good
+
+
+def _shown(packet: AnyPacket) -> AnyPacket:
+    """A copy that is not marked as hidden.
+
+    FFmpeg marks a packet of a fragmented file so that is decoded no later than the one before it, as where stamps
+    wander; one that an edit list hides is later.
+    """
+    copy: AnyPacket = Packet(bytes(packet))
+    copy.pts, copy.dts, copy.duration, copy.time_base = packet.pts, packet.dts, packet.duration, packet.time_base
+    copy.stream, copy.is_keyframe = packet.stream, packet.is_keyframe
+    return copy
