@@ -17,6 +17,7 @@ import torch
 from shards.loader.catalog import load_catalog
 from shards.loader.streaming import Streaming, training_reader
 from tests.faults.commands import finish, training, two_ranks, wait_until
+from tests.forked import Forked
 from train.checkpoint.checkpoint import build, load
 from train.data.batches import DeviceBatches, pinned_ring
 from train.model.frontend import network_input
@@ -59,7 +60,7 @@ def reference(shards: Path, spec: StudentSpec) -> dict[str, torch.Tensor]:
 
 def test_two_ranks_are_one_process_with_two_half_batches(shards: Path, tmp_path: Path, spec: StudentSpec) -> None:
     run = tmp_path / "run"
-    logged = [finish(rank, seconds=100) for rank in two_ranks(training(shards, run, steps=STEPS, **EVERY))]
+    logged = [finish(rank, seconds=100) for rank in two_ranks(training(shards, run, steps=STEPS, **EVERY), Forked)]
     checkpoint = load(run / "last.pt")
     expected = reference(shards, spec)
     assert checkpoint.network.keys() == expected.keys()
@@ -79,7 +80,7 @@ def test_two_ranks_are_one_process_with_two_half_batches(shards: Path, tmp_path:
 
 def test_a_signal_to_one_rank_stops_both_at_one_step(shards: Path, tmp_path: Path) -> None:
     run, never = tmp_path / "run", {"validate_every": 10**6, "save_every": 10**6}
-    ranks = two_ranks(training(shards, run, steps=10**6, log_every=2, **never))
+    ranks = two_ranks(training(shards, run, steps=10**6, log_every=2, **never), Forked)
     wait_until(lambda: (run / "metrics.jsonl").exists() and (run / "metrics.jsonl").read_text(), *ranks)
     ranks[1].send_signal(signal.SIGTERM)
     for rank in ranks:
