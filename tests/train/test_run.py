@@ -45,7 +45,7 @@ def settings(tmp_path: Path, spec: StudentSpec, shards: Path) -> TrainSettings:
         batch=8,
         steps=20,
         log_every=5,
-        validate_every=10,
+        validate_every=20,
         save_every=8,
     )
 
