@@ -4,6 +4,10 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python -m
 INSTALLED := $(VENV)/.installed
 
+ifneq (,$(findstring command,$(foreach NAME,RUN INSTALLED QUOTED TYPED OVERRIDES EXTRAS,$(origin $(NAME)))$(origin NAME)))
+$(error RUN, INSTALLED, QUOTED, TYPED, OVERRIDES, EXTRAS and NAME are the Makefile's own: no setting is called so)
+endif
+
 # What was typed, one single-quoted word of the shell a setting; VENV and PYTHON are make's. Sorted, so that a key stands
 # before those inside it. `value` does not expand the $ in them; as make's own environment of a command they would be
 # expanded, since make 4.4 in $(shell) too: so they are unexported before there is one.

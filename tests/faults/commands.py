@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from tests.forked import ROOT, Forked
 from train.checkpoint.checkpoint import load
 from train.model.layers import Layer
 
-ROOT = Path(__file__).resolve().parents[2]
-Process = subprocess.Popen[str]
+Process = subprocess.Popen[str] | Forked
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1  # of Linux
 
 # 2000 samples / 250 / 62 / 15 / 4 steps
@@ -108,7 +108,9 @@ def training(shards: Path, run: Path, **settings: object) -> list[str]:
     return [f"{key}={'null' if value is None else value}" for key, value in words.items()]
 
 
-def two_ranks(words: list[str], others: list[str] | None = None) -> list[Process]:
+def two_ranks(
+    words: list[str], start: Callable[..., Process] = start, *, others: list[str] | None = None
+) -> list[Process]:
     """What `torchrun --nproc-per-node 2` starts: the same command, with each rank's place in the environment.
 
     `others`: words that rank 1 is started with instead, as on another machine.

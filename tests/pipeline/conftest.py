@@ -14,6 +14,8 @@ import torch
 import torchvision
 from PIL import Image
 
+from pipeline.executor import decode_worker
+from pipeline.relabel import RelabelSettings
 from pipeline.settings import PipelineSettings
 from pipeline.teachers.spec import TeacherSet, TeacherSpec, Transform
 from pipeline.videos.keys import key_of
@@ -24,6 +26,7 @@ from shards.format.manifest import Manifest, TeacherCard
 from shards.format.sidefile import Reject
 from shards.format.writer import ShardWriter
 from shards.media.levels import levels
+from tests.forked import FORKSERVER
 from tests.media import video_stream
 
 RATE = 22_050
@@ -31,6 +34,14 @@ CLIP = ClipSpec(sample_rate=8_000, seconds=2.0, windows=4)
 CLASSES = ("tabby", '<b>"tiger" & cat</b>', "espresso", "missile", "bell", "https://example.org/x")
 HOSTILE = '<script>alert("1")</script>&\'><img src=https://example.org/x onerror=y>.mp4'
 UNPRINTABLE = "line\nbreak \u202egpj caf\udce9.mp4"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked_workers():
+    """The workers of a run inside a test's process are forked from one that has imported torch."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decode_worker, "SPAWN", FORKSERVER)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -101,6 +112,15 @@ def settings(videos, small_teachers):
     small |= {"device": "cpu", "decoders": 2, "teacher_processes": 1, "batch_clips": 2, "validation_share": 0.3}
     small |= {"videos": str(videos), "teachers": small_teachers}
     return lambda shards, **fields: PipelineSettings(**small | {"shards": str(shards)} | fields)
+
+
+@pytest.fixture(scope="module")
+def again(settings, small_spec):
+    """again(shards, ...): settings that label them once more, by the same network under another name."""
+    teachers = TeacherSet("again", {"objects": small_spec})
+    small = {"videos": settings("").videos, "teachers": teachers, "device": "cpu", "batch_clips": 2}
+    small |= {"decoders": 1, "teacher_processes": 1}
+    return lambda shards, **fields: RelabelSettings(**small | {"shards": str(shards)} | fields)
 
 
 def tars(folder):

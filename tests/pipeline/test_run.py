@@ -13,7 +13,6 @@ import torch
 
 from pipeline.decoder.settings import DecodeSettings
 from pipeline.output.ranks import FolderLease, Rank
-from pipeline.relabel import RelabelSettings
 from pipeline.relabel import run as relabel
 from pipeline.run import run
 from pipeline.teachers.cards import cards
@@ -26,7 +25,8 @@ from shards.format.clip import ClipSpec
 from shards.format.manifest import Manifest
 from shards.format.shard import examples
 from shards.format.sidefile import finished
-from tests.faults.commands import finish, start, wait_until
+from tests.faults.commands import finish, wait_until
+from tests.forked import Forked
 from tests.pipeline.conftest import tars
 
 CLIP = ClipSpec(sample_rate=22_050, seconds=2.0, windows=4)
@@ -129,7 +129,7 @@ def test_kill_9_anywhere_then_the_same_command_gives_the_same_bytes(words_of, vi
     words = words_of(**places, **{"decoders": 2, "shard_size.videos": 3})
     finished_at = []
     for patience in (0.2, 1.5, 3.0, None):
-        process = start("pipeline", *words)
+        process = Forked("pipeline", *words)
         if patience is None:
             finish(process)
         else:
@@ -186,7 +186,7 @@ def test_frames_that_no_jpeg_can_hold_are_refused_before_anything_is_written(set
 
 
 def test_the_precision_that_the_first_machine_chose_is_that_of_all_labels(
-    settings, tmp_path, render_video, small_spec, monkeypatch
+    settings, again, tmp_path, render_video, monkeypatch
 ):
     """The first machine has bfloat16 and the second has not; a teacher set beside the shards begins on the second."""
 
@@ -206,9 +206,7 @@ def test_the_precision_that_the_first_machine_chose_is_that_of_all_labels(
     assert "it takes longer" in (shards / "pipeline.log").read_text()
     run(settings(alike, **values, precision="bfloat16"))
     assert len(tars(shards)) == 2 and tars(shards) == tars(alike)
-    beside = RelabelSettings(
-        videos=str(videos), shards=str(shards), teachers=TeacherSet("again", {"objects": small_spec}), device="cpu"
-    )
+    beside = again(shards, videos=str(videos))
     relabel(beside)
     machine(bfloat16=True)
     relabel(beside)
@@ -233,20 +231,12 @@ def test_too_many_rejects_stop_the_run_and_keep_the_work(settings, tmp_path, vid
     assert len(all_examples(tmp_path / "shards")) == 1
 
 
-def test_relabel_adds_a_set_beside_the_shards(settings, undisturbed, tmp_path, videos, small_spec):
+def test_relabel_adds_a_set_beside_the_shards(again, undisturbed, tmp_path):
     """The same network under another name, read again at the stored times, must say the same."""
     shards = tmp_path / "shards"
-    run(settings(shards))
+    shutil.copytree(undisturbed, shards)
     before = tars(shards)
-    again = RelabelSettings(
-        videos=str(videos),
-        shards=str(shards),
-        teachers=TeacherSet("again", {"objects": small_spec}),
-        device="cpu",
-        batch_clips=2,
-        precision="float32",
-    )
-    relabel(again)
+    relabel(again(shards, precision="float32"))
     assert tars(shards) == before
     sides = {side.shard: side for side in finished(shards / "teachers" / "again")}
     for side in finished(shards):
@@ -255,12 +245,12 @@ def test_relabel_adds_a_set_beside_the_shards(settings, undisturbed, tmp_path, v
         assert np.allclose(other.posterior_sums["objects"], side.posterior_sums["objects"], atol=1e-3)
     check(shards)
     first = tars(shards / "teachers" / "again")
-    relabel(again)
+    relabel(again(shards, precision="float32"))
     assert tars(shards / "teachers" / "again") == first
 
 
 def test_relabel_goes_on_past_videos_that_changed_or_are_gone_and_names_them(
-    settings, tmp_path, videos, small_spec, render_video
+    settings, again, tmp_path, videos, render_video
 ):
     """Four shards of one video each. What lacks labels gets them once the very file is back."""
     mine, shards = tmp_path / "videos", tmp_path / "shards"
@@ -268,8 +258,7 @@ def test_relabel_goes_on_past_videos_that_changed_or_are_gone_and_names_them(
     for number in (1, 2, 3, 4):
         (mine / f"{number}.mp4").write_bytes((videos / f"0{number}.mp4").read_bytes())
     run(settings(shards, videos=str(mine), shard_size=Size(videos=1), validation_share=0.0))
-    teachers = TeacherSet("again", {"objects": small_spec})
-    again = RelabelSettings(videos=str(mine), shards=str(shards), teachers=teachers, device="cpu", decoders=2)
+    again = again(shards, videos=str(mine), decoders=2)
     render_video(mine / "1.mp4", 2.0, seed=8)
     (mine / "3.mp4").unlink()
     message = r"lacks labels of 2 shards: train-000000 .'1.mp4': changed: .*, train-000002 .'3.mp4': not_found: "
@@ -287,39 +276,30 @@ def test_relabel_goes_on_past_videos_that_changed_or_are_gone_and_names_them(
     check(shards)
 
 
-def test_ranks_of_a_relabel_share_the_work_and_give_the_bytes_of_one(settings, undisturbed, tmp_path, small_spec):
+def test_ranks_of_a_relabel_share_the_work_and_give_the_bytes_of_one(again, undisturbed, tmp_path):
     shutil.copytree(undisturbed, tmp_path / "one")
     shutil.copytree(undisturbed, tmp_path / "two")
-    values = {"videos": settings(tmp_path).videos, "teachers": TeacherSet("again", {"objects": small_spec})}
-    values |= {"device": "cpu", "decoders": 1, "teacher_processes": 1, "batch_clips": 2}
-    relabel(RelabelSettings(shards=str(tmp_path / "one"), **values))
+    relabel(again(tmp_path / "one"))
     expected = tars(tmp_path / "one" / "teachers" / "again")
     found = []
     with FolderLease(tmp_path / "two", Rank(1, 2, job="relabel")):
-        relabel(RelabelSettings(shards=str(tmp_path / "two"), **values, rank=0, world=2))
+        relabel(again(tmp_path / "two", rank=0, world=2))
         found.append(tars(tmp_path / "two" / "teachers" / "again"))
     assert "again" not in (tmp_path / "two" / "report.html").read_text()  # the page is of the rank that ends last
-    relabel(RelabelSettings(shards=str(tmp_path / "two"), **values, rank=1, world=2))
+    relabel(again(tmp_path / "two", rank=1, world=2))
     assert tars(tmp_path / "two" / "teachers" / "again") == expected
     assert found[0].items() < expected.items() and len(expected) - len(found[0]) == len(expected) // 2
     assert "again" in (tmp_path / "two" / "report.html").read_text()
     for wrong in ({"rank": 2, "world": 2}, {"reading": DecodeSettings(sampling="keyframe")}):
         with pytest.raises(ValueError, match=r"rank counts from 0|reading\.sampling is exact"):
-            RelabelSettings(shards=str(tmp_path / "two"), **values, **wrong)
+            again(tmp_path / "two", **wrong)
 
 
-def test_relabel_takes_the_limits_of_reading(settings, undisturbed, tmp_path, small_spec):
+def test_relabel_takes_the_limits_of_reading(again, undisturbed, tmp_path):
     """The first video of the plan has more pixels than the others."""
     shutil.copytree(undisturbed, tmp_path / "shards")
-    again = RelabelSettings(
-        videos=settings(tmp_path).videos,
-        shards=str(tmp_path / "shards"),
-        teachers=TeacherSet("again", {"objects": small_spec}),
-        reading=DecodeSettings(max_pixels=320 * 240 - 1),
-        device="cpu",
-    )
     with pytest.raises(UserError, match=r"lacks labels of 1 shards: .*'00\.mp4': too_large: 320x240 is more than"):
-        relabel(again)
+        relabel(again(tmp_path / "shards", reading=DecodeSettings(max_pixels=320 * 240 - 1)))
 
 
 def test_a_decoder_that_stalls_costs_its_video_alone(settings, tmp_path, videos):

@@ -59,6 +59,19 @@ def test_settings_reach_the_command_as_typed(root: Path, venv: Path, target: str
     assert not {word.partition("=")[0] for word in words} & set(environment)
 
 
+def test_names_of_the_makefile_itself_are_refused(root: Path, venv: Path, tmp_path: Path) -> None:
+    """Some would be lost on the way to the command, RUN would be run in its stead."""
+    own = set(re.findall(r"(?:^|: |foreach )([A-Z]+)(?: [:?]?=|,)", (root / "Makefile").read_text(), re.MULTILINE))
+    own -= {"VENV"}
+    assert {"NAME", "RUN", "EXTRAS"} <= own
+    for name in own:
+        words = ["make", "-s", f"VENV={venv}", "train", "student=soundnet5", f"{name}=$(shell touch {tmp_path}/made)"]
+        done = subprocess.run(words, cwd=root, capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+        assert not (tmp_path / "made").exists()
+        assert re.search(rf"\b{name}\b.* are the Makefile's own: no setting is called so", done.stderr)
+
+
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"])).map(str.lstrip))
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_value_arrives_whole(root: Path, venv: Path, value: str) -> None:

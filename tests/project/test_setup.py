@@ -14,17 +14,15 @@ import pytest
 
 from tests.faults.commands import ROOT, Process, finish, wait_until
 
-# Stands where pip would: notes what it was asked to install, or waits to be interrupted.
+# Stands where pip would: notes what it was asked to install, and does what PIP says.
 PIP = """
 import os, sys, time
 if "install" in sys.argv:
     open(os.environ["NOTES"], "w").write("\\n".join(sys.argv[1:]))
-    time.sleep(float(os.environ.get("PIP_SECONDS", 0)))
-    sys.exit(int(os.environ.get("PIP_EXIT", 0)))
+    exec(os.environ.get("PIP", ""))
 """
 # A job that a shell put into the background ignores SIGINT, and so would all its children: not this one.
 HEEDING = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])"
-SCRIPT = [sys.executable, "-c", HEEDING, "sh", "conf/setup.sh"]
 REAL = f'exec {sys.executable} "$@"'
 Setup = Callable[..., Process]
 
@@ -38,10 +36,9 @@ def setup(tmp_path: Path) -> Setup:
 
     def start(venv: Path, python: str = "", **variables: str) -> Process:
         variables |= {"PATH": str(tmp_path / "path"), "NOTES": str(tmp_path / "notes")}
-        words = [*SCRIPT, str(venv), "dev,demo", python]
-        return subprocess.Popen(
-            words, cwd=ROOT, env=variables, stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
+        words = [sys.executable, "-c", HEEDING, "sh", "conf/setup.sh", str(venv), "dev,demo", python]
+        streams = {"stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(words, cwd=ROOT, env=variables, start_new_session=True, **streams)
 
     return start
 
@@ -50,22 +47,21 @@ def setup(tmp_path: Path) -> Setup:
 def venv(tmp_path: Path) -> Path:
     """A real environment with a stand-in for pip."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
-    add(tmp_path / "venv", "pip/__main__.py", PIP)
+    add_package(tmp_path / "venv", "pip", "1", source=PIP)
     return tmp_path / "venv"
 
 
-def add(venv: Path, name: str, text: str) -> None:
-    """Write a file of site-packages."""
-    path = next((venv / "lib").glob("python3*/site-packages")) / name
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text)
-
-
 def add_package(venv: Path, name: str, version: str, *requires: str, source: str = "") -> None:
-    lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
-    lines += [f"Requires-Dist: {each}" for each in requires]
-    add(venv, f"{name}-{version}.dist-info/METADATA", "\n".join(lines) + "\n")
-    add(venv, f"{name}.py", source)
+    packages = next((venv / "lib").glob("python3*/site-packages"))
+    (packages / f"{name}.py").write_text(source)
+    (packages / f"{name}-{version}.dist-info").mkdir()
+    lines = [
+        "Metadata-Version: 2.1",
+        f"Name: {name}",
+        f"Version: {version}",
+        *map("Requires-Dist: {}".format, requires),
+    ]
+    (packages / f"{name}-{version}.dist-info" / "METADATA").write_text("\n".join(lines) + "\n")
 
 
 def pins(venv: Path) -> dict[str, str]:
@@ -117,10 +113,10 @@ def test_another_torch_is_kept_with_what_it_asks_for(setup: Setup, venv: Path) -
 
 
 def test_a_failing_pip_and_an_interruption_end_in_a_line_of_ours(setup: Setup, venv: Path, tmp_path: Path) -> None:
-    said = finish(setup(venv, PIP_EXIT="1"), 1)
+    said = finish(setup(venv, PIP="sys.exit(1)"), 1)
     assert "The same command goes on from there" in said.splitlines()[-1] and "is ready" not in said
     (tmp_path / "notes").unlink()
-    process = setup(venv, PIP_SECONDS="300")
+    process = setup(venv, PIP="time.sleep(300)")
     wait_until((tmp_path / "notes").exists, process)
     os.killpg(process.pid, signal.SIGINT)
     said = finish(process, 130)

@@ -18,6 +18,7 @@ from shards.errors import UserError
 from shards.loader.catalog import load_catalog
 from shards.loader.streaming import Streaming, training_reader
 from tests.faults.commands import finish, one_line, start, state, training, two_ranks, wait_until
+from tests.forked import Forked
 from train.checkpoint.checkpoint import build, load
 from train.data.batches import DeviceBatches, pinned_ring
 from train.device.distributed import ranks_of
@@ -61,7 +62,7 @@ def reference(shards: Path, spec: StudentSpec) -> dict[str, torch.Tensor]:
 
 def test_two_ranks_are_one_process_with_two_half_batches(shards: Path, tmp_path: Path, spec: StudentSpec) -> None:
     run = tmp_path / "run"
-    logged = [finish(rank, seconds=100) for rank in two_ranks(training(shards, run, steps=STEPS, **EVERY))]
+    logged = [finish(rank, seconds=100) for rank in two_ranks(training(shards, run, steps=STEPS, **EVERY), Forked)]
     checkpoint = load(run / "last.pt")
     expected = reference(shards, spec)
     assert checkpoint.network.keys() == expected.keys()
@@ -81,7 +82,7 @@ def test_two_ranks_are_one_process_with_two_half_batches(shards: Path, tmp_path:
 
 def test_one_held_out_clip_is_measured_though_the_second_rank_has_none(tmp_path: Path, make_shards: MakeShards) -> None:
     shards, run = make_shards(tmp_path / "shards", {"train-000000": 9, "validation-000000": 1}), tmp_path / "run"
-    for rank in two_ranks(training(shards, run, steps=2, validate_every=2)):
+    for rank in two_ranks(training(shards, run, steps=2, validate_every=2), Forked):
         finish(rank, seconds=100)
     best = load(run / "best.pt")
     assert best.held_out is not None and best.best == pytest.approx(
@@ -95,7 +96,7 @@ def test_a_rank_whose_folder_holds_no_run_goes_on_where_rank_0_is(shards: Path, 
     whole, run, elsewhere = tmp_path / "whole", tmp_path / "run", tmp_path / "elsewhere"
     for folder, other, steps in ((whole, whole, 6), (run, run, 3), (run, elsewhere, 6)):
         words = [training(shards, place, **EVERY | {"steps": steps}) for place in (folder, other)]
-        for rank in two_ranks(*words):
+        for rank in two_ranks(words[0], Forked, others=words[1]):
             finish(rank, seconds=100)
     assert state(run) == state(whole)
     assert not elsewhere.exists(), "rank 0 alone writes"
@@ -105,7 +106,7 @@ def test_ranks_of_two_runs_refuse_with_both_sides(shards: Path, tmp_path: Path, 
     other = make_shards(tmp_path / "other", {"train-000000": 21, "validation-000000": 5}, seed=3)
     run = tmp_path / "run"
     mine = training(shards, run, **EVERY)
-    for rank in two_ranks(mine, training(other, run, **EVERY | {"lr": 0.5})):
+    for rank in two_ranks(mine, Forked, others=training(other, run, **EVERY | {"lr": 0.5})):
         line = one_line(finish(rank, code=1, seconds=100))
         assert "rank 1 has 0.5, rank 0 0.001" in line and "shards (hash of their contents): rank 1 has" in line
         assert "held-out shards" in line and "the same command on the same shards" in line
@@ -136,7 +137,7 @@ def test_torchrun_passes_sigterm_on_and_its_next_run_ends(shards: Path, tmp_path
     torchrun = ["--standalone", "--nproc-per-node", "2", "-m", "train"]
     never = {"validate_every": 0, "save_every": 10**6, "log_every": 1}
     process = start("torch.distributed.run", *torchrun, *training(shards, run, **never | {"steps": 10**6}))
-    wait_until(lambda: (run / "metrics.jsonl").exists() and (run / "metrics.jsonl").read_text(), process)
+    wait_until(lambda: (run / "metrics.jsonl").exists() and "loss" in (run / "metrics.jsonl").read_text(), process)
     process.send_signal(signal.SIGTERM)
     finish(process, code=1, seconds=100)  # torchrun's own, whatever its ranks end with
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -149,7 +150,7 @@ def test_torchrun_passes_sigterm_on_and_its_next_run_ends(shards: Path, tmp_path
 
 def test_a_signal_to_one_rank_stops_both_at_one_step(shards: Path, tmp_path: Path) -> None:
     run, never = tmp_path / "run", {"validate_every": 10**6, "save_every": 10**6}
-    ranks = two_ranks(training(shards, run, steps=10**6, log_every=2, **never))
+    ranks = two_ranks(training(shards, run, steps=10**6, log_every=2, **never), Forked)
     wait_until(lambda: (run / "metrics.jsonl").exists() and "loss" in (run / "metrics.jsonl").read_text(), *ranks)
     ranks[1].send_signal(signal.SIGTERM)
     for rank in ranks:

@@ -18,7 +18,8 @@ from shards.loader.catalog import load_catalog
 from shards.loader.keep import Keep
 from shards.loader.order import sample
 from shards.loader.streaming import Streaming
-from tests.faults.commands import finish, start, state, training, wait_until
+from tests.faults.commands import finish, state, training, wait_until
+from tests.forked import Forked
 from train.checkpoint.checkpoint import load, load_network, load_student
 from train.model.layers import Layer, StudentSpec
 from train.run import run
@@ -46,7 +47,7 @@ def settings(tmp_path: Path, spec: StudentSpec, shards: Path) -> TrainSettings:
         batch=8,
         steps=20,
         log_every=5,
-        validate_every=10,
+        validate_every=20,
         save_every=8,
     )
 
@@ -83,7 +84,7 @@ def test_a_student_learns_and_its_checkpoint_describes_itself(settings: TrainSet
 
 def test_kill_9_and_resume_is_the_undisturbed_run_bit_by_bit(shards: Path, tmp_path: Path) -> None:
     folder, undisturbed = tmp_path / "run", tmp_path / "undisturbed"
-    process = start("train", *training(shards, folder, steps=10**6))
+    process = Forked("train", *training(shards, folder, steps=10**6))
     wait_until(lambda: (folder / "last.pt").exists() and (folder / "validation.json").exists(), process)
     process.kill()
     process.communicate()
@@ -92,8 +93,8 @@ def test_kill_9_and_resume_is_the_undisturbed_run_bit_by_bit(shards: Path, tmp_p
 
     steps = position["step"] + 13
     one_thread = {"streaming.threads": 1, "streaming.prefetch": 1}
-    finish(start("train", *training(shards, folder, steps=steps, **one_thread)))
-    finish(start("train", *training(shards, undisturbed, steps=steps, **{"streaming.threads": 7})))
+    finish(Forked("train", *training(shards, folder, steps=steps, **one_thread)))
+    finish(Forked("train", *training(shards, undisturbed, steps=steps, **{"streaming.threads": 7})))
     assert state(folder) == state(undisturbed)
     noted = [row["step"] for row in rows(folder) if "loss" in row]
     assert noted == sorted(set(noted)), "what was noted after the checkpoint was noted again, and only once"
@@ -102,7 +103,7 @@ def test_kill_9_and_resume_is_the_undisturbed_run_bit_by_bit(shards: Path, tmp_p
 
 def test_sigterm_saves_at_the_next_step_and_ends_with_its_own_code(shards: Path, tmp_path: Path) -> None:
     folder, never = tmp_path / "run", {"validate_every": 10**6, "save_every": 10**6}
-    process = start("train", *training(shards, folder, steps=10**6, log_every=2, **never))
+    process = Forked("train", *training(shards, folder, steps=10**6, log_every=2, **never))
     wait_until(lambda: (folder / "metrics.jsonl").exists() and any("loss" in row for row in rows(folder)), process)
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == PREEMPTED == 75
@@ -110,7 +111,7 @@ def test_sigterm_saves_at_the_next_step_and_ends_with_its_own_code(shards: Path,
     assert position is not None and position["consumed"] == 8 * position["step"] > 0
     assert json.loads((folder / "validation.json").read_text())["step"] == 0
     step = position["step"] + 3
-    finish(start("train", *training(shards, folder, steps=step, **never)))
+    finish(Forked("train", *training(shards, folder, steps=step, **never)))
     assert load(folder / "last.pt").position == {"step": step, "seed": 0, "consumed": 8 * step}
 
 
@@ -304,7 +305,7 @@ def test_each_teacher_alone_and_both(settings: TrainSettings, tmp_path: Path) ->
 
 @pytest.mark.parametrize("loss", ["l2", "torch7"])
 def test_the_other_losses_train_too(settings: TrainSettings, loss: Any) -> None:
-    run(replace(settings, loss=loss, steps=60))
+    run(replace(settings, loss=loss, steps=60, validate_every=60))
     losses = [row["loss"] for row in rows(settings.run) if "loss" in row]
     assert losses[-1] < 0.8 * losses[0]
 
@@ -376,7 +377,7 @@ def test_without_a_validation_split_one_line_says_so(
 def test_one_line_says_what_to_do_without_a_gpu(settings: TrainSettings) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    errors = finish(start("train", f"shards={settings.shards}"), code=1)
+    errors = finish(Forked("train", f"shards={settings.shards}"), code=1)
     assert errors.count("\n") == 1 and "device=cpu" in errors
 
 

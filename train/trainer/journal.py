@@ -49,6 +49,7 @@ class Journal:
             disable=not self._console.is_terminal,
         )
         self._task = self._bar.add_task("steps", total=steps, completed=step, state="")
+        self._is_drawn = False
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -59,8 +60,8 @@ class Journal:
     ) -> None:
         self._bar.stop()
         self._board.close()
-        if kind is None:
-            draw_curves(history(self._folder.metrics), self._folder.curves)
+        if kind is None and not self._is_drawn:
+            self._draw()
 
     def log(self, line: str) -> None:
         self._console.print(line, soft_wrap=True, highlight=False, markup=False)
@@ -94,7 +95,7 @@ class Journal:
         self._note({"step": step, "validation": means}, {f"validation/{name}": value for name, value in means.items()})
         found = {"step": step, "clips": len(validation.keys), "mean": means, "videos": validation.videos}
         write_whole(self._folder.validation, json.dumps(found, indent=1).encode())
-        draw_curves(history(self._folder.metrics), self._folder.curves)
+        self._draw()
         self.log(f"step {step}: held out: {describe(means)}")
 
     def log_stop(self, step: int, signal: str) -> None:
@@ -107,6 +108,11 @@ class Journal:
             stream.write(json.dumps(row) + "\n")
         for name, value in scalars.items():
             self._board.add_scalar(name, value, row["step"])
+        self._is_drawn = False
+
+    def _draw(self) -> None:
+        draw_curves(history(self._folder.metrics), self._folder.curves)
+        self._is_drawn = True
 
 
 def describe(means: Mapping[str, float]) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from evaluate.bench import scale
+from evaluate.bench import cost, scale
 from evaluate.bench.cost import cost_of
 from evaluate.bench.scale import Corpus, Prices, Rates, estimate
+from tests.forked import FORKSERVER
 
 
 def test_the_estimate() -> None:
@@ -30,7 +31,8 @@ def test_the_memory_counted_is_what_was_allocated() -> None:
     assert 250e6 < much.own_bytes - nothing.own_bytes < 400e6
 
 
-def test_a_list_is_planned_and_resumed(tmp_path: Path) -> None:
+def test_a_list_is_planned_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost.multiprocessing, "get_context", lambda _: FORKSERVER)
     console = Console(record=True, width=200)
     tmp_path.joinpath("out").mkdir()
     scale.measure_planning(scale.Scale(rows=1_000, out=tmp_path / "out"), console)

@@ -232,26 +232,19 @@ def test_a_clip_whose_frames_are_all_there_may_still_lack_picture(tmp_path):
     assert [clip.seconds for clip in read(path)[0]] == [2.0, 2.0, 1.0]
 
 
-def test_keyframe_sampling_takes_the_nearest_key_frame(tmp_path):
+@pytest.mark.parametrize(
+    ("reading", "near"), [({"sampling": "keyframe"}, np.inf), ({"sampling": "tolerance", "tolerance": 0.3}, 0.3)]
+)
+def test_the_nearest_key_frame_is_taken_if_it_is_near_enough(reading, near, tmp_path):
     path = film(tmp_path / "a.mp4", 8.0, options={"x264-params": "keyint=40:min-keyint=40:scenecut=0"})
-    clips, _ = read(path, sampling="keyframe")
-    keys = np.arange(0, 8, 1.6)
-    frames = dict(every_frame(path))
+    frames, keys = every_frame(path), np.arange(0, 8, 1.6)
+    clips, _ = read(path, **reading)
+    assert len(clips) == 4
     for clip in clips:
         for asked, got, picture in zip(clip.asked, clip.got, clip.pictures[0], strict=True):
-            assert got == pytest.approx(keys[np.abs(keys - asked).argmin()])
-            assert np.array_equal(picture, frames[got])
-
-
-def test_tolerance_sampling_takes_a_key_frame_only_if_it_is_near(tmp_path):
-    path = film(tmp_path / "a.mp4", 8.0, options={"x264-params": "keyint=40:min-keyint=40:scenecut=0"})
-    exact = [got for clip in read(path)[0] for got in clip.got]
-    clips, _ = read(path, sampling="tolerance", tolerance=0.3)
-    asked, near = [[time for clip in clips for time in getattr(clip, name)] for name in ("asked", "got")]
-    keys = np.arange(0, 8, 1.6)
-    for time, displayed_then, got in zip(asked, exact, near, strict=True):
-        key = keys[np.abs(keys - time).argmin()]
-        assert got == pytest.approx(key if abs(key - time) <= 0.3 else displayed_then)
+            key = keys[np.abs(keys - asked).argmin()]
+            assert got == pytest.approx(key if abs(key - asked) <= near else displayed(frames, asked)[0])
+            assert np.array_equal(picture, dict(frames)[got])
 
 
 @pytest.mark.parametrize("rotation", [90, 180, -90])

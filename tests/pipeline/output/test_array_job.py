@@ -9,7 +9,6 @@ import fsspec
 import numpy as np
 import pytest
 
-from pipeline.relabel import RelabelSettings
 from pipeline.relabel import run as relabel
 from pipeline.run import run
 from pipeline.videos.plan import Size
@@ -17,7 +16,8 @@ from shards.errors import UserError
 from shards.format.check import check
 from shards.format.shard import examples
 from shards.format.sidefile import side_files
-from tests.faults.commands import finish, start, wait_until
+from tests.faults.commands import finish, wait_until
+from tests.forked import Forked
 from tests.pipeline.conftest import tars
 
 
@@ -52,7 +52,7 @@ def begin(videos, words_of):
     processes = []
 
     def begin(shards, **fields):
-        processes.append(start("pipeline", *words_of(videos=videos, shards=shards, **fields)))
+        processes.append(Forked("pipeline", *words_of(videos=videos, shards=shards, **fields)))
         return processes[-1]
 
     yield begin
@@ -170,11 +170,9 @@ def test_a_run_killed_while_it_sends_is_gone_on_with_from_another_machine(begin,
     assert not [path for path in far.iterdir() if "partial" in path.name or "tmp" in path.name]
 
 
-def test_shards_behind_a_url_are_relabelled_there(remote, tmp_path):
+def test_shards_behind_a_url_are_relabelled_there(remote, again, tmp_path):
     """The same network under another name, read again at the stored times, must say the same."""
-    places = {"videos": remote.videos, "shards": remote.shards, "work": tmp_path / "work"}
-    teachers = dataclasses.replace(remote.teachers, name="again")
-    again = RelabelSettings(**places, teachers=teachers, device="cpu", precision="float32", decoders=1, batch_clips=2)
+    again = again(remote.shards, videos=remote.videos, work=tmp_path / "work", precision="float32")
     relabel(again)
     far = fetched(remote.shards, tmp_path / "far")
     sides = {side.shard: side for side in side_files(far / "teachers" / "again")}
