@@ -16,7 +16,7 @@ from pipeline.decoder.crop import ResizeCrop
 from pipeline.decoder.reader import VideoReader, frames_at
 from pipeline.decoder.settings import DecodeSettings
 from shards.format.clip import ClipSpec
-from tests.media import Track, clicks, film, flashing, moving, remuxed, tone
+from tests.media import Track, cheapest, clicks, coded, film, flashing, moving, remuxed, tone
 
 SHORT = ClipSpec(sample_rate=22_050, seconds=2.0, windows=2, frames_per_window=4)  # a frame each quarter of a second
 WHOLE = ResizeCrop(48, 48)  # the short side of a film: nothing is scaled
@@ -243,15 +243,20 @@ def test_keyframe_sampling_takes_the_nearest_key_frame(tmp_path):
             assert np.array_equal(picture, frames[got])
 
 
-def test_tolerance_sampling_takes_a_key_frame_only_if_it_is_near(tmp_path):
-    path = film(tmp_path / "a.mp4", 8.0, options={"x264-params": "keyint=40:min-keyint=40:scenecut=0"})
-    exact = [got for clip in read(path)[0] for got in clip.got]
-    clips, _ = read(path, sampling="tolerance", tolerance=0.3)
-    asked, near = [[time for clip in clips for time in getattr(clip, name)] for name in ("asked", "got")]
-    keys = np.arange(0, 8, 1.6)
-    for time, displayed_then, got in zip(asked, exact, near, strict=True):
-        key = keys[np.abs(keys - time).argmin()]
-        assert got == pytest.approx(key if abs(key - time) <= 0.3 else displayed_then)
+@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize("tolerance", [0.0, 0.11, 0.45])
+def test_tolerance_sampling_takes_the_cheapest_frame_that_is_near(name, tolerance, tmp_path):
+    file, options = STREAMS[name]
+    tracks = [Track(tone(6), codec="libopus" if file.endswith("webm") else "aac")]
+    path = film(tmp_path / file, 6.0, tracks=tracks, **options)
+    frames, packets = every_frame(path), coded(path)
+    clips, _ = read(path, sampling="tolerance", tolerance=tolerance)
+    assert clips
+    for clip in clips:
+        for asked, got, picture in zip(clip.asked, clip.got, clip.pictures[0], strict=True):
+            time, expected = displayed(frames, cheapest(packets, asked, tolerance))
+            assert got == pytest.approx(time, abs=1e-6)
+            assert np.array_equal(picture, expected)
 
 
 @pytest.mark.parametrize("rotation", [90, 180, -90])
