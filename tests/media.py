@@ -93,7 +93,7 @@ def coded(path: Path) -> list[tuple[float, bool]]:
 
 
 def cheapest(packets: Sequence[tuple[float, bool]], asked: float, tolerance: float) -> float:
-    """When the frame begins that `sampling=tolerance` takes: the nearest key frame, the first coded, or the one shown."""
+    """Begin of the frame that `sampling=tolerance` takes: the nearest key frame, the first coded, or what is shown."""
     near = [(begin, key) for begin, key in packets if abs(begin - asked) <= tolerance + 1e-6]
     keys = sorted((abs(begin - asked), begin) for begin, key in near if key)
     if keys:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import resource
 import statistics
 import subprocess
 from collections.abc import Callable
@@ -16,7 +15,7 @@ import av
 from rich.console import Console
 from rich.table import Table
 
-from evaluate.bench import readers
+from evaluate.bench import cost, readers
 from evaluate.bench.films import render_film
 from shards.cli.pipes import ending_quietly
 from shards.media.file import UnreadableMedia
@@ -48,9 +47,9 @@ CLAIMS = [
 
 def cpu_seconds(reader: Reader, path: Path) -> float:
     """CPU time of this process and of the children that it waited for."""
-    before = _used()
+    before = cost.cpu_seconds()
     reader(path)
-    return _used() - before
+    return cost.cpu_seconds() - before
 
 
 def films(folder: Path, heights: list[int], seconds: int, console: Console) -> list[Path]:
@@ -129,11 +128,6 @@ def machine() -> str:
     codec = ".".join(map(str, av.library_versions["libavcodec"]))
     load = " ".join(f"{load:.1f}" for load in os.getloadavg())
     return f"{model}, {os.cpu_count()} cores, load {load}; PyAV {av.__version__} (libavcodec {codec}), ffmpeg {version}"
-
-
-def _used() -> float:
-    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
 def main() -> None:
