@@ -40,6 +40,8 @@ CLAIMS = [
     Claim(readers.exact, readers.full_decode, median=1.8, each=1.2),
     Claim(readers.keyframe, readers.peers, median=10.0),
     Claim(readers.exact, readers.torchcodec),
+    Claim(readers.tolerance, readers.exact),
+    Claim(readers.keyframe, readers.exact),
     Claim(readers.sound_alone, readers.ffmpeg_sound_file, median=3.5),
     Claim(readers.sound_alone, readers.ffmpeg_sound),
 ]
