@@ -13,8 +13,8 @@ def keep_freed_memory() -> None:
     """From here on this process's resident memory never falls: what it frees is there for its next allocation.
 
     glibc maps every large tensor afresh and unmaps it when it is freed, so that each layer of a network on a CPU begins
-    with page faults: two thirds of a small network's time. The cost is memory: a teacher process keeps 0.05 to 0.3 GB
-    more between batches and peaks 0.1 GB higher. Does nothing under another C library (musl, macOS).
+    with page faults: two thirds of a small network's time. The cost is memory: a process keeps its peak, a teacher
+    0.05 to 0.5 GB more than it would hold between batches. Does nothing under another C library (musl, macOS).
     """
     library = ctypes.CDLL(None)  # what this process is linked with
     if hasattr(library, "gnu_get_libc_version"):
