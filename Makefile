@@ -76,6 +76,9 @@ reproduce: $(INSTALLED) ## Every table and figure of the paper, beside the paper
 bench-pipeline: $(INSTALLED)-bench ## Time the reader of stage one against its peers
 	$(RUN) evaluate.bench.decoding $(OVERRIDES)
 
+bench-sampling: $(INSTALLED) ## What cheaper frames save and what they cost in labels: videos=... rounds=3
+	$(RUN) evaluate.bench.sampling $(OVERRIDES)
+
 bench-scale: $(INSTALLED) ## Weigh planning, memory and rates here, and estimate two million videos
 	$(RUN) evaluate.bench.scale $(OVERRIDES)
 

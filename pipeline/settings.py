@@ -74,7 +74,7 @@ class PipelineSettings(Resources):
             precision=precision,
             audio=self.audio,
             resampler=RESAMPLER,
-            sampling=f"tolerance {tolerance:g} s" if sampling == "tolerance" else sampling,
+            sampling=f"cheapest within {tolerance:g} s" if sampling == "tolerance" else sampling,
             keep_frames=self.keep_frames,
             validation_share=self.validation_share,
             seed=self.seed,

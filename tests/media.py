@@ -87,6 +87,23 @@ def chirp(seconds: float, begin: float = 0.0) -> NDArray[np.floating]:
     return 0.4 * np.sin(2 * np.pi * (500 * time + 50 * time**2))
 
 
+def coded(path: Path) -> list[tuple[float, bool]]:
+    """(seconds at which its frame begins, whether it is a key frame) of each picture packet, in file order."""
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.pts is not None and not packet.is_discard]
+        return [(float(packet.pts * packet.time_base), packet.is_keyframe) for packet in packets]
+
+
+def cheapest(packets: Sequence[tuple[float, bool]], asked: float, tolerance: float) -> float:
+    """Begin of the frame that `sampling=tolerance` takes: the nearest key frame, the first coded, or what is shown."""
+    near = [(begin, key) for begin, key in packets if abs(begin - asked) <= tolerance + 1e-6]
+    keys = sorted((abs(begin - asked), begin) for begin, key in near if key)
+    if keys:
+        return keys[0][1]
+    shown = max((begin for begin, _ in packets if begin <= asked + 1e-6), default=min(packets)[0])
+    return near[0][0] if near else shown
+
+
 def sound_time(samples: NDArray[np.int16], rate: int) -> float:
     """Seconds that a stretch of `chirp` of some 0.2 s says of its own centre; nan where there is no tone."""
     if not len(samples) or np.abs(samples).max() < 200:

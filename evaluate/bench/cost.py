@@ -49,9 +49,13 @@ def _measure(pipe: Connection, function: Callable[..., Any], arguments: tuple[An
     begun = time.monotonic()
     result = function(*arguments)
     seconds = time.monotonic() - begun
+    pipe.send(Cost(seconds, cpu_seconds(), peak_bytes("self"), children.largest, result))
+
+
+def cpu_seconds() -> float:
+    """Of this process so far, and of the children that it waited for."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    cpu_seconds = sum(each.ru_utime + each.ru_stime for each in used)
-    pipe.send(Cost(seconds, cpu_seconds, peak_bytes("self"), children.largest, result))
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 class Children(threading.Thread):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import resource
 import statistics
 import subprocess
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 import av
 from rich.console import Console
 
-from evaluate.bench import readers
+from evaluate.bench import cost, readers
 from evaluate.bench.films import render_film
 from evaluate.bench.readers import Reader
 from shards.cli.pipes import ending_quietly
@@ -42,6 +41,8 @@ CLAIMS = [
     Claim(readers.exact, readers.torchcodec),
     Claim(readers.exact, readers.torchcodec_blocks),
     Claim(readers.exact, readers.decord),
+    Claim(readers.tolerance, readers.exact),
+    Claim(readers.keyframe, readers.exact),
     Claim(readers.sound_alone, readers.ffmpeg_sound_file, median=3.5),
     Claim(readers.sound_alone, readers.ffmpeg_sound),
 ]
@@ -49,9 +50,9 @@ CLAIMS = [
 
 def cpu_seconds(reader: Reader, path: Path) -> float:
     """CPU time of this process and of the children that it waited for, for one reading of the film."""
-    before = _used()
+    before = cost.cpu_seconds()
     reader(path)
-    return (_used() - before) / (readers.REPEATS if reader is readers.video2numpy else 1)
+    return (cost.cpu_seconds() - before) / (readers.REPEATS if reader is readers.video2numpy else 1)
 
 
 def films(folder: Path, heights: list[int], seconds: int, console: Console) -> list[Path]:
@@ -146,11 +147,6 @@ def machine() -> str:
     codec = ".".join(map(str, av.library_versions["libavcodec"]))
     load = " ".join(f"{load:.1f}" for load in os.getloadavg())
     return f"{model}, {os.cpu_count()} cores, load {load}; PyAV {av.__version__} (libavcodec {codec}), ffmpeg {version}"
-
-
-def _used() -> float:
-    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from shards.files import replacing
 FPS, SOUND_RATE = 25, 44_100
 
 
-def render_film(path: Path, height: int, seconds: int) -> None:
+def render_film(path: Path, height: int, seconds: float) -> None:
     """16:9, encoded with x264's defaults in one thread; a new scene every 2 to 10 s. The same film each time."""
     random = np.random.default_rng(height)
     with replacing(path) as partial, av.open(str(partial), "w", format="mp4") as container:
@@ -24,7 +24,7 @@ def render_film(path: Path, height: int, seconds: int) -> None:
         sound = container.add_stream("aac", SOUND_RATE, layout="stereo", options={"b": "128000"})
         assert isinstance(video, av.VideoStream) and isinstance(sound, av.AudioStream)
         video.codec_context.thread_count = 1  # the same bytes on any machine
-        for index, picture in enumerate(_scenes(random, height, video.width, seconds * FPS)):
+        for index, picture in enumerate(_scenes(random, height, video.width, round(seconds * FPS))):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = index, Fraction(1, FPS)
             container.mux(video.encode(frame))

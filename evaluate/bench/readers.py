@@ -38,6 +38,11 @@ def exact(path: Path) -> None:
     _read(path, "exact")
 
 
+def tolerance(path: Path) -> None:
+    """Our reader: the cheapest frames within half a second of those times."""
+    _read(path, "tolerance")
+
+
 def keyframe(path: Path) -> None:
     """Our reader: the nearest key frames."""
     _read(path, "keyframe")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from evaluate.bench import workloads
-from evaluate.bench.cost import cost_of
+from evaluate.bench.cost import Cost, cost_of
 from evaluate.bench.films import render_film
+from evaluate.bench.workloads import FrameCost
+from pipeline.teachers.precision import fastest_precision
 from shards.cli.command import command
 from shards.format.clip import ClipSpec
 
@@ -22,6 +25,10 @@ HOUR = 3600.0
 GIGABYTE = 1e9
 FINISHED = 0.9  # of the planned shards, when the list is resumed
 DECODED = 8  # films, to see how decoding scales
+LABELLED = 8  # batches of frames, to time the teachers on
+SAMPLINGS = ("exact", "tolerance", "keyframe")
+# Targets for two million 480p videos on a CPU of today, with the labels of EfficientNet-Lite0 and without.
+CORE_HOURS, DECODE_CORE_HOURS = 50.0, 40.0
 
 
 def measure_planning(settings: Scale, console: Console) -> None:
@@ -38,65 +45,106 @@ def measure_planning(settings: Scale, console: Console) -> None:
     console.print(table)
 
 
-def measure_labelling(settings: Scale, console: Console) -> float:
-    """More and more small videos through the whole of stage one. Returns bytes of shard for a second of film."""
+def measure_memory(settings: Scale, console: Console) -> None:
+    """More and more small videos through the whole of stage one."""
     film = settings.out / "small.mp4"
-    render_film(film, 96, seconds := 5)
+    render_film(film, 96, 5)
     table = Table("small videos", "seconds", "driver, GB", "largest worker, GB", title="Memory of stage one")
-    bytes_per_second = 0.0
     for count in settings.small_videos:
         videos, shards = settings.out / f"videos-{count}", settings.out / f"labelled-{count}"
         workloads.write_copies(film, videos, count)
         cost = cost_of(workloads.label_all, videos, shards)
         sizes = (f"{size / GIGABYTE:.3f}" for size in (cost.own_bytes, cost.child_bytes))
         table.add_row(f"{count:,}", f"{cost.seconds:.1f}", *sizes)
-        bytes_per_second = float(cost.result / (count * seconds))
     console.print(table)
-    return bytes_per_second
 
 
-def measure_decoding(settings: Scale, console: Console) -> float:
-    """Films read by more and more workers. Returns CPU seconds for a second of film, with one worker."""
-    film, videos = settings.out / "film.mp4", settings.out / "films"
-    render_film(film, settings.height, settings.seconds)
+def measure_decoding(settings: Scale, film: Path, console: Console) -> None:
+    """Films read by more and more workers."""
+    videos = settings.out / "films"
     workloads.write_copies(film, videos, DECODED)
     (none := settings.out / "none").mkdir(exist_ok=True)
-    footage = DECODED * settings.seconds
     idle = {workers: cost_of(workloads.decode_all, none, workers) for workers in _workers()}
     busy = {workers: cost_of(workloads.decode_all, videos, workers) for workers in _workers()}
     one = busy[1].seconds - idle[1].seconds
     table = Table("decode workers", "seconds of film a second", "times one worker", title="Decoding")
     for workers, cost in busy.items():
         seconds = cost.seconds - idle[workers].seconds  # without the start of the processes
-        table.add_row(str(workers), f"{footage / seconds:.0f}", f"{one / seconds:.2f}")
+        table.add_row(str(workers), f"{DECODED * settings.lake.seconds / seconds:.0f}", f"{one / seconds:.2f}")
     console.print(table)
-    return (busy[1].cpu_seconds - idle[1].cpu_seconds) / footage
 
 
-def measure_teachers(device: str) -> float:
-    """Seconds a frame, of one core or of the GPU."""
-    few, many = (cost_of(workloads.label_frames, device, batches) for batches in (2, 12))
-    return float((many.seconds - few.seconds) / (many.result - few.result))
+def measure_stage(settings: Scale, film: Path, sampling: str) -> tuple[float, float]:
+    """CPU seconds and bytes of shard for a video, from its opening to its clips in a tar, labelled on the CPU.
+
+    What a few videos cost is taken off: the start of the processes, and a report, which shows a dozen clips.
+    """
+    costs = []
+    for count in settings.films:
+        videos, shards = settings.out / f"whole-{count}", settings.out / f"{sampling}-{count}"
+        if not videos.exists():
+            workloads.write_copies(film, videos, count)
+        words = (f"sampling={sampling}", "decoders=1", "teacher_processes=1")
+        costs.append(cost_of(workloads.label_all, videos, shards, *words))
+    (few, many), (less, more) = settings.films, costs
+    return (more.cpu_seconds - less.cpu_seconds) / (many - few), (more.result - less.result) / (many - few)
 
 
-def show_estimate(settings: Scale, rates: Rates, console: Console) -> None:
-    """The measured rates, and what the whole corpus takes by them."""
+def measure_teachers(settings: Scale, console: Console) -> FrameCost:
+    """A frame on this CPU, with the allocator as glibc has it and as the teachers have it. Returns the cheapest."""
+    table = Table("CPU teachers", "freed memory", "CPU ms a frame", "page faults a frame", "peak, GB", title="Teachers")
+    fastest = fastest_precision("cpu")
+    ways = [(precision, keeps) for precision in dict.fromkeys(("float32", fastest)) for keeps in (False, True)]
+    rounds = [
+        {way: cost_of(workloads.label_frames, "cpu", way[0], LABELLED, way[1]) for way in ways}
+        for _ in range(settings.rounds)
+    ]
+    middle = {way: sorted((each[way] for each in rounds), key=_frame_cpu)[len(rounds) // 2] for way in ways}
+    for (precision, keeps), cost in middle.items():
+        figures = (
+            f"{1000 * _frame_cpu(cost):.1f}",
+            f"{cost.result.page_faults:,.0f}",
+            f"{cost.own_bytes / GIGABYTE:.2f}",
+        )
+        table.add_row(precision, "kept" if keeps else "given back", *figures)
+    console.print(table)
+    found: FrameCost = middle[fastest, True].result
+    return found
+
+
+def _frame_cpu(cost: Cost) -> float:
+    return float(cost.result.cpu_seconds)
+
+
+def show_estimate(settings: Scale, rates: dict[str, Rates], console: Console) -> None:
+    """The measured rates of each sampling, and what the whole corpus takes by them."""
     corpus, prices = settings.lake, settings.prices
-    found = estimate(corpus, rates, prices)
-    table = Table("", "", title=f"Stage one for {corpus.videos:,} videos, {corpus.seconds / 3600:,.0f} hours")
-    where = "of the GPU" if rates.on_gpu else "of one core; there is no GPU here"
-    table.add_row("decoding, CPU seconds for a second of film", f"{rates.decode_cpu_seconds:.4f}")
-    table.add_row(f"teachers ({workloads.TEACHERS}), ms a frame {where}", f"{1000 * rates.teacher_seconds:.2f}")
-    table.add_row("shards, kB for a second of film", f"{rates.bytes_per_second / 1000:.1f}")
+    hours = corpus.videos * corpus.seconds / HOUR
+    title = f"Stage one for {corpus.videos:,} videos of {corpus.seconds:g} s, {hours:,.0f} hours, {settings.height}p"
+    table = Table("sampling", *rates, title=title)
+    measured = [(each, estimate(corpus, each, prices)) for each in rates.values()]
+    frames, gpu = measured[0][0].frames, measured[0][0].gpu
+
+    def row(what: str, value: Callable[[Rates, Estimate], float], decimals: int) -> None:
+        table.add_row(what, *(f"{value(*each):,.{decimals}f}" for each in measured))
+
+    row("a video, CPU ms, labels included", lambda rates, _: 1000 * rates.video_cpu_seconds, 1)
+    labels = f"of them teachers ({workloads.TEACHERS}, {frames} frames)"
+    row(labels, lambda rates, _: 1000 * rates.frames * rates.teacher.cpu_seconds, 1)
+    row("a video, kB of shard", lambda rates, _: rates.video_bytes / 1000, 0)
     table.add_section()
-    table.add_row("core-hours", f"{found.core_hours:,.0f} ({found.decode_core_hours:,.0f} of them decoding)")
-    table.add_row("GPU-hours", f"{found.teacher_gpu_hours:,.0f}" if rates.on_gpu else "none; not measured")
-    table.add_row("terabytes", f"{found.terabytes:.2f}")
-    stated = (
-        f"${prices.core_hour:g} a core-hour, ${prices.gpu_hour:g} a GPU-hour, ${prices.terabyte_month:g} a TB-month"
-    )
-    table.add_row(f"dollars, with a month of storage, at {stated}", f"{found.dollars:,.0f}")
+    row(f"core-hours (target: {CORE_HOURS:g})", lambda _, found: found.core_hours, 1)
+    row(f"without teachers (target: {DECODE_CORE_HOURS:g})", lambda _, found: found.decode_core_hours, 1)
+    row("terabytes", lambda _, found: found.terabytes, 2)
+    row("dollars, with a month of storage", lambda _, found: found.dollars, 0)
+    if gpu is not None:
+        table.add_section()
+        row(f"teachers on a GPU, {1000 * gpu.seconds:.2f} ms a frame: GPU-hours", lambda _, found: found.gpu_hours, 1)
+        row("core-hours beside it", lambda _, found: found.core_hours_beside_gpu, 1)
+        row("dollars", lambda _, found: found.gpu_dollars, 0)
     console.print(table)
+    per_gpu = f"${prices.gpu_hour:g} a GPU-hour" if gpu else "no GPU is here"
+    console.print(f"${prices.core_hour:g} a core-hour, ${prices.terabyte_month:g} a TB-month, {per_gpu}")
 
 
 def _workers() -> list[int]:
@@ -110,12 +158,17 @@ def run(settings: Scale) -> None:
     settings.out.mkdir(parents=True)
     try:
         measure_planning(settings, console)
-        stored = measure_labelling(settings, console)
-        decoding = measure_decoding(settings, console)
-        on_gpu = torch.cuda.is_available()
-        teacher = measure_teachers("cuda:0" if on_gpu else "cpu")
-        clip = ClipSpec()
-        show_estimate(settings, Rates(decoding, teacher, clip.frames / clip.seconds, stored, on_gpu), console)
+        measure_memory(settings, console)
+        film = settings.out / "film.mp4"
+        render_film(film, settings.height, settings.lake.seconds)
+        measure_decoding(settings, film, console)
+        teacher = measure_teachers(settings, console)
+        gpu = None
+        if torch.cuda.is_available():
+            gpu = cost_of(workloads.label_frames, "cuda:0", fastest_precision("cuda:0"), LABELLED).result
+        frames = int(settings.lake.seconds / ClipSpec().window_seconds) * ClipSpec().frames_per_window
+        rates = {way: Rates(*measure_stage(settings, film, way), frames, teacher, gpu) for way in SAMPLINGS}
+        show_estimate(settings, rates, console)
     finally:
         shutil.rmtree(settings.out, ignore_errors=True)
 
@@ -125,18 +178,18 @@ class Corpus:
     """The videos to be worked through. The paper: over two million, more than a year of sound (section 1)."""
 
     videos: int = 2_000_000
-    seconds: float = 31.5e6  # of all of them together
+    seconds: float = 15.75  # of each
 
 
 @dataclass(frozen=True)
 class Rates:
     """As measured here."""
 
-    decode_cpu_seconds: float  # CPU seconds for a second of film, frames and sound
-    teacher_seconds: float  # of one core or of the GPU, for a frame
-    frames_per_second: float  # labelled frames for a second of film
-    bytes_per_second: float  # of a shard, for a second of film
-    on_gpu: bool  # the teachers
+    video_cpu_seconds: float  # of the whole of stage one
+    video_bytes: float  # of a shard
+    frames: int  # labelled, of a video
+    teacher: FrameCost  # on the CPU
+    gpu: FrameCost | None
 
 
 @dataclass(frozen=True)
@@ -154,8 +207,9 @@ class Scale:
 
     rows: int = 2_000_000  # of the list that is planned and resumed
     small_videos: list[int] = field(default_factory=lambda: [10, 100, 1000])
-    seconds: int = 60  # of the film that decoding is timed on
-    height: int = 480
+    height: int = 480  # of the film that is timed
+    films: tuple[int, int] = (16, 80)  # copies of it through the whole of stage one: a video costs their difference
+    rounds: int = 3  # of the teachers
     lake: Corpus = field(default_factory=Corpus)
     prices: Prices = field(default_factory=Prices)
     out: Path = Path("outputs/bench/scale")
@@ -163,11 +217,15 @@ class Scale:
 
 @dataclass(frozen=True)
 class Estimate:
-    decode_core_hours: float
+    """Dollars are what it costs once, and the storage of one month."""
+
+    decode_core_hours: float  # all but the teachers
     teacher_core_hours: float
-    teacher_gpu_hours: float
     terabytes: float
-    dollars: float  # once, and the storage of one month
+    dollars: float
+    gpu_hours: float = 0.0  # and what follows: with the teachers on a GPU
+    core_hours_beside_gpu: float = 0.0
+    gpu_dollars: float = 0.0
 
     @property
     def core_hours(self) -> float:
@@ -176,12 +234,17 @@ class Estimate:
 
 def estimate(corpus: Corpus, rates: Rates, prices: Prices) -> Estimate:
     """Stage one over the whole corpus."""
-    decode = corpus.seconds * rates.decode_cpu_seconds / HOUR
-    teacher = corpus.seconds * rates.frames_per_second * rates.teacher_seconds / HOUR
-    on_cores, on_gpus = (0.0, teacher) if rates.on_gpu else (teacher, 0.0)
-    terabytes = corpus.seconds * rates.bytes_per_second / 1e12
-    dollars = (decode + on_cores) * prices.core_hour + on_gpus * prices.gpu_hour + terabytes * prices.terabyte_month
-    return Estimate(decode, on_cores, on_gpus, terabytes, dollars)
+    frames = corpus.videos * rates.frames
+    whole = corpus.videos * rates.video_cpu_seconds / HOUR
+    teachers = frames * rates.teacher.cpu_seconds / HOUR
+    terabytes = corpus.videos * rates.video_bytes / 1e12
+    storage = terabytes * prices.terabyte_month
+    on_cpu = (whole - teachers, teachers, terabytes, whole * prices.core_hour + storage)
+    if rates.gpu is None:
+        return Estimate(*on_cpu)
+    gpu_hours, beside = frames * rates.gpu.seconds / HOUR, whole - teachers + frames * rates.gpu.cpu_seconds / HOUR
+    dollars = beside * prices.core_hour + gpu_hours * prices.gpu_hour + storage
+    return Estimate(*on_cpu, gpu_hours, beside, dollars)
 
 
 if __name__ == "__main__":

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import resource
 import struct
-from collections.abc import Iterator
+import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
+from evaluate.bench.cost import cpu_seconds
 from evaluate.bench.readers import exact
+from pipeline.executor import teacher_worker
 from pipeline.executor.resources import heads_of
-from pipeline.executor.teacher_worker import TeacherConfig, Teachers
+from pipeline.executor.teacher_worker import TeacherConfig
 from pipeline.output.account import account_of
 from pipeline.output.agreement import make_plan, unfinished
 from pipeline.output.ranks import FolderLease
@@ -20,7 +24,6 @@ from pipeline.run import run
 from pipeline.settings import PipelineSettings
 from pipeline.teachers.cards import cards
 from pipeline.teachers.network import input_transform
-from pipeline.teachers.precision import fastest_precision
 from pipeline.teachers.words import with_text
 from pipeline.videos.listing import find_videos
 from pipeline.videos.plan import Plan, ShardPlan
@@ -29,6 +32,7 @@ from shards.format.clip import ClipSpec
 from shards.format.example import MediaAccount, clip_key
 from shards.format.sidefile import SideFile
 
+BATCH, WARM_UP = 32, 2  # frames of eight clips; batches before anything is measured
 TEACHERS = "efficientnet_lite0"  # its weights are in a package that `make setup` has installed
 
 
@@ -116,9 +120,9 @@ def write_copies(film: Path, folder: Path, count: int) -> None:
         (folder / f"{number:05d}.mp4").write_bytes(data + struct.pack(">I4sI", 12, b"free", number))
 
 
-def label_all(videos: Path, shards: Path) -> int:
+def label_all(videos: Path, shards: Path, *overrides: str) -> int:
     """Stage one from beginning to end on the CPU. Returns bytes of the tars."""
-    run(settings_of(videos, shards, "device=cpu", "shard_size.videos=64"))
+    run(settings_of(videos, shards, "device=cpu", "shard_size.videos=64", *overrides))
     return sum(tar.stat().st_size for tar in shards.glob("*.tar"))
 
 
@@ -128,18 +132,33 @@ def decode_all(videos: Path, workers: int) -> None:
         list(pool.map(exact, sorted(videos.iterdir())))
 
 
-def label_frames(device: str, batches: int, batch: int = 32) -> int:
-    """The teachers alone, on random pictures. Returns the frames labelled."""
+@dataclass(frozen=True)
+class FrameCost:
+    """Of a frame that is labelled. `seconds` are of the wall: what a GPU is taken up for."""
+
+    seconds: float
+    cpu_seconds: float
+    page_faults: float
+
+
+def label_frames(device: str, precision: str, batches: int, keeps_memory: bool = True) -> FrameCost:
+    """The teachers alone, on random pictures, in one thread."""
+    if not keeps_memory:
+        vars(teacher_worker).update(keep_freed_memory=lambda: None)  # this process is measured and ends
     settings = settings_of(Path("."), Path("."))
     heads = heads_of(settings.teachers, with_text(settings.teachers, cards(settings.teachers)))
     views = list(dict.fromkeys(input_transform(spec).view for spec, _ in heads.values()))
-    teachers = Teachers(TeacherConfig(heads, views, ClipSpec(), fastest_precision(device), threads=1), device)
-    for pictures in _pictures(views[0].crop, batches, batch):
+    teachers = teacher_worker.Teachers(TeacherConfig(heads, views, ClipSpec(), precision, threads=1), device)
+    pictures = np.random.default_rng(0).integers(0, 256, (BATCH, views[0].crop, views[0].crop, 3), np.uint8)
+    for _ in range(WARM_UP):
         teachers.label([[pictures] * len(views)])
-    return batches * batch
-
-
-def _pictures(side: int, batches: int, batch: int) -> Iterator[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
-    random = np.random.default_rng(0)
+    begun, used, faults = time.monotonic(), cpu_seconds(), page_faults()
     for _ in range(batches):
-        yield random.integers(0, 256, (batch, side, side, 3), np.uint8)
+        teachers.label([[pictures] * len(views)])
+    spent = time.monotonic() - begun, cpu_seconds() - used, page_faults() - faults
+    return FrameCost(*(each / (batches * BATCH) for each in spent))
+
+
+def page_faults() -> int:
+    """That were served without the disk."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -12,8 +12,9 @@ class DecodeSettings:
     """The conf block `reading`.
 
     sampling: `exact` takes the frame displayed at the time asked for; `keyframe` the nearest key frame, however far,
-    and decodes no other; `tolerance` the nearest key frame if it lies within `tolerance` seconds, else the exact one.
-    Streams without presentation times (AVI) are read exactly in any case.
+    and decodes no other; `tolerance` the cheapest of the frames that begin within `tolerance` seconds of the time: a
+    key frame, else the first to be decoded; where none begins there, the exact one. Streams without presentation times
+    (AVI) are read exactly in any case.
     """
 
     sampling: str = "exact"

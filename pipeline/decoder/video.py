@@ -198,23 +198,33 @@ class VideoTrack:
         stay = self._media.is_indexed or not self._media.errors
         lasts = [*begins[1:], gop.until] if stay else [timed.end for timed in shown]
         while self._upcoming + ROUNDING < until:
-            key = self._nearest_key(gop, self._upcoming)
-            if key is None:
+            choice = self._cheapest(gop, self._upcoming)
+            if choice is None:
                 place = max(bisect_right(begins, self._upcoming + ROUNDING) - 1, 0)
                 requests.append(FrameRequest(self._upcoming, begins[place], lasts[place]))
             else:
-                answered_by = requests if key is gop.key else self._carried
-                answered_by.append(FrameRequest(self._upcoming, key.begin, math.inf))
+                answered_by = self._carried if gop.after and choice is gop.after[0] else requests
+                answered_by.append(FrameRequest(self._upcoming, choice.begin, math.inf))
             self._upcoming = next(self._times, math.inf)
         return requests
 
-    def _nearest_key(self, gop: Gop, time: float) -> TimedPacket | None:
-        """The key frame nearest to a time, if sampling allows for one."""
+    def _cheapest(self, gop: Gop, time: float) -> TimedPacket | None:
+        """The frame of least work that sampling allows for a time; None where that is the one displayed then.
+
+        It is the nearest key frame, or of the frames within the tolerance the one that the decoder comes to first.
+        Rising times choose rising frames: where two lie within both tolerances, the same one is first for both.
+        """
         if self._settings.sampling == "exact":
             return None
         key = min([gop.key, *gop.after[:1]], key=lambda key: abs(key.begin - time))
-        near = self._settings.sampling == "keyframe" or abs(key.begin - time) <= self._settings.tolerance
-        return key if near else None
+        if self._settings.sampling == "keyframe":
+            return key
+        within = (
+            timed
+            for timed in [key, *gop.packets, *gop.after[1:]]
+            if not timed.hidden and abs(timed.begin - time) <= self._settings.tolerance + ROUNDING
+        )
+        return next(within, None)
 
     def _decode(self, gop: Gop, targets: set[float]) -> Iterator[SampledFrame]:
         """Decodes up to the last target, and of the frames that no other refers to only the targets."""

@@ -26,6 +26,7 @@ from pipeline.executor.slots import Slots
 from pipeline.teachers.network import input_transform
 from pipeline.teachers.spec import TeacherSpec
 from pipeline.teachers.teacher import Teacher
+from shards.allocator import keep_freed_memory
 from shards.errors import UserError
 from shards.format.clip import ClipSpec
 from shards.format.manifest import TeacherCard
@@ -100,6 +101,8 @@ class Teachers:
     """Every teacher network, on one device of this process."""
 
     def __init__(self, config: TeacherConfig, device: str) -> None:
+        if device == "cpu":
+            keep_freed_memory()
         torch.set_num_threads(config.threads)
         self._frames_per_window = config.clip.frames_per_window
         self._heads = {

@@ -61,7 +61,7 @@ class Manifest:
     precision: str  # float32 | bfloat16: what the teachers computed in
     audio: str  # wav | flac
     resampler: str
-    sampling: str  # exact | tolerance | keyframe
+    sampling: str  # exact | keyframe | cheapest within 0.5 s
     keep_frames: bool
     validation_share: float
     seed: int

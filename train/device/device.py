@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 
+from shards.allocator import keep_freed_memory
 from shards.errors import UserError
 
 Precision = Literal["auto", "bf16", "float32"]
@@ -20,11 +21,15 @@ Compiler = Callable[[Any], Any]  # a module or function -> the same, only faster
 
 
 def require_device(name: str, local_rank: int = 0) -> torch.device:
-    """The device of that name (cuda, cpu). Under torchrun each rank takes its own GPU. Raises UserError."""
+    """The device of that name (cuda, cpu). Under torchrun each rank takes its own GPU. Raises UserError.
+
+    A process that computes on the CPU keeps the memory that it frees.
+    """
     full_float32()
     if name not in ("cuda", "cpu"):
         raise UserError(f"device={name} is unknown: device=cuda or device=cpu")
     if name == "cpu":
+        keep_freed_memory()
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise UserError("device=cuda, but there is no GPU that PyTorch can use here: say device=cpu")

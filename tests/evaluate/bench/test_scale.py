@@ -10,19 +10,20 @@ from rich.console import Console
 from evaluate.bench import cost, scale
 from evaluate.bench.cost import cost_of
 from evaluate.bench.scale import Corpus, Prices, Rates, estimate
+from evaluate.bench.workloads import FrameCost
 from tests.forked import FORKSERVER
 
 
 def test_the_estimate() -> None:
-    rates = Rates(0.01, 0.02, frames_per_second=0.2, bytes_per_second=50_000.0, on_gpu=False)
-    found = estimate(Corpus(1000, 3.6e6), rates, Prices(0.1, 2.0, 10.0))
-    # 36,000 CPU seconds of decoding; 720,000 frames of 20 ms; 180 GB
-    assert found.decode_core_hours == pytest.approx(10) and found.teacher_core_hours == pytest.approx(4)
-    assert found.teacher_gpu_hours == 0 and found.terabytes == pytest.approx(0.18)
-    assert found.dollars == pytest.approx(14 * 0.1 + 1.8)
-    on_gpu = estimate(Corpus(1000, 3.6e6), Rates(0.01, 0.02, 0.2, 50_000.0, True), Prices(0.1, 2.0, 10.0))
-    assert (on_gpu.core_hours, on_gpu.teacher_gpu_hours) == (pytest.approx(10), pytest.approx(4))
-    assert on_gpu.dollars == pytest.approx(1 + 8 + 1.8)
+    corpus, prices, on_cpu = Corpus(100_000, 15.0), Prices(0.1, 2.0, 10.0), FrameCost(1.0, 0.012, 0.0)
+    found = estimate(corpus, Rates(0.36, 1.8e6, 3, on_cpu, gpu=None), prices)
+    # 36,000 CPU seconds; 300,000 frames of 12 ms are 3,600 of them; 180 GB
+    assert (found.core_hours, found.teacher_core_hours) == (pytest.approx(10), pytest.approx(1))
+    assert found.terabytes == pytest.approx(0.18) and found.dollars == pytest.approx(10 * 0.1 + 1.8)
+    # on a GPU 24 ms of it and 6 ms of a core a frame: 2 GPU-hours, and half an hour of a core in place of one
+    found = estimate(corpus, Rates(0.36, 1.8e6, 3, on_cpu, FrameCost(0.024, 0.006, 0.0)), prices)
+    assert (found.gpu_hours, found.core_hours_beside_gpu) == (pytest.approx(2), pytest.approx(9.5))
+    assert found.gpu_dollars == pytest.approx(4 + 0.95 + 1.8) and found.dollars == pytest.approx(1 + 1.8)
 
 
 def test_the_memory_counted_is_what_was_allocated() -> None:

@@ -16,7 +16,7 @@ from pipeline.decoder.crop import ResizeCrop
 from pipeline.decoder.reader import VideoReader, frames_at
 from pipeline.decoder.settings import DecodeSettings
 from shards.format.clip import ClipSpec
-from tests.media import TICKS, Track, chirp, film, numbered, picture_time, sound_time
+from tests.media import TICKS, Track, cheapest, chirp, coded, film, numbered, picture_time, sound_time
 
 SPEC = ClipSpec(seconds=3.0, windows=3, frames_per_window=2)
 CROP = ResizeCrop(64, 64)
@@ -67,23 +67,27 @@ def films(draw: st.DrawFn) -> DrawnFilm:
     return DrawnFilm(suffix, shown, options, late, wander, clock)
 
 
-def judge(drawn: DrawnFilm) -> None:
+def made(drawn: DrawnFilm, folder: str) -> Path:
     picture_codec, sound_codec, file_options = CONTAINERS[drawn.suffix]
+    return film(
+        Path(folder) / f"a{drawn.suffix}",
+        SECONDS,
+        codec=picture_codec,
+        size=(64, 64),
+        picture=numbered,
+        shown=None if drawn.suffix == ".avi" else drawn.shown,
+        last=None if drawn.suffix == ".avi" else SECONDS - drawn.shown[-1],
+        tracks=[Track(chirp(SECONDS - drawn.late, drawn.late), start=drawn.late, codec=sound_codec)],
+        options=drawn.options,
+        file_options=file_options,
+        clock=drawn.clock,
+        wander=drawn.wander,
+    )
+
+
+def judge(drawn: DrawnFilm) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        path = film(
-            Path(folder) / f"a{drawn.suffix}",
-            SECONDS,
-            codec=picture_codec,
-            size=(64, 64),
-            picture=numbered,
-            shown=None if drawn.suffix == ".avi" else drawn.shown,
-            last=None if drawn.suffix == ".avi" else SECONDS - drawn.shown[-1],
-            tracks=[Track(chirp(SECONDS - drawn.late, drawn.late), start=drawn.late, codec=sound_codec)],
-            options=drawn.options,
-            file_options=file_options,
-            clock=drawn.clock,
-            wander=drawn.wander,
-        )
+        path = made(drawn, folder)
         reader = VideoReader(path, SPEC, [CROP], DecodeSettings())
         clips = list(reader.clips())
         times = [time for clip in clips for time in clip.got]
@@ -112,6 +116,20 @@ def judge(drawn: DrawnFilm) -> None:
     assert account.in_clips > common - SPEC.window_seconds - 0.1 - drawn.wander
 
 
+def judge_tolerance(drawn: DrawnFilm, tolerance: float) -> None:
+    """The frame promised is taken, and its picture says that it is that one."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = made(drawn, folder)
+        packets = coded(path)
+        begins = sorted(begin for begin, _ in packets)
+        times = [begins[0] + time for time in np.arange(0.25, SECONDS, 0.5)]
+        taken = list(frames_at(path, times, [CROP], DecodeSettings(sampling="tolerance", tolerance=tolerance)))
+    for asked, (got, pictures) in zip(times, taken, strict=True):
+        assert got == pytest.approx(cheapest(packets, asked, tolerance), abs=1e-6)
+        said = drawn.shown[int(np.abs(np.subtract(begins, got)).argmin())]
+        assert abs(picture_time(pictures[0]) - said) <= 0.5 / TICKS + 1e-6
+
+
 BOUNDS = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True}
 
 
@@ -126,3 +144,12 @@ def test_drawn_films_are_read_right(drawn: DrawnFilm) -> None:
 @given(films())
 def test_many_drawn_films_are_read_right(drawn: DrawnFilm) -> None:
     judge(drawn)
+
+
+TIMED = films().filter(lambda drawn: drawn.suffix != ".avi")  # which is read exactly in any case
+
+
+@settings(max_examples=20, **BOUNDS)  # type: ignore[arg-type]
+@given(TIMED, st.sampled_from([0.03, 0.2, 0.5, 1.0]))
+def test_of_drawn_films_the_cheapest_frame_within_the_tolerance_is_taken(drawn: DrawnFilm, tolerance: float) -> None:
+    judge_tolerance(drawn, tolerance)

@@ -16,7 +16,7 @@ from pipeline.decoder.crop import ResizeCrop
 from pipeline.decoder.reader import VideoReader, frames_at
 from pipeline.decoder.settings import DecodeSettings
 from shards.format.clip import ClipSpec
-from tests.media import Track, clicks, film, flashing, moving, remuxed, tone
+from tests.media import Track, cheapest, clicks, coded, film, flashing, moving, remuxed, tone
 
 SHORT = ClipSpec(sample_rate=22_050, seconds=2.0, windows=2, frames_per_window=4)  # a frame each quarter of a second
 WHOLE = ResizeCrop(48, 48)  # the short side of a film: nothing is scaled
@@ -232,19 +232,31 @@ def test_a_clip_whose_frames_are_all_there_may_still_lack_picture(tmp_path):
     assert [clip.seconds for clip in read(path)[0]] == [2.0, 2.0, 1.0]
 
 
-@pytest.mark.parametrize(
-    ("reading", "near"), [({"sampling": "keyframe"}, np.inf), ({"sampling": "tolerance", "tolerance": 0.3}, 0.3)]
-)
-def test_the_nearest_key_frame_is_taken_if_it_is_near_enough(reading, near, tmp_path):
+def test_keyframe_sampling_takes_the_nearest_key_frame(tmp_path):
     path = film(tmp_path / "a.mp4", 8.0, options={"x264-params": "keyint=40:min-keyint=40:scenecut=0"})
-    frames, keys = every_frame(path), np.arange(0, 8, 1.6)
-    clips, _ = read(path, **reading)
+    frames, keys = dict(every_frame(path)), np.arange(0, 8, 1.6)
+    clips, _ = read(path, sampling="keyframe")
     assert len(clips) == 4
     for clip in clips:
         for asked, got, picture in zip(clip.asked, clip.got, clip.pictures[0], strict=True):
-            key = keys[np.abs(keys - asked).argmin()]
-            assert got == pytest.approx(key if abs(key - asked) <= near else displayed(frames, asked)[0])
-            assert np.array_equal(picture, dict(frames)[got])
+            assert got == pytest.approx(keys[np.abs(keys - asked).argmin()])
+            assert np.array_equal(picture, frames[got])
+
+
+@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize("tolerance", [0.0, 0.11, 0.45])
+def test_tolerance_sampling_takes_the_cheapest_frame_that_is_near(name, tolerance, tmp_path):
+    file, options = STREAMS[name]
+    tracks = [Track(tone(6), codec="libopus" if file.endswith("webm") else "aac")]
+    path = film(tmp_path / file, 6.0, tracks=tracks, **options)
+    frames, packets = every_frame(path), coded(path)
+    clips, _ = read(path, sampling="tolerance", tolerance=tolerance)
+    assert clips
+    for clip in clips:
+        for asked, got, picture in zip(clip.asked, clip.got, clip.pictures[0], strict=True):
+            time, expected = displayed(frames, cheapest(packets, asked, tolerance))
+            assert got == pytest.approx(time, abs=1e-6)
+            assert np.array_equal(picture, expected)
 
 
 @pytest.mark.parametrize("rotation", [90, 180, -90])
