@@ -74,16 +74,16 @@ reproduce: $(INSTALLED) ## Every table and figure of the paper, beside the paper
 	$(RUN) evaluate.reproduce $(OVERRIDES)
 
 bench-pipeline: $(INSTALLED)-bench ## Time the reader of stage one against its peers
-	$(RUN) evaluate.bench.decoding $(OVERRIDES)
+	$(RUN) evaluate.bench.video.decoding $(OVERRIDES)
 
 bench-sampling: $(INSTALLED) ## What cheaper frames save and what they cost in labels: videos=... rounds=3
-	$(RUN) evaluate.bench.sampling $(OVERRIDES)
+	$(RUN) evaluate.bench.video.sampling $(OVERRIDES)
 
 bench-scale: $(INSTALLED) ## Weigh planning, memory and rates here, and estimate two million videos
 	$(RUN) evaluate.bench.scale $(OVERRIDES)
 
 bench-colour: $(INSTALLED) ## How far a teacher agrees on films in other colours than sRGB: videos=... frames=8
-	$(RUN) evaluate.bench.colour $(OVERRIDES)
+	$(RUN) evaluate.bench.video.colour $(OVERRIDES)
 
 bench-train: $(INSTALLED) ## Time stage two: reader, loop, compiler; device=cpu batch=4 steps=3
 	$(RUN) evaluate.bench.training $(OVERRIDES)

@@ -14,7 +14,8 @@ from rich.table import Table
 
 from evaluate.bench import workloads
 from evaluate.bench.cost import Cost, cost_of
-from evaluate.bench.films import render_film
+from evaluate.bench.video.films import render_film
+from evaluate.bench.video.readers import decode_all
 from evaluate.bench.workloads import FrameCost
 from pipeline.teachers.precision import fastest_precision
 from shards.cli.command import command
@@ -64,8 +65,8 @@ def measure_decoding(settings: Scale, film: Path, console: Console) -> None:
     videos = settings.out / "films"
     workloads.write_copies(film, videos, DECODED)
     (none := settings.out / "none").mkdir(exist_ok=True)
-    idle = {workers: cost_of(workloads.decode_all, none, workers) for workers in _workers()}
-    busy = {workers: cost_of(workloads.decode_all, videos, workers) for workers in _workers()}
+    idle = {workers: cost_of(decode_all, none, workers) for workers in _workers()}
+    busy = {workers: cost_of(decode_all, videos, workers) for workers in _workers()}
     one = busy[1].seconds - idle[1].seconds
     table = Table("decode workers", "seconds of film a second", "times one worker", title="Decoding")
     for workers, cost in busy.items():

@@ -5,15 +5,12 @@ from __future__ import annotations
 import resource
 import struct
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
 from evaluate.bench.cost import cpu_seconds
-from evaluate.bench.readers import exact
 from pipeline.executor import teacher_worker
 from pipeline.executor.resources import heads_of
 from pipeline.executor.teacher_worker import TeacherConfig
@@ -124,12 +121,6 @@ def label_all(videos: Path, shards: Path, *overrides: str) -> int:
     """Stage one from beginning to end on the CPU. Returns bytes of the tars."""
     run(settings_of(videos, shards, "device=cpu", "shard_size.videos=64", *overrides))
     return sum(tar.stat().st_size for tar in shards.glob("*.tar"))
-
-
-def decode_all(videos: Path, workers: int) -> None:
-    """Every video read by the reader of stage one, in so many processes."""
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        list(pool.map(exact, sorted(videos.iterdir())))
 
 
 @dataclass(frozen=True)

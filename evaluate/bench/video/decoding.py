@@ -13,9 +13,10 @@ from pathlib import Path
 import av
 from rich.console import Console
 
-from evaluate.bench import cost, readers
-from evaluate.bench.films import render_film
-from evaluate.bench.readers import Reader
+from evaluate.bench import cost
+from evaluate.bench.video import readers
+from evaluate.bench.video.films import render_film
+from evaluate.bench.video.readers import Reader
 from shards.cli.pipes import ending_quietly
 from shards.media.file import UnreadableMedia
 
@@ -150,7 +151,7 @@ def machine() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m evaluate.bench.decoding", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m evaluate.bench.video.decoding", description=__doc__)
     parser.add_argument("settings", nargs="*", help="films=FOLDER rounds=3, or seconds=60 heights=360,480,720 rounds=3")
     settings = dict(word.split("=", 1) for word in parser.parse_args().settings)
     if unknown := settings.keys() - {"films", "rounds", "seconds", "heights"}:

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from evaluate.bench.colour import CODINGS, coded, masters
+from evaluate.bench.video.colour import CODINGS, coded, masters
 from pipeline.decoder.crop import FrameResizer, ResizeCrop
 from shards.media.file import MAX_PIXELS
 from tests.media import film

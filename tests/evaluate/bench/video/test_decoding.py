@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from evaluate.bench import decoding as bench
-from evaluate.bench import readers
+from evaluate.bench.video import decoding as bench
+from evaluate.bench.video import readers
 
 
 def test_every_claim_has_its_row(tmp_path, monkeypatch, capsys):

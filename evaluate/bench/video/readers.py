@@ -10,11 +10,13 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
 from importlib import import_module
 from importlib.metadata import distributions
 from importlib.util import find_spec
 from itertools import chain
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,12 @@ REPEATS = 3  # films of one FrameReader of video2numpy, whose processes cost as 
 def exact(path: Path) -> None:
     """Our reader: the frames displayed at those times, one pass."""
     _read(path, "exact")
+
+
+def decode_all(videos: Path, workers: int) -> None:
+    """Every video read by the reader of stage one, in so many processes."""
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        list(pool.map(exact, sorted(videos.iterdir())))
 
 
 def tolerance(path: Path) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import entropy
 
-from evaluate.bench import sampling
-from evaluate.bench.films import render_film
+from evaluate.bench.video import sampling
+from evaluate.bench.video.films import render_film
 
 
 def test_nats_are_those_of_scipy() -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from evaluate.bench.decoding import EXTENSIONS, cpu_seconds, machine
+from evaluate.bench.video.decoding import EXTENSIONS, cpu_seconds, machine
 from evaluate.bench.workloads import TEACHERS, settings_of
 from pipeline.decoder.crop import ResizeCrop
 from pipeline.decoder.reader import VideoReader
@@ -127,7 +127,7 @@ def report(films: list[Film], console: Console) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m evaluate.bench.sampling", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m evaluate.bench.video.sampling", description=__doc__)
     parser.add_argument("settings", nargs="+", help="videos=FOLDER rounds=3")
     settings = dict(word.partition("=")[::2] for word in parser.parse_args().settings)
     if settings.keys() - {"rounds"} != {"videos"}:

@@ -121,7 +121,7 @@ def measure(folder: str, count: int) -> Iterator[tuple[str, float, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m evaluate.bench.colour", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m evaluate.bench.video.colour", description=__doc__)
     parser.add_argument("settings", nargs="*", help="videos=FOLDER frames=8 (of each video)")
     settings = dict(word.split("=", 1) for word in parser.parse_args().settings)
     if settings.keys() - {"videos", "frames"} or "videos" not in settings:

@@ -1,0 +1,1 @@
+"""Benchmarks of reading videos: beside other readers, sampling, colour."""
