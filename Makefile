@@ -75,6 +75,9 @@ bench-pipeline: $(INSTALLED)-bench ## Time the reader of stage one against its p
 bench-scale: $(INSTALLED) ## Weigh planning, memory and rates here, and estimate two million videos
 	$(RUN) evaluate.bench.scale $(OVERRIDES)
 
+bench-executor: $(INSTALLED) ## Time what stage one costs beside decoding: its parent process, waiting decoders
+	$(RUN) evaluate.bench.executor $(OVERRIDES)
+
 bench-train: $(INSTALLED) ## Time stage two: reader, loop, compiler; device=cpu batch=4 steps=3
 	$(RUN) evaluate.bench.training $(OVERRIDES)
 

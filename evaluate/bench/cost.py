@@ -5,12 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import re
 import resource
+import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 POLL_SECONDS = 0.2
@@ -44,6 +46,7 @@ def cost_of(function: Callable[..., Any], *arguments: Any) -> Cost:
 
 
 def _measure(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    sys.modules["__main__"] = ModuleType("__main__")  # its children would import the benchmark, and torch with it
     children = Children()
     children.start()
     begun = time.monotonic()

@@ -1,0 +1,198 @@
+"""What stage one costs beside decoding and labelling: its parent process, and decoders that wait behind a long film."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import shutil
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+import torchvision
+from rich.console import Console
+from rich.table import Table
+
+from evaluate.bench.cost import cost_of
+from evaluate.bench.decoding import films, machine
+from evaluate.bench.workloads import planned, settings_of, write_copies
+from pipeline.executor.job import DecodeTask
+from pipeline.executor.resources import heads_of
+from pipeline.output.destination import spool
+from pipeline.output.faults import FaultLimit
+from pipeline.output.progress import Progress
+from pipeline.output.writing import write_shard
+from pipeline.run import RejectLimit, tasks_of
+from pipeline.settings import PipelineSettings
+from pipeline.teachers.cards import cards
+from shards.cli.command import command
+
+LOOK_SECONDS = 0.02
+TARGET_MS, TARGET_SHARE = 0.3, 0.05
+
+
+@dataclass(frozen=True)
+class ExecutorBench:
+    """conf/bench_executor.yaml."""
+
+    clips: int = 400  # each a video of 20 s
+    audio: list[str] = field(default_factory=lambda: ["wav", "flac"])
+    rounds: int = 3
+    long_seconds: int = 1200
+    short_videos: int = 150
+    short_seconds: int = 10
+    height: int = 96
+    decoders: int = 0
+    out: Path = Path("outputs/bench/executor")
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One run: CPU seconds, and the share of the time until the last video was begun in which decoders slept."""
+
+    clips: int
+    own_seconds: float
+    child_seconds: float
+    waiting_share: float
+
+
+class Watch(threading.Thread):
+    """Looks at the decode processes until it is told to stop: each sleeps, or is at work."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.stopped = threading.Event()
+        self._looks = self._asleep = 0
+
+    def run(self) -> None:
+        while not self.stopped.wait(LOOK_SECONDS):
+            for process in multiprocessing.active_children():
+                if process.name == "run_decode_worker":
+                    state = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+                    self._looks += 1
+                    self._asleep += state == "S"
+
+    @property
+    def share(self) -> float:
+        return self._asleep / max(self._looks, 1)
+
+
+def label(videos: Path, shards: Path, network: Path, audio: str, decoders: int, watched: bool) -> Labelled:
+    """The executor of stage one from the first task to the last shard, with a teacher that costs next to nothing."""
+    settings = settings_of(videos, shards, *network_words(network), f"audio={audio}", f"decoders={decoders}")
+    plan, watch = planned(settings), Watch()
+
+    def tasks() -> Iterator[DecodeTask]:
+        if watched:
+            watch.start()
+        yield from tasks_of(plan.shards)
+        watch.stopped.set()
+
+    with Progress(shards / "pipeline.log") as progress, spool(shards, "bench") as place, start(settings, place) as run:
+        faults = FaultLimit()
+        write = partial(write_shard, settings.output, settings.clip.sample_rate, audio, faults)
+        before = time.process_time()
+        sides = list(run.shards(tasks(), write, RejectLimit(progress, 0.0, faults).on_video))
+        used = time.process_time() - before
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    clips = sum(len(side.keys) for side in sides)
+    return Labelled(clips, used, children.ru_utime + children.ru_stime, watch.share)
+
+
+def start(settings: PipelineSettings, place: Path):  # type: ignore[no-untyped-def] # either executor
+    return settings.start(
+        root=settings.videos,
+        spool=place,
+        clip=settings.clip,
+        heads=heads_of(settings.teachers, cards(settings.teachers)),
+        reading=settings.reading,
+        audio=settings.audio,
+        keep_frames=settings.keep_frames,
+        precision="float32",
+    )
+
+
+def write_network(folder: Path) -> None:
+    """A small network with random weights and a thousand classes: where clips go and what they cost are the same."""
+    folder.mkdir(parents=True)
+    torch.manual_seed(0)
+    torch.save(torchvision.models.shufflenet_v2_x0_5(num_classes=1000).state_dict(), folder / "weights.pth")
+    (folder / "classes.txt").write_text("".join(f"class {number}\n" for number in range(1000)))
+
+
+def network_words(folder: Path) -> list[str]:
+    head = {"architecture": "shufflenet_v2_x0_5", "weights": folder / "weights.pth", "classes": folder / "classes.txt"}
+    words = [f"teachers.heads.objects.{name}={value}" for name, value in head.items()]
+    return [*words, "teachers.name=small", "device=cpu", "teacher_processes=1", "validation_share=0"]
+
+
+def run(settings: ExecutorBench) -> None:
+    console = Console(soft_wrap=True)
+    console.print(machine())
+    shutil.rmtree(settings.out, ignore_errors=True)
+    network = settings.out / "network"
+    write_network(network)
+    decoders = settings.decoders or len(os.sched_getaffinity(0))
+    seconds = (20, settings.short_seconds, settings.long_seconds)
+    clip, short, long = (films(Path("outputs/bench"), [settings.height], each, console)[0] for each in seconds)
+    try:
+        write_copies(clip, settings.out / "clips", settings.clips)
+        write_copies(short, settings.out / "short", settings.short_videos)
+        write_copies(short, settings.out / "behind", settings.short_videos)
+        os.link(long, settings.out / "behind" / "0-long.mp4")
+        measure_parent(settings, network, decoders, console)
+        measure_waiting(settings, network, decoders, console)
+    finally:
+        shutil.rmtree(settings.out, ignore_errors=True)
+
+
+def measure_parent(settings: ExecutorBench, network: Path, decoders: int, console: Console) -> None:
+    """CPU of the parent and of its children, interleaved over the ways to store sound."""
+    found: dict[str, list[Labelled]] = {audio: [] for audio in settings.audio}
+    for number in range(settings.rounds):
+        for audio in settings.audio:
+            shards = settings.out / f"shards-{number}-{audio}"
+            cost = cost_of(label, settings.out / "clips", shards, network, audio, decoders, False)
+            found[audio].append(cost.result)
+            shutil.rmtree(shards)
+    title = f"CPU, ms a clip: medians of {settings.rounds} runs of {settings.clips} clips, {decoders} decoders"
+    table = Table("sound", "parent", "lowest", "highest", "target", "", "all other processes", title=title)
+    for audio, runs in found.items():
+        own = sorted(1000 * each.own_seconds / each.clips for each in runs)
+        rest = statistics.median(1000 * each.child_seconds / each.clips for each in runs)
+        median = statistics.median(own)
+        verdict = "met" if median <= TARGET_MS else "missed"
+        table.add_row(
+            audio, f"{median:.3f}", f"{own[0]:.3f}", f"{own[-1]:.3f}", f"{TARGET_MS:g}", verdict, f"{rest:.1f}"
+        )
+    console.print(table)
+
+
+def measure_waiting(settings: ExecutorBench, network: Path, decoders: int, console: Console) -> None:
+    """How much of their time decoders sleep while there are videos to begin, with a long film first and without."""
+    shorts = f"{settings.short_videos} of {settings.short_seconds} s"
+    what = {"short": shorts, "behind": f"one of {settings.long_seconds} s, and then {shorts}"}
+    found: dict[str, list[float]] = {folder: [] for folder in what}
+    for number in range(settings.rounds):
+        for folder in what:
+            shards = settings.out / f"shards-{number}-{folder}"
+            cost = cost_of(label, settings.out / folder, shards, network, "wav", decoders, True)
+            found[folder].append(cost.result.waiting_share)
+            shutil.rmtree(shards)
+    table = Table("videos", "decoders wait", "lowest", "highest", "target", "", title=f"{decoders} decoders")
+    for folder, shares in found.items():
+        median = statistics.median(shares)
+        verdict = "met" if median <= TARGET_SHARE else "missed"
+        row = [f"{share:.1%}" for share in (median, min(shares), max(shares), TARGET_SHARE)]
+        table.add_row(what[folder], *row, verdict)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    command(ExecutorBench, "bench_executor", run)
