@@ -46,7 +46,7 @@ def cost_of(function: Callable[..., Any], *arguments: Any) -> Cost:
 
 
 def _measure(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    sys.modules["__main__"] = ModuleType("__main__")  # its children would import the benchmark, and torch with it
+    forget_program()
     children = Children()
     children.start()
     begun = time.monotonic()
@@ -55,6 +55,11 @@ def _measure(pipe: Connection, function: Callable[..., Any], arguments: tuple[An
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     cpu_seconds = sum(each.ru_utime + each.ru_stime for each in used)
     pipe.send(Cost(seconds, cpu_seconds, peak_bytes("self"), children.largest, result))
+
+
+def forget_program() -> None:
+    """Else the children of this process would import the program that it was started for, and torch with it."""
+    sys.modules["__main__"] = ModuleType("__main__")
 
 
 class Children(threading.Thread):

@@ -10,16 +10,19 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
 from rich.console import Console
 from rich.table import Table
 
-from evaluate.bench.cost import cost_of
+from evaluate.bench.cost import forget_program
 from evaluate.bench.decoding import films, machine
 from evaluate.bench.workloads import planned, settings_of, write_copies
 from pipeline.executor.job import DecodeTask
@@ -105,6 +108,12 @@ def label(videos: Path, shards: Path, network: Path, audio: str, decoders: int, 
     return Labelled(clips, used, children.ru_utime + children.ru_stime, watch.share)
 
 
+def labelled(*arguments: Any) -> Labelled:
+    """The same in a fresh process, which does nothing else and whose children are none but stage one's."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=forget_program) as pool:
+        return pool.submit(label, *arguments).result()
+
+
 def start(settings: PipelineSettings, place: Path):  # type: ignore[no-untyped-def] # either executor
     return settings.start(
         root=settings.videos,
@@ -158,8 +167,7 @@ def measure_parent(settings: ExecutorBench, network: Path, decoders: int, consol
     for number in range(settings.rounds):
         for audio in settings.audio:
             shards = settings.out / f"shards-{number}-{audio}"
-            cost = cost_of(label, settings.out / "clips", shards, network, audio, decoders, False)
-            found[audio].append(cost.result)
+            found[audio].append(labelled(settings.out / "clips", shards, network, audio, decoders, False))
             shutil.rmtree(shards)
     title = f"CPU, ms a clip: medians of {settings.rounds} runs of {settings.clips} clips, {decoders} decoders"
     table = Table("sound", "parent", "lowest", "highest", "target", "", "all other processes", title=title)
@@ -182,8 +190,8 @@ def measure_waiting(settings: ExecutorBench, network: Path, decoders: int, conso
     for number in range(settings.rounds):
         for folder in what:
             shards = settings.out / f"shards-{number}-{folder}"
-            cost = cost_of(label, settings.out / folder, shards, network, "wav", decoders, True)
-            found[folder].append(cost.result.waiting_share)
+            run = labelled(settings.out / folder, shards, network, "wav", decoders, True)
+            found[folder].append(run.waiting_share)
             shutil.rmtree(shards)
     table = Table("videos", "decoders wait", "lowest", "highest", "target", "", title=f"{decoders} decoders")
     for folder, shares in found.items():

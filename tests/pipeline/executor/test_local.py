@@ -131,7 +131,7 @@ def test_videos_behind_a_long_one_are_decoded_and_later_shards_labelled(executor
         return decoded and all(job.complete for job in others if job.task.shard == "train-000001")
 
     gone_on = stop_first(monkeypatch, all_others_are_done)
-    with executor(decoders=2) as running:
+    with executor(decoders=2, stall_seconds=3600) as running:
         assert [job.task.path for job in running.label(deal(names, 7))] == names
     assert gone_on == [True]
 
@@ -144,7 +144,7 @@ def test_no_more_than_the_spool_holds_is_decoded_ahead(executor, monkeypatch):
         return all(decoder.held.value for decoder in others) and len(running._order)
 
     gone_on = stop_first(monkeypatch, others_are_held)
-    with executor(decoders=2, spool_gigabytes=1e-5) as running:
+    with executor(decoders=2, stall_seconds=3600, spool_gigabytes=1e-5) as running:
         assert [job.task.path for job in running.label(deal(names, 7))] == names
     assert gone_on[0] < len(names)
 
