@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import resource
 import shutil
 import statistics
-import threading
-import time
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import torch
-import torchvision
 from rich.console import Console
 from rich.table import Table
 
 from evaluate.bench.cost import forget_program
 from evaluate.bench.decoding import films, machine
-from evaluate.bench.workloads import planned, settings_of, write_copies
-from pipeline.executor.job import DecodeTask
-from pipeline.executor.resources import heads_of
-from pipeline.output.destination import spool
-from pipeline.output.faults import FaultLimit
-from pipeline.output.progress import Progress
-from pipeline.output.writing import write_shard
-from pipeline.run import RejectLimit, tasks_of
-from pipeline.settings import PipelineSettings
-from pipeline.teachers.cards import cards
+from evaluate.bench.workloads import Labelled, label, write_copies, write_network
 from shards.cli.command import command
 
-LOOK_SECONDS = 0.02
 TARGET_MS, TARGET_SHARE = 0.3, 0.05
 
 
@@ -55,90 +37,10 @@ class ExecutorBench:
     out: Path = Path("outputs/bench/executor")
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """One run: CPU seconds, and the share of the time until the last video was begun in which decoders slept."""
-
-    clips: int
-    own_seconds: float
-    child_seconds: float
-    waiting_share: float
-
-
-class Watch(threading.Thread):
-    """Looks at the decode processes until it is told to stop: each sleeps, or is at work."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.stopped = threading.Event()
-        self._looks = self._asleep = 0
-
-    def run(self) -> None:
-        while not self.stopped.wait(LOOK_SECONDS):
-            for process in multiprocessing.active_children():
-                if process.name == "run_decode_worker":
-                    state = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
-                    self._looks += 1
-                    self._asleep += state == "S"
-
-    @property
-    def share(self) -> float:
-        return self._asleep / max(self._looks, 1)
-
-
-def label(videos: Path, shards: Path, network: Path, audio: str, decoders: int, watched: bool) -> Labelled:
-    """The executor of stage one from the first task to the last shard, with a teacher that costs next to nothing."""
-    settings = settings_of(videos, shards, *network_words(network), f"audio={audio}", f"decoders={decoders}")
-    plan, watch = planned(settings), Watch()
-
-    def tasks() -> Iterator[DecodeTask]:
-        if watched:
-            watch.start()
-        yield from tasks_of(plan.shards)
-        watch.stopped.set()
-
-    with Progress(shards / "pipeline.log") as progress, spool(shards, "bench") as place, start(settings, place) as run:
-        faults = FaultLimit()
-        write = partial(write_shard, settings.output, settings.clip.sample_rate, audio, faults)
-        before = time.process_time()
-        sides = list(run.shards(tasks(), write, RejectLimit(progress, 0.0, faults).on_video))
-        used = time.process_time() - before
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    clips = sum(len(side.keys) for side in sides)
-    return Labelled(clips, used, children.ru_utime + children.ru_stime, watch.share)
-
-
 def labelled(*arguments: Any) -> Labelled:
     """The same in a fresh process, which does nothing else and whose children are none but stage one's."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=forget_program) as pool:
         return pool.submit(label, *arguments).result()
-
-
-def start(settings: PipelineSettings, place: Path):  # type: ignore[no-untyped-def] # either executor
-    return settings.start(
-        root=settings.videos,
-        spool=place,
-        clip=settings.clip,
-        heads=heads_of(settings.teachers, cards(settings.teachers)),
-        reading=settings.reading,
-        audio=settings.audio,
-        keep_frames=settings.keep_frames,
-        precision="float32",
-    )
-
-
-def write_network(folder: Path) -> None:
-    """A small network with random weights and a thousand classes: where clips go and what they cost are the same."""
-    folder.mkdir(parents=True)
-    torch.manual_seed(0)
-    torch.save(torchvision.models.shufflenet_v2_x0_5(num_classes=1000).state_dict(), folder / "weights.pth")
-    (folder / "classes.txt").write_text("".join(f"class {number}\n" for number in range(1000)))
-
-
-def network_words(folder: Path) -> list[str]:
-    head = {"architecture": "shufflenet_v2_x0_5", "weights": folder / "weights.pth", "classes": folder / "classes.txt"}
-    words = [f"teachers.heads.objects.{name}={value}" for name, value in head.items()]
-    return [*words, "teachers.name=small", "device=cpu", "teacher_processes=1", "validation_share=0"]
 
 
 def run(settings: ExecutorBench) -> None:

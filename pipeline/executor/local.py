@@ -190,7 +190,7 @@ class LocalExecutor:
                 worker.receive()
             elif side := worker.receive():
                 self._finished.append(side)
-        if time.monotonic() - self._looked > POLL_SECONDS:
+        if time.monotonic() - self._looked >= min(POLL_SECONDS, self._config.stall_seconds):
             self._looked = time.monotonic()
             self._replace_stalled()
 
