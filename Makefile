@@ -85,6 +85,9 @@ bench-scale: $(INSTALLED) ## Weigh planning, memory and rates here, and estimate
 bench-colour: $(INSTALLED) ## How far a teacher agrees on films in other colours than sRGB: videos=... frames=8
 	$(RUN) evaluate.bench.video.colour $(OVERRIDES)
 
+bench-executor: $(INSTALLED) ## Time what stage one costs beside decoding: its parent process, waiting decoders
+	$(RUN) evaluate.bench.executor $(OVERRIDES)
+
 bench-train: $(INSTALLED) ## Time stage two: reader, loop, compiler; device=cpu batch=4 steps=3
 	$(RUN) evaluate.bench.training $(OVERRIDES)
 

@@ -5,21 +5,19 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from pipeline.decoder.settings import DecodeSettings
-from pipeline.executor.job import DecodeTask, VideoJob, Waveforms
+from pipeline.executor.job import DecodeTask
 from pipeline.executor.resources import Resources, heads_of
 from pipeline.output.destination import Output, spool
 from pipeline.output.faults import FaultLimit
 from pipeline.output.progress import Progress
 from pipeline.output.ranks import FolderLease, Rank
-from pipeline.output.writing import require_room
+from pipeline.output.writing import write_labels
 from pipeline.report import write_report
 from pipeline.run import RejectLimit
 from pipeline.teachers.cards import cards
@@ -35,7 +33,6 @@ from shards.format.example import video_of
 from shards.format.manifest import Manifest, TeacherCard
 from shards.format.shard import metas
 from shards.format.sidefile import Reject, SideFile
-from shards.format.writer import ShardWriter
 from shards.storage import is_remote
 
 log = logging.getLogger("pipeline")
@@ -148,6 +145,7 @@ def label_shards(
             clip=manifest.clip,
             heads=heads_of(settings.teachers, manifest.teachers),
             reading=settings.reading,
+            audio=None,
             keep_frames=False,
             precision=manifest.precision,
         ) as executor,
@@ -188,35 +186,6 @@ def tasks_of(output: Output, shards: Iterable[str]) -> Iterator[DecodeTask]:
             times = [meta.frame_got for meta in video]
             yield DecodeTask(side.shard, video[0].path, key, number, times, video[0].video_sha256)
             number += 1
-
-
-def write_labels(
-    shards: Output, labels: Output, limit: FaultLimit, shard: str, jobs: Iterable[VideoJob[Any]], _: Waveforms
-) -> SideFile:
-    """One tar of labels, with the keys and member names of the shard it belongs to. Raises UserError.
-
-    Where a video fails, nothing is written: the side file that is returned has no keys, and the rejects.
-    """
-    side = SideFile.load(shards.folder / f"{shard}.json")
-    clips = zip(side.keys, side.samples, strict=True)
-    rejects: list[Reject] = []
-    with closing(ShardWriter(labels.folder, shard, sample_rate=0)) as writer:
-        for job in limit.watched(shard, jobs):
-            task, result = job.task, job.result
-            assert result is not None
-            require_room(result)
-            if result.reason is not None:
-                rejects.append(Reject(task.key, task.path, result.reason, result.detail))
-            for clip in job.clips if not rejects else ():
-                key, samples = next(clips)
-                assert clip.posteriors is not None
-                writer.write_labels(key, samples, clip.posteriors)
-        if rejects:
-            nothing: dict[str, Any] = {"keys": [], "samples": [], "windows": [], "members": {}, "checksums": {}}
-            return replace(side, **nothing, posterior_sums={}, tar_bytes=0, tar_sha256="", rejects=rejects)
-        written = writer.finish()
-    labels.deliver(written)
-    return written
 
 
 if __name__ == "__main__":

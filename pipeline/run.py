@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -72,10 +73,6 @@ def label_shards(
     settings: PipelineSettings, manifest: Manifest, todo: list[ShardPlan], root: str, progress: Progress
 ) -> None:
     """Decode and label the videos of all unfinished shards, and write each shard when its last video is complete."""
-    tasks = (
-        DecodeTask(shard.shard, video.path, video.key, number, start=video.start, end=video.end, given=video.given)
-        for number, (shard, video) in enumerate((shard, video) for shard in todo for video in shard.videos)
-    )
     progress.start(total=sum(shard.count for shard in todo), shards=len(todo))
     with (
         spool(settings.output.folder, settings.as_rank.name) as place,
@@ -85,6 +82,7 @@ def label_shards(
             clip=settings.clip,
             heads=heads_of(settings.teachers, manifest.teachers),
             reading=settings.reading,
+            audio=settings.audio,
             keep_frames=settings.keep_frames,
             precision=manifest.precision,
         ) as executor,
@@ -93,8 +91,15 @@ def label_shards(
         faults = FaultLimit(retries, is_off=settings.max_reject_share >= 1)
         limit = RejectLimit(progress, settings.max_reject_share, faults)
         write = partial(write_shard, settings.output, settings.clip.sample_rate, settings.audio, faults)
-        for side in executor.shards(tasks, write, limit.on_video):
+        for side in executor.shards(tasks_of(todo), write, limit.on_video):
             progress.shard_done(side)
+
+
+def tasks_of(shards: Iterable[ShardPlan]) -> Iterator[DecodeTask]:
+    """One task a video, in plan order."""
+    videos = ((shard.shard, video) for shard in shards for video in shard.videos)
+    for number, (name, video) in enumerate(videos):
+        yield DecodeTask(name, video.path, video.key, number, start=video.start, end=video.end, given=video.given)
 
 
 @dataclass

@@ -5,12 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import re
 import resource
+import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 POLL_SECONDS = 0.2
@@ -44,6 +46,7 @@ def cost_of(function: Callable[..., Any], *arguments: Any) -> Cost:
 
 
 def _measure(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    forget_program()
     children = Children()
     children.start()
     begun = time.monotonic()
@@ -56,6 +59,11 @@ def cpu_seconds() -> float:
     """Of this process so far, and of the children that it waited for."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def forget_program() -> None:
+    """Else the children of this process would import the program that it was started for, and torch with it."""
+    sys.modules["__main__"] = ModuleType("__main__")
 
 
 class Children(threading.Thread):

@@ -47,7 +47,7 @@ def write_list(path: Path, rows: int) -> None:
 
 def plan_list(videos: Path, shards: Path) -> int:
     """Plan the list as a first run does. Returns the number of shards."""
-    return len(_planned(settings_of(videos, shards)).shards)
+    return len(planned(settings_of(videos, shards)).shards)
 
 
 def finish_shards(shards: Path, share: float) -> int:
@@ -88,14 +88,14 @@ def _pretend(shard: ShardPlan) -> SideFile:
 def resume_list(videos: Path, shards: Path) -> int:
     """What a run does before it touches a video, and its account at the end. Returns the shards left."""
     settings = settings_of(videos, shards)
-    plan = _planned(settings)
+    plan = planned(settings)
     left = unfinished(shards, plan.shards)
     account = account_of(shards, settings.clip)
     assert account.waiting == sum(shard.count for shard in left)
     return len(left)
 
 
-def _planned(settings: PipelineSettings) -> Plan:
+def planned(settings: PipelineSettings) -> Plan:
     with FolderLease(settings.output.folder, settings.as_rank) as lease, lease.turn():
         settings.output.pull()
         return make_plan(

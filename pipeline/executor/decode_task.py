@@ -18,9 +18,10 @@ from pipeline.decoder.clips import DecodedClip
 from pipeline.decoder.crop import ResizeCrop
 from pipeline.decoder.reader import VideoReader, frames_at
 from pipeline.decoder.settings import DecodeSettings
-from pipeline.executor.job import ClipRecord, DecodeResult, DecodeTask
+from pipeline.executor.job import ClipMembers, ClipRecord, DecodeResult, DecodeTask
 from pipeline.videos.fetch import at_hand
 from shards.format.clip import ClipSpec
+from shards.format.codec import encode_sound
 from shards.media.file import UnreadableMedia
 from shards.storage import address
 
@@ -34,12 +35,18 @@ class DecodeConfig:
     """How videos are decoded: the same for all of a run."""
 
     root: str  # a folder or a URL; a video's path starts from it
-    spool: Path  # sound waits here, not in memory; and videos from behind a URL
+    spool: Path  # clips wait here, not in memory; and videos from behind a URL
     clip: ClipSpec
     crops: list[ResizeCrop]  # pictures are made in each of these geometries
     reading: DecodeSettings
+    audio: str | None  # wav or flac; None: no sound is kept
     keep_frames: bool
     memory_gigabytes: float
+
+    def spooled_bytes(self, clip: ClipRecord) -> int:
+        """What a clip takes of the spool: its pictures and its members."""
+        pictures = len(clip.got) * sum(geometry.crop**2 * 3 for geometry in self.crops)
+        return pictures + clip.sound_bytes + clip.frames_bytes
 
 
 def decode(
@@ -92,19 +99,25 @@ def clips_at(
         yield DecodedClip(index, asked[0], 0.0, np.zeros(0, np.int16), stacked, asked, list(got))
 
 
-def record_of(clip: DecodedClip, keep_frames: bool) -> ClipRecord:
-    """Its frames, where they are kept, are in the first geometry."""
+def encode_clip(clip: DecodedClip, config: DecodeConfig) -> tuple[ClipRecord, ClipMembers]:
+    """What is kept of a clip beside its pictures. Its frames, where they are kept, are in the first geometry."""
     frames = clip.pictures[0]  # (frames, crop, crop, 3)
+    sound, facts = b"", None
+    if config.audio is not None:
+        sound, facts = encode_sound(clip.waveform, config.clip.sample_rate, config.audio)
     strip = io.BytesIO()
-    if keep_frames:
+    if config.keep_frames:
         Image.fromarray(np.concatenate(frames, axis=1)).save(strip, "JPEG", quality=JPEG_QUALITY)
-    return ClipRecord(
+    members = ClipMembers(sound, strip.getvalue())
+    record = ClipRecord(
         index=clip.index,
         start=clip.start,
         seconds=clip.seconds,
-        samples=len(clip.waveform),
         asked=clip.asked,
         got=clip.got,
         still=len(frames) > 1 and bool((frames == frames[:1]).all()),
-        frames=strip.getvalue(),
+        sound=facts,
+        sound_bytes=len(members.sound),
+        frames_bytes=len(members.frames),
     )
+    return record, members

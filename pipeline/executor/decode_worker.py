@@ -1,42 +1,46 @@
 """A decode worker: a process that decodes, so that what hangs, bloats or crashes it costs one video and nothing else.
 
-    executor         pipe            worker
-    DecodeTask       -->
-                     <--  "want"     for each clip: it is decoded, its sound is in the spool
-    number of a slot -->
-                     <--  ClipRecord its pictures are in the slot
-                     <--  DecodeResult
+    executor             pipe            worker
+    (DecodeTask, clips)  -->             the pictures of its first clips are not wanted: an earlier try gave them
+                         <--  ClipRecord for each clip but the last: its pictures and its members are in the spool
+                         <--  the last ClipRecord, where there is one, and the DecodeResult: a message less a video
 
-A clock in shared memory tells when the worker last read a packet. It imports no torch.
+In shared memory are a clock, which tells when the worker last read a packet, and a flag that holds it behind its next
+clip. It imports no torch.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import math
 import multiprocessing
 import os
 import resource
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from ctypes import c_double
+from collections.abc import Callable, Iterator, Sequence
+from ctypes import c_bool, c_double
 from dataclasses import dataclass
+from io import FileIO
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.decoder.clips import DecodedClip
-from pipeline.executor.decode_task import DecodeConfig, decode, record_of
-from pipeline.executor.job import ClipRecord, DecodeResult, DecodeTask, VideoJob
-from pipeline.executor.slots import Slots
+from pipeline.decoder.crop import ResizeCrop
+from pipeline.executor.decode_task import DecodeConfig, decode, encode_clip
+from pipeline.executor.job import ClipMembers, ClipRecord, DecodeResult, DecodeTask, VideoJob
 
 SPAWN = multiprocessing.get_context("spawn")  # children import what they need, and inherit no pipe of a neighbour
+Place: TypeAlias = tuple[int, int]  # of a clip's pictures in the spool: the numbers of its task and of the clip
+HELD_SECONDS = 0.02  # between two looks at the flag
 CLOSED = (EOFError, BrokenPipeError, ConnectionResetError)  # of a pipe whose other end has closed or died
 
 
@@ -47,98 +51,117 @@ class DecodeWorker:
     process: SpawnProcess
     pipe: Connection
     clock: c_double  # when it last made progress
-    job: VideoJob[int] | None = None  # whose clips' places are slots
-    waits: bool = False  # has a clip in hand and no slot for it
-    slot: int | None = None  # granted, and not yet filled
+    held: c_bool  # it is to wait behind the clip in hand
+    config: DecodeConfig
+    job: VideoJob[Place] | None = None
 
     @classmethod
-    def start(cls, config: DecodeConfig, slots: Slots) -> DecodeWorker:
-        clock = RawValue(c_double, time.monotonic())
-        return cls(*spawn(run_decode_worker, config, slots.memory.name, slots.count, clock), clock)
+    def start(cls, config: DecodeConfig) -> DecodeWorker:
+        clock, held = RawValue(c_double, time.monotonic()), RawValue(c_bool, False)
+        return cls(*spawn(run_decode_worker, config, clock, held), clock, held, config)
 
-    def take(self, job: VideoJob[int]) -> None:
-        self.job = job
-        self._send(job.begin())
+    def take(self, job: VideoJob[Place]) -> None:
+        self.job, self.clock.value = job, time.monotonic()
+        with contextlib.suppress(*CLOSED):  # of a dead worker, `receive` will tell
+            self.pipe.send((job.begin(), len(job.clips)))
 
-    def grant(self, slot: int) -> None:
-        self.slot, self.waits = slot, False
-        self._send(slot)
-
-    def receive(self) -> list[int]:
-        """Wait for a message and enter it in the job. Returns the slots that are free then.
+    def receive(self) -> int:
+        """Wait for a message and enter it in the job. Returns the bytes that the spool has got by it.
 
         Raises one of CLOSED if the process has ended.
         """
-        message: str | ClipRecord | DecodeResult = self.pipe.recv()
+        message: tuple[ClipRecord | None, DecodeResult | None] = self.pipe.recv()
+        record, result = message
         assert self.job is not None
-        if isinstance(message, ClipRecord):
-            assert self.slot is not None
-            slot, self.slot = self.slot, None
-            return [] if self.job.add(message, slot) else [slot]
-        if isinstance(message, DecodeResult):
-            self.job.end(message)
+        spooled = 0
+        if record is not None and self.job.add(record, (self.job.task.number, record.index)):
+            spooled = self.config.spooled_bytes(record)
+        if result is not None:
+            self.job.end(result)
             self.job = None
-        else:
-            self.waits = True
-        return []
+        return spooled
 
     def idle_seconds(self) -> float:
-        """Since it last read a packet; none while it waits for us."""
-        return 0.0 if self.job is None or self.waits else time.monotonic() - self.clock.value
-
-    def _send(self, message: DecodeTask | int) -> None:
-        self.clock.value = time.monotonic()
-        with contextlib.suppress(*CLOSED):  # of a dead worker, `receive` will tell
-            self.pipe.send(message)
+        """Since it last read a packet, or was held."""
+        return 0.0 if self.job is None else time.monotonic() - self.clock.value
 
 
-def run_decode_worker(pipe: Connection, config: DecodeConfig, slots_name: str, count: int, clock: c_double) -> None:
+def run_decode_worker(pipe: Connection, config: DecodeConfig, clock: c_double, held: c_bool) -> None:
     """The worker's end, until the pipe is closed."""
     shield(config.memory_gigabytes)
-    slots = Slots.attach(slots_name, config.crops, config.clip.frames, count)
 
     def touch() -> None:
         clock.value = time.monotonic()
 
-    def into_slot(clip: DecodedClip) -> None:
-        sound = memoryview(clip.waveform.tobytes())
-        while sound:
-            sound = sound[spool.write(sound) :]
-        pipe.send("want")
-        slot = pipe.recv()
-        for target, pictures in zip(slots.pictures(slot, len(clip.got)), clip.pictures, strict=True):
-            target[:] = pictures
-        pipe.send(record_of(clip, config.keep_frames))
+    def decode_into_spool(task: DecodeTask, known: int) -> tuple[ClipRecord | None, DecodeResult]:
+        """Returns what is to be sent last."""
+        numbers, last = itertools.count(), None
+
+        def on_clip(clip: DecodedClip) -> None:
+            nonlocal last
+            record, members = encode_clip(clip, config)
+            if next(numbers) >= known:
+                with open(pictures_path(config.spool, (task.number, clip.index)), "wb", buffering=0) as stream:
+                    write_all(stream, *(np.ascontiguousarray(pictures).data for pictures in clip.pictures))
+            write_all(spool, members.sound, members.frames)
+            if last is not None:
+                pipe.send((last, None))
+            last = record
+            while held.value:
+                touch()
+                time.sleep(HELD_SECONDS)
+
+        with open(members_path(config.spool, task), "wb", buffering=0) as spool:
+            result = decode(task, config, on_clip, touch)
+        return last, result
 
     try:
         while True:
-            task: DecodeTask = pipe.recv()
-            touch()
-            with open(spool_path(config.spool, task), "wb", buffering=0) as spool:
-                result = decode(task, config, into_slot, touch)
-            pipe.send(result)
+            pipe.send(decode_into_spool(*pipe.recv()))
     except CLOSED:
         pass  # the executor is gone, or has closed us
-    finally:
-        slots.close()
 
 
-def spool_path(spool: Path, task: DecodeTask) -> Path:
-    """Where the sound of a video waits: int16, one clip after another."""
-    return spool / f"{task.number:09d}.pcm"
+def members_path(spool: Path, task: DecodeTask) -> Path:
+    """Where the members of a video wait until they are in the shard: one clip after another, sound and frames."""
+    return spool / f"{task.number:09d}.members"
 
 
-def spooled(spool: Path, job: VideoJob[Any]) -> Iterator[NDArray[np.int16]]:
-    """The sound of a video, (samples,) clip by clip."""
-    with open(spool_path(spool, job.task), "rb") as stream:
+def pictures_path(spool: Path, place: Place) -> Path:
+    """Where the pictures of a clip wait until they are labelled: uint8 (frames, crop, crop, 3), crop after crop."""
+    number, index = place
+    return spool / f"{number:09d}-{index:05d}.rgb"
+
+
+def write_all(stream: FileIO, *blocks: bytes | memoryview) -> None:
+    """What a disk has no room for is an error here, and not when the file is closed."""
+    for block in blocks:
+        rest = memoryview(block).cast("B")
+        while rest:
+            rest = rest[stream.write(rest) :]
+
+
+def pictures_at(path: Path, frames: int, crops: Sequence[ResizeCrop]) -> list[NDArray[np.uint8]]:
+    """(frames, crop, crop, 3) for every crop."""
+    pixels, arrays, offset = np.fromfile(path, np.uint8), [], 0
+    for geometry in crops:
+        shape = (frames, geometry.crop, geometry.crop, 3)
+        arrays.append(pixels[offset : offset + math.prod(shape)].reshape(shape))
+        offset += math.prod(shape)
+    return arrays
+
+
+def spooled(spool: Path, job: VideoJob[Any]) -> Iterator[ClipMembers]:
+    """The members of a video, clip by clip."""
+    with open(members_path(spool, job.task), "rb", buffering=0) as stream:
         for clip in job.clips:
-            yield np.frombuffer(stream.read(2 * clip.record.samples), np.int16)
+            yield ClipMembers(stream.read(clip.record.sound_bytes), stream.read(clip.record.frames_bytes))
 
 
 def spawn(run: Callable[..., None], *arguments: object) -> tuple[SpawnProcess, Connection]:
     """Start a process that calls run(its end of a pipe, *arguments). Returns the process and our end."""
     ours, theirs = SPAWN.Pipe()
-    process = SPAWN.Process(target=run, args=(theirs, *arguments), daemon=True)
+    process = SPAWN.Process(target=run, name=run.__name__, args=(theirs, *arguments), daemon=True)
     process.start()
     theirs.close()
     return process, ours
@@ -150,16 +173,21 @@ def shield(memory_gigabytes: float) -> None:
     An allocation of more memory than this, beyond what the process starts with, fails as an error with a name.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the executor decides when to stop
-
-    def end_with_parent() -> None:
-        parent = multiprocessing.parent_process()
-        if parent is not None:
-            parent.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    end_with_parent()
     statm = Path("/proc/self/statm")
     if statm.exists():
         at_start = int(statm.read_text().split()[5]) * resource.getpagesize()  # data and stack
         limit = at_start + int(memory_gigabytes * 1e9)
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+def end_with_parent() -> None:
+    """From here on, whatever this process is at."""
+
+    def wait_and_end() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait_and_end, daemon=True).start()

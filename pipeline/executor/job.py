@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.videos.keys import segment_text
-from shards.format.example import MediaAccount
+from shards.format.example import MediaAccount, SoundFacts
 from shards.format.sidefile import SideFile
 from shards.media.file import TRANSIENT
 
@@ -46,16 +46,25 @@ class DecodeTask:
 
 @dataclass(frozen=True)
 class ClipRecord:
-    """What is kept of a decoded clip beside its pictures and its sound; the fields of DecodedClip, and what follows."""
+    """What is kept in memory of a decoded clip; its pictures and its members of the shard lie elsewhere."""
 
     index: int
     start: float  # seconds, as all times here
     seconds: float
-    samples: int
     asked: list[float]  # time of each frame
     got: list[float]
     still: bool  # all its frames are one picture
-    frames: bytes  # a JPEG of all its frames side by side; empty where they are not kept
+    sound: SoundFacts | None = None  # None where labels alone are wanted
+    sound_bytes: int = 0  # of its members, as in ClipMembers
+    frames_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class ClipMembers:
+    """What a decode process has finished of a clip's part of the shard; either is empty where it is not wanted."""
+
+    sound: bytes
+    frames: bytes  # a JPEG of all its frames side by side
 
 
 @dataclass(frozen=True)
@@ -141,7 +150,7 @@ class VideoJob(Generic[Place]):
 
 # Called with the path and the result of each video.
 OnVideo: TypeAlias = Callable[[str, DecodeResult], None]
-# The sound of a complete video, int16 (samples,) clip by clip.
-Waveforms: TypeAlias = Callable[[VideoJob[Any]], Iterator[NDArray[np.int16]]]
+# The members of a complete video, clip by clip.
+Members: TypeAlias = Callable[[VideoJob[Any]], Iterator[ClipMembers]]
 # Writes one shard from its videos in plan order.
-Write: TypeAlias = Callable[[str, Iterable[VideoJob[Any]], Waveforms], SideFile]
+Write: TypeAlias = Callable[[str, Iterable[VideoJob[Any]], Members], SideFile]

@@ -1,27 +1,33 @@
-"""The executor on one machine: decode workers feed batched teacher processes through shared-memory slots.
+"""The executor on one machine: decode workers, teacher processes and shard processes, with a spool between them.
 
 What decides a byte of the result follows the plan's order and not that of arrival: batches are cut in clip order within
 a shard, and videos come out in the order they went in. Only the waiting differs with the number of workers.
+
+A clip's pictures and its members of the shard lie in the spool's files. So nothing here is done per byte, and decoders
+go on while the videos behind a long one wait for it: no teacher's batch and no shard can be closed until it is decoded.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from itertools import groupby
-from multiprocessing.connection import Connection, wait
+from selectors import EVENT_READ, DefaultSelector
+from typing import TypeVar
 
 from pipeline.executor.batches import Batches
 from pipeline.executor.decode_task import DecodeConfig
-from pipeline.executor.decode_worker import CLOSED, DecodeWorker, spool_path, spooled
+from pipeline.executor.decode_worker import CLOSED, DecodeWorker, Place
 from pipeline.executor.job import Clip, DecodeResult, DecodeTask, OnVideo, VideoJob, Write, crashed, stalled
-from pipeline.executor.slots import Slots
+from pipeline.executor.shard_worker import OpenShard, ShardWorker
 from pipeline.executor.teacher_worker import TeacherConfig, TeacherWorker
 from shards.format.sidefile import SideFile
 
+Worker = TypeVar("Worker", DecodeWorker, TeacherWorker, ShardWorker)
+
 POLL_SECONDS = 0.5
+BATCHES_AHEAD = 16  # that wait for each teacher, from which on decoders are held
 
 
 @dataclass(frozen=True)
@@ -30,8 +36,9 @@ class LocalConfig:
 
     devices: list[str]  # one entry a teacher process
     decoders: int
-    slots: int
+    writers: int  # shard processes
     batch_clips: int
+    spool_bytes: float  # of clips that are in no shard yet, from which on decoders are held
     stall_seconds: float
 
 
@@ -40,13 +47,24 @@ class LocalExecutor:
 
     def __init__(self, decoding: DecodeConfig, labelling: TeacherConfig, config: LocalConfig) -> None:
         self._decoding, self._config = decoding, config
-        self._slots = Slots.create(decoding.crops, decoding.clip.frames, wanted=config.slots, least=config.batch_clips)
-        self._free = deque(range(self._slots.count))
-        self._order: deque[VideoJob[int]] = deque()  # under way, in the plan's order
-        self._uncut: Batches[int] = Batches(config.batch_clips)
-        self._batches: deque[list[Clip[int]]] = deque()  # cut, and waiting for a teacher
-        self._teachers = [TeacherWorker.start(labelling, device, self._slots) for device in config.devices]
-        self._decoders = [DecodeWorker.start(decoding, self._slots) for _ in range(config.decoders)]
+        self._order: deque[VideoJob[Place]] = deque()  # under way, in the plan's order
+        self._failed: list[VideoJob[Place]] = []  # those that wait for their second try
+        self._uncut: dict[str, Batches[Place]] = {}  # by shard
+        self._batches: deque[list[Clip[Place]]] = deque()  # cut, and waiting for a teacher
+        self._shards: deque[OpenShard] = deque()  # that wait for a shard process, or for videos
+        self._finished: list[SideFile] = []
+        self._spooled = 0  # bytes
+        self._looked = time.monotonic()  # for decoders that stand still
+        self._selector = DefaultSelector()
+        self._writers = [self._started(ShardWorker.start(decoding.spool)) for _ in range(config.writers)]
+        self._teachers = [
+            self._started(TeacherWorker.start(labelling, device, decoding.spool)) for device in config.devices
+        ]
+        self._decoders = [self._started(DecodeWorker.start(decoding)) for _ in range(config.decoders)]
+
+    def _started(self, worker: Worker) -> Worker:
+        self._selector.register(worker.pipe, EVENT_READ, worker)
+        return worker
 
     def __enter__(self) -> LocalExecutor:
         return self
@@ -55,38 +73,51 @@ class LocalExecutor:
         for process in [worker.process for worker in self._decoders] + [worker.process for worker in self._teachers]:
             process.kill()
             process.join()
-        self._slots.destroy()
+        for writer in self._writers:
+            writer.close()
+        self._selector.close()
 
     def shards(self, tasks: Iterable[DecodeTask], write: Write, on_video: OnVideo) -> Iterator[SideFile]:
-        """Have each shard written as its videos are complete; `on_video` is called for each of them."""
-        spool = self._decoding.spool
+        """Have each shard written as its videos are complete; `on_video` is called for each of them.
 
-        def complete(jobs: Iterable[VideoJob[int]]) -> Iterator[VideoJob[int]]:
-            for job in jobs:
-                assert job.result is not None
-                on_video(job.task.path, job.result)
-                yield job
-                spool_path(spool, job.task).unlink(missing_ok=True)
+        Raises UserError where a shard cannot be written, and what `label` raises.
+        """
+        shard: OpenShard | None = None
+        for job in self.label(tasks):
+            assert job.result is not None
+            on_video(job.task.path, job.result)
+            if shard is None or shard.is_whole:
+                shard = OpenShard(job.task.shard, write)
+                self._shards.append(shard)
+            shard.jobs.append(job)
+            follows = self._order[0].task if self._order else self._upcoming
+            shard.is_whole = follows is None or follows.shard != shard.name
+            yield from self._take_finished()
+        while self._shards or any(writer.shard for writer in self._writers):
+            self._feed_writers()
+            self._receive()
+            yield from self._take_finished()
 
-        for shard, jobs in groupby(self.label(tasks), key=lambda job: job.task.shard):
-            yield write(shard, complete(jobs), partial(spooled, spool))
+    def _take_finished(self) -> list[SideFile]:
+        finished, self._finished = self._finished, []
+        return finished
 
-    def label(self, tasks: Iterable[DecodeTask]) -> Iterator[VideoJob[int]]:
-        """Yield every video in the order given, labelled or with the reason it is rejected for.
+    def label(self, tasks: Iterable[DecodeTask]) -> Iterator[VideoJob[Place]]:
+        """Yield every video in the order given, labelled or with the reason it is rejected for; members in the spool.
 
         Raises UserError if a teacher dies.
         """
         self._tasks = iter(tasks)
         self._upcoming = next(self._tasks, None)
         while self._upcoming is not None or self._order:
-            self._grant()
             self._assign()
-            self._batches.extend(self._uncut.cut(self._upcoming.shard if self._upcoming else None))
+            self._cut()
             for teacher in self._teachers:
                 if teacher.ready and teacher.batch is None and self._batches:
                     teacher.take(self._batches.popleft())
+            self._feed_writers()
+            self._hold()
             self._receive()
-            self._replace_stalled()
             while self._order and self._order[0].complete:
                 yield self._order.popleft()
 
@@ -98,51 +129,85 @@ class LocalExecutor:
         """
         idle = [decoder for decoder in self._decoders if decoder.job is None]
         for decoder in idle:
-            failed = next((job for job in self._order if job.failed), None)
+            failed = min(self._failed, key=lambda job: job.task.number, default=None)
             upcoming = self._upcoming
             if failed and (upcoming is None or upcoming.shard != failed.task.shard or decoder is idle[-1]):
                 if self._is_quiet():
+                    self._failed.remove(failed)
                     decoder.take(failed)
             elif upcoming is not None:
-                job: VideoJob[int] = VideoJob(upcoming)
+                job: VideoJob[Place] = VideoJob(upcoming)
                 self._order.append(job)
-                self._uncut.add(job)
+                self._uncut.setdefault(upcoming.shard, Batches(self._config.batch_clips)).add(job)
                 decoder.take(job)
                 self._upcoming = next(self._tasks, None)
 
     def _is_quiet(self) -> bool:
-        """Whether all decoders are free, or wait for a slot, or are at a second try."""
-        at_work = [decoder for decoder in self._decoders if decoder.job is not None and not decoder.waits]
+        """Whether all decoders are free, or held, or at a second try."""
+        at_work = [decoder for decoder in self._decoders if decoder.job is not None and not decoder.held.value]
         return all(decoder.job is not None and decoder.job.tries > 1 for decoder in at_work)
 
-    def _grant(self) -> None:
-        """Slots go out in plan order, and one batch's worth is kept for the first video that is not decoded yet.
+    def _cut(self) -> None:
+        for shard, uncut in list(self._uncut.items()):
+            is_whole = self._upcoming is None or self._upcoming.shard != shard
+            self._batches.extend(uncut.cut(is_whole=is_whole))
+            if is_whole and uncut.is_empty:
+                del self._uncut[shard]
 
-        That video's clips are the next that a batch waits for. Were later videos allowed to take the last slots, they
-        would hold them until a batch that cannot be cut. Kept this way, a full batch is there whenever no slot is free.
+    def _feed_writers(self) -> None:
+        """Hand shards and complete videos to the shard processes that wait for them."""
+        for writer in self._writers:
+            if writer.shard is None and self._shards:
+                writer.take(self._shards.popleft())
+            for job in writer.feed():
+                self._spooled -= sum(self._decoding.spooled_bytes(clip.record) for clip in job.clips)
+
+    def _hold(self) -> None:
+        """Hold the decoders where the teachers are far behind, or the spool is full.
+
+        A full spool holds all where somebody is about to take clips out of it; else the others wait for the first video
+        that is not decoded yet, and that one goes on.
         """
-        first = next((job for job in self._order if job.result is None), None)
-        waiting = [(decoder.job.task.number, decoder) for decoder in self._decoders if decoder.waits and decoder.job]
-        for _, decoder in sorted(waiting, key=lambda pair: pair[0]):
-            reserve = 0 if decoder.job is first else self._config.batch_clips
-            if len(self._free) > reserve:
-                decoder.grant(self._free.popleft())
+        behind = len(self._batches) > BATCHES_AHEAD * len(self._teachers)
+        full = self._spooled > self._config.spool_bytes
+        first = None
+        if full and not self._is_draining():
+            first = next((job for job in self._order if job.result is None), None)
+        for decoder in self._decoders:
+            decoder.held.value = behind or (full and (first is None or decoder.job is not first))
+
+    def _is_draining(self) -> bool:
+        at_work = any(teacher.batch for teacher in self._teachers) or any(writer.is_busy for writer in self._writers)
+        return at_work or bool(self._batches) or any(shard.jobs for shard in self._shards)
 
     def _receive(self) -> None:
         """Wait for the next messages, and take them in."""
-        decoders = {decoder.pipe: decoder for decoder in self._decoders}
-        teachers = {teacher.pipe: teacher for teacher in self._teachers}
-        for pipe in wait([*decoders, *teachers], timeout=POLL_SECONDS):
-            assert isinstance(pipe, Connection)
-            if pipe in teachers:
-                self._free.extend(teachers[pipe].receive())
-                continue
-            try:
-                self._free.extend(decoders[pipe].receive())
-            except CLOSED:
-                process = decoders[pipe].process
-                process.join()
-                self._replace(decoders[pipe], crashed(process.exitcode))
+        for key, _ in self._selector.select(POLL_SECONDS):
+            worker: DecodeWorker | TeacherWorker | ShardWorker = key.data
+            if isinstance(worker, DecodeWorker):
+                self._receive_decoded(worker)
+            elif isinstance(worker, TeacherWorker):
+                worker.receive()
+            elif side := worker.receive():
+                self._finished.append(side)
+        if time.monotonic() - self._looked >= min(POLL_SECONDS, self._config.stall_seconds):
+            self._looked = time.monotonic()
+            self._replace_stalled()
+
+    def _receive_decoded(self, decoder: DecodeWorker) -> None:
+        job = decoder.job
+        try:
+            self._spooled += decoder.receive()
+        except CLOSED:
+            decoder.process.join()
+            self._replace(decoder, crashed(decoder.process.exitcode))
+        else:
+            self._note(job)
+
+    def _note(self, job: VideoJob[Place] | None) -> None:
+        """Enter a video whose first try has just failed."""
+        if job is not None and job.failed:
+            self._failed.append(job)
 
     def _replace_stalled(self) -> None:
         limit = self._config.stall_seconds
@@ -154,9 +219,9 @@ class LocalExecutor:
 
     def _replace(self, decoder: DecodeWorker, result: DecodeResult) -> None:
         """Another worker for one that is gone, which costs the video it was at this try."""
+        self._selector.unregister(decoder.pipe)
         decoder.pipe.close()
-        if decoder.slot is not None:
-            self._free.append(decoder.slot)
         if decoder.job is not None:
             decoder.job.end(result)
-        self._decoders[self._decoders.index(decoder)] = DecodeWorker.start(self._decoding, self._slots)
+            self._note(decoder.job)
+        self._decoders[self._decoders.index(decoder)] = self._started(DecodeWorker.start(self._decoding))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -25,6 +26,8 @@ from shards.format.clip import ClipSpec
 from shards.format.manifest import Manifest, TeacherCard
 
 log = logging.getLogger("pipeline")
+SPOOL_BYTES = 16e9
+DECODERS_A_WRITER = 32
 
 
 @dataclass
@@ -37,7 +40,7 @@ class Resources:
     decoders: int = 0  # decode processes; 0: one for each core
     teacher_processes: int = 0  # 0: one for each GPU, or for each two cores of a CPU
     batch_clips: int = 8
-    slots: int = 0  # decoded clips in shared memory; 0: four batches and two for each decoder
+    spool_gigabytes: float = 0.0  # decoded clips on disk that are in no shard yet; 0: 16, or half of what is free
     stall_seconds: float = 60.0
     memory_gigabytes: float = 4.0  # that a decode process may take for one video
     ray: RaySettings = field(default_factory=RaySettings)
@@ -66,12 +69,13 @@ class Resources:
         clip: ClipSpec,
         heads: dict[str, tuple[TeacherSpec, TeacherCard]],
         reading: DecodeSettings,
+        audio: str | None,
         keep_frames: bool,
         precision: str,
     ) -> LocalExecutor | ClusterExecutor:
         """Start the processes. Raises UserError where the machine has not what the settings ask for."""
         crops = list(dict.fromkeys(input_transform(spec).view for spec, _ in heads.values()))
-        decoding = DecodeConfig(root, spool, clip, crops, reading, keep_frames, self.memory_gigabytes)
+        decoding = DecodeConfig(root, spool, clip, crops, reading, audio, keep_frames, self.memory_gigabytes)
         labelling = TeacherConfig(heads, crops, clip, precision, threads=1)
         if self.executor == "ray":
             return self._on_ray(decoding, labelling)
@@ -82,17 +86,18 @@ class Resources:
         config = LocalConfig(
             devices=devices,
             decoders=decoders,
-            slots=max(self.slots or 4 * self.batch_clips + 2 * decoders, self.batch_clips),
+            writers=1 + decoders // DECODERS_A_WRITER,
             batch_clips=self.batch_clips,
+            spool_bytes=self.spool_gigabytes * 1e9 or min(SPOOL_BYTES, shutil.disk_usage(spool).free / 2),
             stall_seconds=self.stall_seconds,
         )
         return LocalExecutor(decoding, labelling, config)
 
     def _on_ray(self, decoding: DecodeConfig, labelling: TeacherConfig) -> ClusterExecutor:
-        for name in ("decoders", "slots"):
+        for name in ("decoders", "spool_gigabytes"):
             if getattr(self, name):
                 raise UserError(
-                    f"{name}={getattr(self, name)} is of executor=local; with executor=ray the cluster's CPUs and "
+                    f"{name}={getattr(self, name):g} is of executor=local; with executor=ray the cluster's CPUs and "
                     "ray.cpus_per_decoder decide how many videos are decoded at once, ray.clips how many clips wait"
                 )
         config = ClusterConfig(

@@ -1,9 +1,9 @@
-"""A teacher process: it holds every teacher network on one device and labels batches of clips out of the slots.
+"""A teacher process: it holds every teacher network on one device and labels batches of clips out of the spool.
 
 executor                       pipe             worker
                                <--  "ready"     once, when the networks are loaded
-(slot, frames) of each clip    -->
-                               <--  Posteriors of each clip
+(place, frames) of each clip   -->
+                               <--  Posteriors of each clip, whose pictures are gone from the spool
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from pipeline.decoder.crop import ResizeCrop
-from pipeline.executor.decode_worker import CLOSED, spawn
+from pipeline.executor.decode_worker import CLOSED, Place, pictures_at, pictures_path, spawn
 from pipeline.executor.job import Clip, Posteriors
-from pipeline.executor.slots import Slots
 from pipeline.teachers.network import input_transform
 from pipeline.teachers.spec import TeacherSpec
 from pipeline.teachers.teacher import Teacher
@@ -50,19 +50,19 @@ class TeacherWorker:
     process: SpawnProcess
     pipe: Connection
     ready: bool = False
-    batch: list[Clip[int]] | None = None
+    batch: list[Clip[Place]] | None = None
 
     @classmethod
-    def start(cls, config: TeacherConfig, device: str, slots: Slots) -> TeacherWorker:
-        return cls(*spawn(run_teacher_worker, config, device, slots.memory.name, slots.count))
+    def start(cls, config: TeacherConfig, device: str, spool: Path) -> TeacherWorker:
+        return cls(*spawn(run_teacher_worker, config, device, spool))
 
-    def take(self, batch: list[Clip[int]]) -> None:
+    def take(self, batch: list[Clip[Place]]) -> None:
         self.batch = batch
         with contextlib.suppress(*CLOSED):  # of a dead process, `receive` will tell
             self.pipe.send([(clip.place, len(clip.record.got)) for clip in batch])
 
-    def receive(self) -> list[int]:
-        """Wait for a message and enter it in the batch. Returns the slots that are free then. Raises UserError."""
+    def receive(self) -> None:
+        """Wait for a message and enter it in the batch. Raises UserError if the process has ended."""
         try:
             message: str | list[Posteriors] = self.pipe.recv()
         except CLOSED:
@@ -73,28 +73,28 @@ class TeacherWorker:
             ) from None
         if isinstance(message, str):
             self.ready = True
-            return []
+            return
         assert self.batch is not None
         labelled, self.batch = self.batch, None
         for clip, posteriors in zip(labelled, message, strict=True):
             clip.posteriors = posteriors
-        return [clip.place for clip in labelled]
 
 
-def run_teacher_worker(pipe: Connection, config: TeacherConfig, device: str, slots_name: str, count: int) -> None:
+def run_teacher_worker(pipe: Connection, config: TeacherConfig, device: str, spool: Path) -> None:
     """The worker's end, until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the executor decides when to stop
-    slots = Slots.attach(slots_name, config.crops, config.clip.frames, count)
     teachers = Teachers(config, device)
     try:
         pipe.send("ready")
         while True:
-            batch: list[tuple[int, int]] = pipe.recv()
-            pipe.send(teachers.label([slots.pictures(slot, frames) for slot, frames in batch]))
+            batch: list[tuple[Place, int]] = pipe.recv()
+            paths = [pictures_path(spool, place) for place, _ in batch]
+            frames = [frames for _, frames in batch]
+            pipe.send(teachers.label([pictures_at(*each, config.crops) for each in zip(paths, frames, strict=True)]))
+            for path in paths:
+                path.unlink()
     except CLOSED:
         pass  # the executor is gone, or has closed us
-    finally:
-        slots.close()
 
 
 class Teachers:

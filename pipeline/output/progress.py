@@ -34,7 +34,9 @@ class Progress:
             "{task.fields[clips]} clips, {task.fields[rejected]} rejected, {task.fields[speed]:.1f} s/s"
         )
         self._bar = Bar(
-            TextColumn("videos"), BarColumn(), MofNCompleteColumn(), counts, TimeRemainingColumn(), console=console
+            *(TextColumn("videos"), BarColumn(), MofNCompleteColumn(), counts, TimeRemainingColumn()),
+            console=console,
+            auto_refresh=console.is_terminal,  # else it would draw ten times a second for nobody
         )
         self._task = self._bar.add_task("videos", total=None, clips=0, rejected=0, speed=0.0, visible=False)
         self._file = LogFile(log_file)

@@ -1,20 +1,18 @@
-"""A shard, written from its complete videos: each clip an example, each rejected video a row of the side file."""
+"""A shard, or its labels alone, from its complete videos: each clip an example, each rejected video a row."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pipeline.executor.decode_task import NO_ROOM
-from pipeline.executor.job import DecodeResult, VideoJob, Waveforms
+from pipeline.executor.job import ClipMembers, DecodeResult, Members, VideoJob
 from pipeline.output.destination import Output
 from pipeline.output.faults import FaultLimit
 from shards.errors import UserError
-from shards.format.example import ClipMeta, Example, MediaAccount, clip_key
+from shards.format.example import ClipMeta, EncodedExample, MediaAccount, clip_key
 from shards.format.sidefile import Reject, SideFile
 from shards.format.writer import ShardWriter
 
@@ -26,7 +24,7 @@ def write_shard(
     limit: FaultLimit,
     shard: str,
     jobs: Iterable[VideoJob[Any]],
-    waveforms: Waveforms,
+    members: Members,
 ) -> SideFile:
     """One tar and its side file, from videos in plan order. Raises UserError where the machine is at fault."""
     output.folder.mkdir(parents=True, exist_ok=True)  # on another machine, there may be no working folder yet
@@ -46,11 +44,40 @@ def write_shard(
             else:
                 media[task.name] = result.media
                 dropped += [Reject(task.key, task.path, "clip_dropped", detail) for detail in result.dropped]
-                for example in examples_of(job, waveforms(job)):
+                for example in examples_of(job, members(job)):
                     writer.write(example)
         side = writer.finish(rejects=rejects, dropped=dropped, media=media, video_hashes=hashes)
     output.deliver(side)
     return side
+
+
+def write_labels(
+    shards: Output, labels: Output, limit: FaultLimit, shard: str, jobs: Iterable[VideoJob[Any]], _: Members
+) -> SideFile:
+    """One tar of labels, with the keys and member names of the shard it belongs to. Raises UserError.
+
+    Where a video fails, nothing is written: the side file that is returned has no keys, and the rejects.
+    """
+    side = SideFile.load(shards.folder / f"{shard}.json")
+    clips = zip(side.keys, side.samples, strict=True)
+    rejects: list[Reject] = []
+    with closing(ShardWriter(labels.folder, shard, sample_rate=0)) as writer:
+        for job in limit.watched(shard, jobs):
+            task, result = job.task, job.result
+            assert result is not None
+            require_room(result)
+            if result.reason is not None:
+                rejects.append(Reject(task.key, task.path, result.reason, result.detail))
+            for clip in job.clips if not rejects else ():
+                key, samples = next(clips)
+                assert clip.posteriors is not None
+                writer.write_labels(key, samples, clip.posteriors)
+        if rejects:
+            nothing: dict[str, Any] = {"keys": [], "samples": [], "windows": [], "members": {}, "checksums": {}}
+            return replace(side, **nothing, posterior_sums={}, tar_bytes=0, tar_sha256="", rejects=rejects)
+        written = writer.finish()
+    labels.deliver(written)
+    return written
 
 
 def require_room(result: DecodeResult) -> None:
@@ -59,18 +86,19 @@ def require_room(result: DecodeResult) -> None:
         raise UserError(f"{result.detail}: make room and run the same command again; finished shards stay")
 
 
-def examples_of(job: VideoJob[Any], waveforms: Iterable[NDArray[np.int16]]) -> Iterator[Example]:
+def examples_of(job: VideoJob[Any], members: Iterable[ClipMembers]) -> Iterator[EncodedExample]:
     """The clips of one complete video, in order."""
     task, result = job.task, job.result
     assert result is not None
-    for clip, waveform in zip(job.clips, waveforms, strict=True):
+    for clip, encoded in zip(job.clips, members, strict=True):
         record = clip.record
-        assert clip.posteriors is not None
-        yield Example(
+        assert clip.posteriors is not None and record.sound is not None
+        yield EncodedExample(
             key=clip_key(task.key, record.index),
-            waveform=waveform,
+            sound=encoded.sound,
+            facts=record.sound,
             posteriors=clip.posteriors,
-            frames=record.frames,
+            frames=encoded.frames,
             meta=ClipMeta(
                 video=task.key,
                 path=task.path,

@@ -17,7 +17,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from shards.format.example import ClipMeta, Example
+from shards.format.example import ClipMeta, EncodedExample, Example, SoundFacts
+from shards.media.levels import levels
 
 FRAMES = "frames.jpg"  # one member for every clip: readers want the same extensions in each
 WAV_HEADER_BYTES = 44  # the canonical RIFF header that `wave` writes; the samples follow as they lie in memory
@@ -29,20 +30,33 @@ class DamagedExample(ValueError):
     """A member that is not what its name says; the message names key and member."""
 
 
-def encode(example: Example, sample_rate: int, audio: str = "wav") -> dict[str, str | bytes]:
-    """The example as a webdataset sample, `__key__` included. `audio` is `wav` (16-bit PCM) or `flac`."""
-    sample: dict[str, str | bytes] = {"__key__": example.key}
-    sample[audio] = _encode_waveform(example.waveform, sample_rate, audio)
-    sample |= encode_labels(example.key, example.posteriors)
+def encode(example: Example, sample_rate: int, audio: str = "wav") -> dict[str, bytes]:
+    """The example's members ({extension: bytes}). `audio` is `wav` (16-bit PCM) or `flac`."""
+    return members_of(with_encoded_sound(example, sample_rate, audio), audio)
+
+
+def with_encoded_sound(example: Example, sample_rate: int, audio: str) -> EncodedExample:
+    sound, facts = encode_sound(example.waveform, sample_rate, audio)
+    return EncodedExample(example.key, sound, facts, example.posteriors, example.meta, example.frames)
+
+
+def encode_sound(waveform: NDArray[np.int16], sample_rate: int, audio: str) -> tuple[bytes, SoundFacts]:
+    """The member of a clip's sound, int16 (samples,), and what the shard says of it elsewhere."""
+    sound = _encode_waveform(waveform, sample_rate, audio)
+    return sound, SoundFacts(len(waveform), checksum(waveform), *levels(waveform))
+
+
+def members_of(example: EncodedExample, audio: str) -> dict[str, bytes]:
+    """{extension: bytes}."""
+    members = {audio: example.sound} | encode_labels(example.posteriors)
     if example.frames:
-        sample[FRAMES] = example.frames
-    sample["json"] = example.meta.to_json().encode()
-    return sample
+        members[FRAMES] = example.frames
+    return members | {"json": example.meta.to_json().encode()}
 
 
-def encode_labels(key: str, posteriors: Mapping[str, NDArray[np.float16]]) -> dict[str, str | bytes]:
-    """The posteriors alone, as a webdataset sample: all that another teacher set adds to a clip."""
-    return {"__key__": key} | {f"{head}.npy": _encode_array(posterior) for head, posterior in posteriors.items()}
+def encode_labels(posteriors: Mapping[str, NDArray[np.float16]]) -> dict[str, bytes]:
+    """The members of the posteriors alone: all that another teacher set adds to a clip."""
+    return {f"{head}.npy": _encode_array(posterior) for head, posterior in posteriors.items()}
 
 
 def decode(key: str, members: Mapping[str, bytes], sample_rate: int) -> Example:

@@ -126,16 +126,46 @@ class Example:
     frames: bytes = b""  # a JPEG of all frames side by side, in order; empty where they are not kept
 
     def __post_init__(self) -> None:
-        if not self.key or "." in self.key or "/" in self.key:
-            raise ValueError(f"a key holds no dot and no slash and is not empty: {self.key!r}")
+        _require_labels(self.key, self.posteriors)
         if self.waveform.dtype != np.int16 or self.waveform.ndim != 1 or not len(self.waveform):
             raise ValueError(f"{self.key}: waveform must be int16 (samples,), not {_shape(self.waveform)}")
-        for head, posterior in self.posteriors.items():
-            if posterior.dtype != np.float16 or posterior.ndim != 2:
-                raise ValueError(f"{self.key}: {head} must be float16 (windows, classes), not {_shape(posterior)}")
-        windows = {head: len(posterior) for head, posterior in self.posteriors.items()}
-        if len(set(windows.values())) > 1 or 0 in windows.values():
-            raise ValueError(f"{self.key}: the heads disagree on the number of windows: {windows}")
+
+
+@dataclass(frozen=True)
+class SoundFacts:
+    """What a shard says of a clip's sound, beside the member that holds it."""
+
+    samples: int
+    checksum: int  # of the samples, as `codec.checksum` has it
+    peak_db: float  # dBFS, as `levels` has it
+    rms_db: float
+
+
+@dataclass(frozen=True)
+class EncodedExample:
+    """An example whose sound is a member of a tar already; the levels in its json are put there by the writer."""
+
+    key: str
+    sound: bytes
+    facts: SoundFacts
+    posteriors: dict[str, NDArray[np.float16]]
+    meta: ClipMeta
+    frames: bytes = b""
+
+    def __post_init__(self) -> None:
+        _require_labels(self.key, self.posteriors)
+
+
+def _require_labels(key: str, posteriors: dict[str, NDArray[np.float16]]) -> None:
+    """Raise ValueError for a key that cannot be one, and for posteriors that fit no windows."""
+    if not key or "." in key or "/" in key:
+        raise ValueError(f"a key holds no dot and no slash and is not empty: {key!r}")
+    for head, posterior in posteriors.items():
+        if posterior.dtype != np.float16 or posterior.ndim != 2:
+            raise ValueError(f"{key}: {head} must be float16 (windows, classes), not {_shape(posterior)}")
+    windows = {head: len(posterior) for head, posterior in posteriors.items()}
+    if len(set(windows.values())) > 1 or 0 in windows.values():
+        raise ValueError(f"{key}: the heads disagree on the number of windows: {windows}")
 
 
 def is_given(value: object) -> bool:

@@ -48,7 +48,7 @@ def begin(videos: Path, network_folder: Path, tmp_path: Path) -> Start:
 
 
 def scraps(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.suffix in (".partial", ".pcm")]
+    return [path for path in folder.rglob("*") if path.suffix in (".partial", ".members", ".rgb")]
 
 
 def a_shard_is_done(folder: Path) -> Callable[[], bool]:

@@ -25,7 +25,7 @@ from shards.format.clip import ClipSpec
 from shards.format.manifest import Manifest
 from shards.format.shard import examples
 from shards.format.sidefile import finished
-from tests.faults.commands import finish, wait_until
+from tests.faults.commands import finish, python, wait_until
 from tests.forked import Forked
 from tests.pipeline.conftest import tars
 
@@ -116,12 +116,25 @@ def test_the_sound_is_the_videos_own(undisturbed):
     "fields",
     [
         {"decoders": 4, "teacher_processes": 2},
-        {"decoders": 3, "slots": 2},  # room for one batch alone, and the first video is the slowest and longest
+        {"decoders": 3, "spool_gigabytes": 1e-5},  # less than a clip, and the first video is the slowest and longest
     ],
 )
 def test_the_bytes_do_not_depend_on_how_much_of_the_machine_is_used(settings, undisturbed, tmp_path, fields):
     run(settings(tmp_path, **fields))
     assert tars(tmp_path) == tars(undisturbed)
+
+
+def test_several_shard_processes_write_the_same_bytes(settings, undisturbed, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.executor.resources.DECODERS_A_WRITER", 1)
+    run(settings(tmp_path, decoders=2))
+    assert tars(tmp_path) == tars(undisturbed)
+
+
+def test_what_writes_and_what_decodes_imports_no_torch():
+    """A process of either kind would hold some hundred megabytes more."""
+    modules = "pipeline.executor.decode_worker, pipeline.executor.shard_worker, pipeline.output.writing"
+    done = python("-c", f"import sys, {modules}; sys.exit('torch' in sys.modules)")
+    assert done.returncode == 0, done.stderr
 
 
 def test_kill_9_anywhere_then_the_same_command_gives_the_same_bytes(words_of, videos, undisturbed, tmp_path):

@@ -15,31 +15,40 @@ from multiprocessing.context import SpawnProcess
 from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.decoder.clips import DecodedClip
-from pipeline.executor.decode_task import DecodeConfig, decode
+from pipeline.executor.decode_task import DecodeConfig, decode, encode_clip
 from pipeline.executor.decode_worker import CLOSED, shield, spawn
-from pipeline.executor.job import DecodeResult, DecodeTask, crashed, stalled
+from pipeline.executor.job import ClipMembers, ClipRecord, DecodeResult, DecodeTask, crashed, stalled
 
 POLL_SECONDS = 0.5
+# A clip: its pictures, (frames, crop, crop, 3) for every crop, its members of the shard, and what else is kept of it.
+Decoded: TypeAlias = tuple[list[NDArray[np.uint8]], ClipMembers, ClipRecord]
 
 
 def run_child(pipe: Connection, memory_gigabytes: float, clock: c_double) -> None:
-    """The process's end of the pipe: (DecodeTask, DecodeConfig) in; each DecodedClip out, and a DecodeResult last."""
+    """The process's end of the pipe: (DecodeTask, DecodeConfig) in; each Decoded out, and a DecodeResult last."""
     shield(memory_gigabytes)
 
     def touch() -> None:
         clock.value = time.monotonic()
 
-    def on_clip(clip: DecodedClip) -> None:
-        pipe.send(clip)
-        touch()  # the pipe may have been full for long
+    def decode_into_pipe(task: DecodeTask, config: DecodeConfig) -> DecodeResult:
+        def on_clip(clip: DecodedClip) -> None:
+            record, members = encode_clip(clip, config)
+            pipe.send((clip.pictures, members, record))
+            touch()  # the pipe may have been full for long
+
+        touch()
+        return decode(task, config, on_clip, touch)
 
     try:
         while True:
-            task, config = pipe.recv()
-            touch()
-            pipe.send(decode(task, config, on_clip, touch))
+            pipe.send(decode_into_pipe(*pipe.recv()))
     except CLOSED:
         pass  # the Ray worker is gone, or has closed us
 
@@ -53,9 +62,7 @@ class Child:
         self._pipe: Connection
         self._clock = RawValue(c_double, 0.0)
 
-    def decode(
-        self, task: DecodeTask, config: DecodeConfig, stall_seconds: float
-    ) -> Iterator[DecodedClip | DecodeResult]:
+    def decode(self, task: DecodeTask, config: DecodeConfig, stall_seconds: float) -> Iterator[Decoded | DecodeResult]:
         """The clips of one video in order, and its result last, whatever happens to the process."""
         if self._process is None or not self._process.is_alive():
             self._end()
@@ -73,14 +80,14 @@ class Child:
                 if not ended:
                     self._end()  # what is still in the pipe must not be taken for the next video's
 
-    def _receive(self, stall_seconds: float) -> DecodedClip | DecodeResult:
+    def _receive(self, stall_seconds: float) -> Decoded | DecodeResult:
         began = time.monotonic()  # while Ray kept us waiting, a full pipe may have kept the process waiting
         while not self._pipe.poll(POLL_SECONDS):
             if time.monotonic() - max(began, self._clock.value) > stall_seconds:
                 self._end()
                 return stalled(stall_seconds)
         try:
-            message: DecodedClip | DecodeResult = self._pipe.recv()
+            message: Decoded | DecodeResult = self._pipe.recv()
         except CLOSED:
             return crashed(self._end())
         return message

@@ -1,6 +1,6 @@
 """A shard's own task: it has its videos decoded and labelled on the cluster, and writes the shard where it runs.
 
-It holds records and posteriors alone. Pictures and sound lie in Ray's object store, which spills to disk when full.
+It holds records and posteriors alone. Pictures and members lie in Ray's object store, which spills to disk when full.
 """
 
 from __future__ import annotations
@@ -13,13 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import numpy as np
 import ray
-from numpy.typing import NDArray
 
 from pipeline.executor.batches import Batches
 from pipeline.executor.cluster.workers import RETRIES, ClusterConfig, decode_video
-from pipeline.executor.job import Clip, ClipRecord, DecodeResult, DecodeTask, VideoJob, Write
+from pipeline.executor.job import Clip, ClipMembers, ClipRecord, DecodeResult, DecodeTask, VideoJob, Write
 from shards.format.sidefile import SideFile
 
 Ref: TypeAlias = "ray.ObjectRef[Any]"
@@ -30,7 +28,7 @@ class Objects:
     """Where a clip lies in Ray's object store."""
 
     pictures: Ref | None  # until it is labelled
-    waveform: Ref
+    members: Ref
 
 
 def make_shard(
@@ -49,11 +47,11 @@ def make_shard(
             results.append((job.task.path, job.result))
             yield job
 
-    def waveforms(job: VideoJob[Objects]) -> Iterator[NDArray[np.int16]]:
+    def members(job: VideoJob[Objects]) -> Iterator[ClipMembers]:
         for clip in job.clips:
-            yield ray.get(clip.place.waveform)
+            yield ray.get(clip.place.members)
 
-    return write(tasks[0].shard, complete(), waveforms), results
+    return write(tasks[0].shard, complete(), members), results
 
 
 class ShardLabeller:
@@ -65,7 +63,7 @@ class ShardLabeller:
         self._order: deque[VideoJob[Objects]] = deque()  # under way, in the plan's order
         self._batches: Batches[Objects] = Batches(config.batch_clips)
         self._decoding: dict[Any, VideoJob[Objects]] = {}  # videos at a decode task, by its generator
-        self._refs: dict[Any, list[Ref]] = {}  # pictures, sound and record of its next clip, as they come
+        self._refs: dict[Any, list[Ref]] = {}  # pictures, members and record of its next clip, as they come
         self._labelling: dict[Ref, list[Clip[Objects]]] = {}  # batches at a teacher
         self._waiting = 0  # clips decoded and not labelled
         first = zlib.crc32(tasks[0].shard.encode()) % len(teachers)  # shards begin at different teachers
@@ -78,7 +76,7 @@ class ShardLabeller:
         while self._upcoming or self._order:
             self._assign()
             self._receive()
-            for batch in self._batches.cut(self._upcoming[0].shard if self._upcoming else None):
+            for batch in self._batches.cut(is_whole=not self._upcoming):
                 pictures = [clip.place.pictures for clip in batch]
                 self._labelling[next(self._teachers).label.remote(*pictures)] = batch
             while self._order and self._order[0].complete:
@@ -135,6 +133,6 @@ class ShardLabeller:
             job.end(message)
             del self._decoding[generator], self._refs[generator]
         else:
-            pictures, waveform, _ = refs
-            self._waiting += job.add(message, Objects(pictures, waveform))
+            pictures, members, _ = refs
+            self._waiting += job.add(message, Objects(pictures, members))
             refs.clear()

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from pipeline.executor.cluster.child import resident
 from pipeline.executor.cluster.session import RaySettings
-from pipeline.executor.decode_task import DecodeConfig, record_of
-from pipeline.executor.job import ClipRecord, DecodeResult, DecodeTask
+from pipeline.executor.decode_task import DecodeConfig
+from pipeline.executor.job import ClipMembers, ClipRecord, DecodeResult, DecodeTask
 
 if TYPE_CHECKING:  # torch stays out of the processes that decode
     from pipeline.executor.job import Posteriors
@@ -37,22 +37,23 @@ class ClusterConfig:
 
 def decode_video(
     task: DecodeTask, config: ClusterConfig
-) -> Iterator[list[NDArray[np.uint8]] | NDArray[np.int16] | ClipRecord | DecodeResult]:
-    """A streaming task: for each clip its pictures, its sound and its record; at the end two empty ones and the result.
+) -> Iterator[list[NDArray[np.uint8]] | ClipMembers | ClipRecord | DecodeResult]:
+    """A streaming task: for each clip its pictures, members and record; at the end two empty ones and the result.
 
-    The record comes last: where it is, pictures and sound are there.
+    The record comes last: where it is, pictures and members are there.
     """
     os.chdir(config.home)
     decoding = config.decoding
     for message in resident(decoding.memory_gigabytes).decode(task, decoding, config.stall_seconds):
         if isinstance(message, DecodeResult):
             yield []
-            yield np.zeros(0, np.int16)
+            yield ClipMembers(b"", b"")
             yield message
         else:
-            yield message.pictures
-            yield message.waveform
-            yield record_of(message, decoding.keep_frames)
+            pictures, members, record = message
+            yield pictures
+            yield members
+            yield record
 
 
 class TeacherActor:

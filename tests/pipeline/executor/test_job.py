@@ -3,10 +3,11 @@
 import pytest
 
 from pipeline.executor.job import ClipRecord, DecodeResult, DecodeTask, VideoJob
+from shards.format.example import SoundFacts
 
 
-def record(index, start=0.0):
-    return ClipRecord(index, start, 2.0, 100, [0.5], [0.5], still=False, frames=b"")
+def record(index, start=0.0, checksum=7):
+    return ClipRecord(index, start, 2.0, [0.5], [0.5], still=False, sound=SoundFacts(100, checksum, -3.0, -9.0))
 
 
 @pytest.fixture
@@ -33,7 +34,9 @@ def test_there_is_no_third(failed):
     assert (failed.failed, failed.result.reason) == (False, "stalled")
 
 
-@pytest.mark.parametrize("records", [[record(0)], [record(0), record(1, start=0.1), record(2)]])
+@pytest.mark.parametrize(
+    "records", [[record(0)], [record(0), record(1, start=0.1), record(2)], [record(0), record(1, checksum=8)]]
+)
 def test_a_second_try_that_gives_other_clips_is_of_a_file_that_changed(failed, records):
     for each in records:
         failed.add(each, "again")

@@ -1,6 +1,9 @@
 """The executor on one machine: the order of what comes out, and what a greedy video costs."""
 
+import os
+import signal
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -8,12 +11,16 @@ from pipeline.decoder.settings import DecodeSettings
 from pipeline.executor.job import DecodeTask
 from pipeline.executor.local import LocalExecutor
 from pipeline.executor.resources import Resources, heads_of
+from pipeline.output.destination import Output
+from pipeline.output.faults import FaultLimit
+from pipeline.output.writing import write_shard
 from pipeline.teachers.cards import cards
 from pipeline.videos.keys import key_of
+from shards.errors import UserError
 from shards.format.clip import ClipSpec
 
 CLIP = ClipSpec(seconds=2.0, windows=4)
-GRANT = LocalExecutor._grant
+ASSIGN = LocalExecutor._assign
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +41,7 @@ def executor(videos, small_teachers, tmp_path):
             clip=CLIP,
             heads=heads_of(small_teachers, cards(small_teachers)),
             reading=DecodeSettings(),
+            audio="wav",
             keep_frames=False,
             precision="float32",
         )
@@ -63,7 +71,7 @@ def test_a_greedy_video_is_rejected_and_the_others_are_not(executor):
     assert reasons["0.mp4"] is None and reasons["1.mp4"] is None
 
 
-@pytest.mark.parametrize("resources", [{"decoders": 1}, {"decoders": 3, "slots": 2}])
+@pytest.mark.parametrize("resources", [{"decoders": 1}, {"decoders": 3, "spool_gigabytes": 1e-5}])
 def test_decoders_that_are_killed_once_cost_nothing(executor, monkeypatch, resources):
     """Two fail behind their first clip; with the second try, the batches are those of a run that nothing befalls."""
     videos = tasks("5.mp4", "0.mp4", "4.mp4", "1.mp4", "2.mp4", "3.mp4")
@@ -72,22 +80,80 @@ def test_decoders_that_are_killed_once_cost_nothing(executor, monkeypatch, resou
         expected = list(running.label(videos))
     began = []
 
-    def grant(running):
+    def assign(running):
         for decoder in running._decoders:
             job = decoder.job
             if job and job.task.path in ("5.mp4", "4.mp4") and job.tries == 1 and job.clips:
                 began.append(job.task.path)
                 decoder.process.kill()
                 decoder.process.join()
-        GRANT(running)
+        ASSIGN(running)
 
-    monkeypatch.setattr(LocalExecutor, "_grant", grant)
+    monkeypatch.setattr(LocalExecutor, "_assign", assign)
     with executor(**resources) as running:
         found = list(running.label(videos))
-        assert sorted(running._free) == list(range(running._slots.count))
     assert sorted(set(began)) == ["4.mp4", "5.mp4"]
     assert [(job.task, job.result) for job in found] == [(job.task, job.result) for job in expected]
     for job, other in zip(found, expected, strict=True):
         for clip, undisturbed in zip(job.clips, other.clips, strict=True):
             assert clip.record == undisturbed.record
             assert clip.posteriors["objects"].tobytes() == undisturbed.posteriors["objects"].tobytes()
+
+
+def deal(names, videos_a_shard):
+    return [replace(task, shard=f"train-{task.number // videos_a_shard:06d}") for task in tasks(*names)]
+
+
+def stop_first(monkeypatch, until):
+    """Stop the decoder of the first video until `until(executor)`; what it was then is the list's only entry."""
+    stopped, gone_on = [], []
+
+    def assign(running):
+        ASSIGN(running)
+        if not stopped:
+            first = next(decoder for decoder in running._decoders if decoder.job is running._order[0])
+            os.kill(first.process.pid, signal.SIGSTOP)
+            stopped.append(first.process.pid)
+        elif not gone_on and (found := until(running)):
+            gone_on.append(found)
+            os.kill(stopped[0], signal.SIGCONT)
+
+    monkeypatch.setattr(LocalExecutor, "_assign", assign)
+    return gone_on
+
+
+def test_videos_behind_a_long_one_are_decoded_and_later_shards_labelled(executor, monkeypatch):
+    names = ["5.mp4", *SMALL, *SMALL]  # 27 clips in two shards
+
+    def all_others_are_done(running):
+        others = list(running._order)[1:]
+        decoded = len(others) == len(names) - 1 and all(job.result for job in others)
+        return decoded and all(job.complete for job in others if job.task.shard == "train-000001")
+
+    gone_on = stop_first(monkeypatch, all_others_are_done)
+    with executor(decoders=2, stall_seconds=3600) as running:
+        assert [job.task.path for job in running.label(deal(names, 7))] == names
+    assert gone_on == [True]
+
+
+def test_no_more_than_the_spool_holds_is_decoded_ahead(executor, monkeypatch):
+    names = ["5.mp4", *SMALL, *SMALL]
+
+    def others_are_held(running):
+        others = [decoder for decoder in running._decoders if decoder.job is not running._order[0]]
+        return all(decoder.held.value for decoder in others) and len(running._order)
+
+    gone_on = stop_first(monkeypatch, others_are_held)
+    with executor(decoders=2, stall_seconds=3600, spool_gigabytes=1e-5) as running:
+        assert [job.task.path for job in running.label(deal(names, 7))] == names
+    assert gone_on[0] < len(names)
+
+
+def test_a_shard_process_that_dies_ends_the_run_in_one_line(executor, tmp_path):
+    write = partial(write_shard, Output.at(str(tmp_path / "shards"), tmp_path), CLIP.sample_rate, "wav", FaultLimit())
+    with executor(decoders=1) as running:
+        shards = running.shards(deal(SMALL, 2), write, lambda path, result: None)
+        assert next(shards).shard == "train-000000"
+        running._writers[0].process.kill()
+        with pytest.raises(UserError, match="a process that writes shards ended with exit code -9"):
+            list(shards)

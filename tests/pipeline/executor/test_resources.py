@@ -35,7 +35,7 @@ def test_a_gpu_that_is_not_there_is_one_line(monkeypatch, device):
         Resources(device=device)._devices()
 
 
-@pytest.mark.parametrize("field", ["decoders", "slots"])
+@pytest.mark.parametrize("field", ["decoders", "spool_gigabytes"])
 def test_settings_of_the_local_executor_are_not_silently_ignored(field):
     chosen = Resources(executor="ray", **{field: 3})
     with pytest.raises(UserError, match=f"{field}=3 is of executor=local"):
@@ -45,6 +45,7 @@ def test_settings_of_the_local_executor_are_not_silently_ignored(field):
             clip=ClipSpec(),
             heads={},
             reading=DecodeSettings(),
+            audio="wav",
             keep_frames=False,
             precision="float32",
         )

@@ -106,10 +106,10 @@ def test_a_retry_is_planned_by_one_run_alone(settings, tmp_path):
 
 @pytest.fixture(scope="module")
 def remote(settings, videos, tmp_path_factory):
-    """The videos in fsspec's memory, and the shards made of them there."""
+    """The videos in fsspec's memory, and the shards made of them at a URL that all processes see."""
     memory, folder = fsspec.filesystem("memory"), tmp_path_factory.mktemp("remote")
     memory.put(f"{videos}/", f"/{folder.name}/videos/", recursive=True)
-    values = settings(f"memory://{folder.name}/mine", videos=f"memory://{folder.name}/videos", work=folder / "work")
+    values = settings(f"file://{folder}/mine", videos=f"memory://{folder.name}/videos", work=folder / "work")
     run(values)
     yield values
     memory.rm(f"/{folder.name}", recursive=True)
@@ -130,7 +130,7 @@ def test_from_a_url_to_a_url_the_bytes_are_the_same(alone, remote, tmp_path):
     assert check(mine) == check(alone)
     assert "<audio" in (mine / "report.html").read_text()
     assert not list(remote.output.folder.glob("*.tar"))
-    with pytest.raises(UserError, match=r"validation_share: memory://.* has 0.3, this run 0.1"):
+    with pytest.raises(UserError, match=r"validation_share: file://.* has 0.3, this run 0.1"):
         run(dataclasses.replace(remote, validation_share=0.1, work=tmp_path / "elsewhere"))
 
 

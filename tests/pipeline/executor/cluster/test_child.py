@@ -1,11 +1,13 @@
 """The process beside a Ray worker: what befalls it is a reason in the words of the local executor. Needs no Ray."""
 
+import io
 import os
 import signal
 import tempfile
 
 import numpy as np
 import pytest
+import soundfile
 
 from pipeline.decoder.crop import ResizeCrop
 from pipeline.decoder.reader import VideoReader
@@ -40,7 +42,7 @@ def child():
 def decode(child, videos, tmp_path, monkeypatch):
     """Nothing may be left in the node's temporary folder, whatever happened."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    config = DecodeConfig(str(videos), videos, CLIP, CROPS, DecodeSettings(), keep_frames=True, memory_gigabytes=4.0)
+    config = DecodeConfig(str(videos), videos, CLIP, CROPS, DecodeSettings(), "wav", True, memory_gigabytes=4.0)
     yield lambda name, stall_seconds=60.0: child.decode(
         DecodeTask("train-000000", name, key_of(name), 0), config, stall_seconds
     )
@@ -52,10 +54,11 @@ def test_clips_and_result_are_those_of_the_reader(decode, videos):
     reader = VideoReader(videos / "a.mp4", CLIP, CROPS, DecodeSettings())
     expected = list(reader.clips())
     assert len(clips) == len(expected) == 4
-    for found, clip in zip(clips, expected, strict=True):
-        assert np.array_equal(found.waveform, clip.waveform)
-        assert all(np.array_equal(ours, theirs) for ours, theirs in zip(found.pictures, clip.pictures, strict=True))
-        assert (found.got, found.asked) == (clip.got, clip.asked)
+    for (pictures, members, record), clip in zip(clips, expected, strict=True):
+        waveform, rate = soundfile.read(io.BytesIO(members.sound), dtype="int16")
+        assert rate == CLIP.sample_rate and np.array_equal(waveform, clip.waveform)
+        assert all(np.array_equal(ours, theirs) for ours, theirs in zip(pictures, clip.pictures, strict=True))
+        assert (record.got, record.asked) == (clip.got, clip.asked)
     assert (result.reason, result.media_seconds) == (None, reader.media_seconds)
     (rejected,) = decode("page.mp4")
     assert rejected.reason == "not_media"
