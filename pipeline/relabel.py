@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.decoder.settings import DecodeSettings
 from pipeline.executor.job import DecodeTask, VideoJob, Waveforms
 from pipeline.executor.resources import Resources, heads_of
-from pipeline.output.destination import Output, spool
+from pipeline.output.destination import Output
 from pipeline.output.faults import FaultLimit
 from pipeline.output.progress import Progress
 from pipeline.output.ranks import FolderLease, Rank
@@ -139,7 +139,7 @@ def label_shards(
     progress.start(total=sum(todo.values()), shards=len(todo))
     lacking = {}
     with (
-        spool(shards.folder, settings.as_rank.name) as place,
+        settings.spooling(manifest.clip) as place,
         settings.start(
             root=within_reach(root, place),
             spool=place,

@@ -10,7 +10,7 @@ from pipeline.executor.job import DecodeResult, DecodeTask
 from pipeline.executor.resources import heads_of
 from pipeline.output.account import REJECTS, account_of, write_rejects
 from pipeline.output.agreement import make_plan, unfinished
-from pipeline.output.destination import Output, spool
+from pipeline.output.destination import Output
 from pipeline.output.faults import FaultLimit
 from pipeline.output.progress import Progress
 from pipeline.output.ranks import FolderLease
@@ -76,7 +76,7 @@ def label_shards(
     )
     progress.start(total=sum(shard.count for shard in todo), shards=len(todo))
     with (
-        spool(settings.output.folder, settings.as_rank.name) as place,
+        settings.spooling(settings.clip) as place,
         settings.start(
             root=within_reach(root, place),
             spool=place,

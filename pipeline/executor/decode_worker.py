@@ -54,7 +54,7 @@ class DecodeWorker:
     @classmethod
     def start(cls, config: DecodeConfig, slots: Slots) -> DecodeWorker:
         clock = RawValue(c_double, time.monotonic())
-        return cls(*spawn(run_decode_worker, config, slots.memory.name, slots.count, clock), clock)
+        return cls(*spawn(run_decode_worker, config, slots, clock), clock)
 
     def take(self, job: VideoJob[int]) -> None:
         self.job = job
@@ -92,10 +92,9 @@ class DecodeWorker:
             self.pipe.send(message)
 
 
-def run_decode_worker(pipe: Connection, config: DecodeConfig, slots_name: str, count: int, clock: c_double) -> None:
+def run_decode_worker(pipe: Connection, config: DecodeConfig, slots: Slots, clock: c_double) -> None:
     """The worker's end, until the pipe is closed."""
     shield(config.memory_gigabytes)
-    slots = Slots.attach(slots_name, config.crops, config.clip.frames, count)
 
     def touch() -> None:
         clock.value = time.monotonic()
@@ -119,8 +118,6 @@ def run_decode_worker(pipe: Connection, config: DecodeConfig, slots_name: str, c
             pipe.send(result)
     except CLOSED:
         pass  # the executor is gone, or has closed us
-    finally:
-        slots.close()
 
 
 def spool_path(spool: Path, task: DecodeTask) -> Path:

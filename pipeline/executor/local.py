@@ -40,7 +40,7 @@ class LocalExecutor:
 
     def __init__(self, decoding: DecodeConfig, labelling: TeacherConfig, config: LocalConfig) -> None:
         self._decoding, self._config = decoding, config
-        self._slots = Slots.create(decoding.crops, decoding.clip.frames, wanted=config.slots, least=config.batch_clips)
+        self._slots = Slots.create(decoding.crops, decoding.clip.frames, config.slots)
         self._free = deque(range(self._slots.count))
         self._order: deque[VideoJob[int]] = deque()  # under way, in the plan's order
         self._uncut: Batches[int] = Batches(config.batch_clips)
@@ -55,7 +55,7 @@ class LocalExecutor:
         for process in [worker.process for worker in self._decoders] + [worker.process for worker in self._teachers]:
             process.kill()
             process.join()
-        self._slots.destroy()
+        self._slots.close()
 
     def shards(self, tasks: Iterable[DecodeTask], write: Write, on_video: OnVideo) -> Iterator[SideFile]:
         """Have each shard written as its videos are complete; `on_video` is called for each of them."""
@@ -74,7 +74,7 @@ class LocalExecutor:
     def label(self, tasks: Iterable[DecodeTask]) -> Iterator[VideoJob[int]]:
         """Yield every video in the order given, labelled or with the reason it is rejected for.
 
-        Raises UserError if a teacher dies.
+        Raises UserError if a teacher dies or hangs.
         """
         self._tasks = iter(tasks)
         self._upcoming = next(self._tasks, None)
@@ -146,6 +146,8 @@ class LocalExecutor:
 
     def _replace_stalled(self) -> None:
         limit = self._config.stall_seconds
+        for teacher in self._teachers:
+            teacher.require_progress(limit)
         for decoder in list(self._decoders):
             if decoder.idle_seconds() > limit:
                 decoder.process.kill()

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -23,8 +22,6 @@ from shards.format.manifest import NAME as MANIFEST
 from shards.format.manifest import Manifest
 from shards.format.sidefile import SIDE_FILES, SideFile
 from shards.storage import file_system, is_remote, network_errors, under
-
-SPOOL = ".spool"
 
 Answer = TypeVar("Answer")
 
@@ -100,8 +97,6 @@ class Output:
             scraps += [path for tar in self.folder.glob("*.tar") for path in (tar.with_suffix(".json"), tar)]
         if shards is None:
             scraps += self.folder.glob("teachers/*/*.partial")
-            for place in self.folder.glob(f"{SPOOL}-*"):
-                shutil.rmtree(place, ignore_errors=True)
         else:
             mine = set(shards)
             scraps = [path for path in scraps if path.name.partition(".")[0] in mine]
@@ -177,15 +172,3 @@ class Output:
         except network_errors() as error:
             found = f"{type(error).__name__}: {error}"
             raise UserError(f"{self.location}: {complaint} ({ATTEMPTS} tries): {found}") from None
-
-
-@contextmanager
-def spool(folder: Path, name: str) -> Iterator[Path]:
-    """A run's own place for decoded sound; cleared before and after."""
-    place = folder / f"{SPOOL}-{name}"
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
-    try:
-        yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)

@@ -14,10 +14,9 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from pipeline.decoder.clips import DecodedClip
-from pipeline.executor.decode_task import DecodeConfig, decode
+from pipeline.executor.decode_task import DecodeConfig, decode, spooling
 from pipeline.executor.decode_worker import CLOSED, shield, spawn
 from pipeline.executor.job import DecodeResult, DecodeTask, crashed, stalled
 
@@ -54,7 +53,7 @@ class Child:
         self._clock = RawValue(c_double, 0.0)
 
     def decode(
-        self, task: DecodeTask, config: DecodeConfig, stall_seconds: float
+        self, task: DecodeTask, config: DecodeConfig, spool: Path | None, stall_seconds: float
     ) -> Iterator[DecodedClip | DecodeResult]:
         """The clips of one video in order, and its result last, whatever happens to the process."""
         if self._process is None or not self._process.is_alive():
@@ -62,8 +61,8 @@ class Child:
             self._process, self._pipe = spawn(run_child, self._memory_gigabytes, self._clock)
         self._clock.value = time.monotonic()
         ended = False
-        with TemporaryDirectory(prefix="soundnet-") as place:  # on this node, for a video that is copied from a URL
-            self._pipe.send((task, replace(config, spool=Path(place))))
+        with spooling(spool) as place:  # on this node, for a video that is copied from a URL
+            self._pipe.send((task, replace(config, spool=place)))
             try:
                 while not ended:
                     message = self._receive(stall_seconds)

@@ -1,5 +1,7 @@
 """The executor on one machine: the order of what comes out, and what a greedy video costs."""
 
+import os
+import signal
 from dataclasses import replace
 
 import pytest
@@ -8,8 +10,11 @@ from pipeline.decoder.settings import DecodeSettings
 from pipeline.executor.job import DecodeTask
 from pipeline.executor.local import LocalExecutor
 from pipeline.executor.resources import Resources, heads_of
+from pipeline.executor.teacher_worker import TeacherWorker
+from pipeline.output.writing import require_room
 from pipeline.teachers.cards import cards
 from pipeline.videos.keys import key_of
+from shards.errors import UserError
 from shards.format.clip import ClipSpec
 
 CLIP = ClipSpec(seconds=2.0, windows=4)
@@ -63,6 +68,15 @@ def test_a_greedy_video_is_rejected_and_the_others_are_not(executor):
     assert reasons["0.mp4"] is None and reasons["1.mp4"] is None
 
 
+def test_a_full_disk_while_sound_is_spooled_is_one_line_and_no_fault_of_the_video(executor, tmp_path):
+    (tmp_path / "000000001.pcm").symlink_to("/dev/full")
+    with executor(decoders=1) as running:
+        first, full, last = (job.result for job in running.label(tasks("0.mp4", "1.mp4", "2.mp4")))
+    assert first.reason is None and last.reason is None
+    with pytest.raises(UserError, match="No space left on device: make room and run the same command again"):
+        require_room(full)
+
+
 @pytest.mark.parametrize("resources", [{"decoders": 1}, {"decoders": 3, "slots": 2}])
 def test_decoders_that_are_killed_once_cost_nothing(executor, monkeypatch, resources):
     """Two fail behind their first clip; with the second try, the batches are those of a run that nothing befalls."""
@@ -91,3 +105,16 @@ def test_decoders_that_are_killed_once_cost_nothing(executor, monkeypatch, resou
         for clip, undisturbed in zip(job.clips, other.clips, strict=True):
             assert clip.record == undisturbed.record
             assert clip.posteriors["objects"].tobytes() == undisturbed.posteriors["objects"].tobytes()
+
+
+@pytest.mark.parametrize("does", ["loaded", "labelled a batch"])
+def test_a_teacher_that_hangs_ends_the_run_in_one_line(executor, monkeypatch, does):
+    require = TeacherWorker.require_progress
+    monkeypatch.setattr(TeacherWorker, "require_progress", lambda teacher, _: require(teacher, 0.5))
+    with executor(decoders=1) as running:
+        (teacher,) = running._teachers
+        while does == "labelled a batch" and not teacher.ready:
+            teacher.receive()
+        os.kill(teacher.process.pid, signal.SIGSTOP)
+        with pytest.raises(UserError, match=rf"has made no progress for 0\.5 s while it {does}: .*stall_seconds"):
+            list(running.label(tasks(*SMALL)))

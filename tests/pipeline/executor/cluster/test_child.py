@@ -42,7 +42,7 @@ def decode(child, videos, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     config = DecodeConfig(str(videos), videos, CLIP, CROPS, DecodeSettings(), keep_frames=True, memory_gigabytes=4.0)
     yield lambda name, stall_seconds=60.0: child.decode(
-        DecodeTask("train-000000", name, key_of(name), 0), config, stall_seconds
+        DecodeTask("train-000000", name, key_of(name), 0), config, None, stall_seconds
     )
     assert not list(tmp_path.iterdir())
 
