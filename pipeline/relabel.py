@@ -77,6 +77,7 @@ def run(settings: RelabelSettings) -> None:
     if not shards.is_remote:
         Manifest.load(shards.folder)  # before anything is written into a folder that is none of shards
     with FolderLease(shards.folder, rank) as lease, Progress(shards.folder / rank.log_name) as progress:
+        shards.fetch()
         with lease.turn():
             shards.pull()
             lease.agree({"videos": os.path.abspath(root) if not is_remote(root) else root, "teachers": name})

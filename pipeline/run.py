@@ -36,6 +36,7 @@ def run(settings: PipelineSettings) -> None:
     with FolderLease(output.folder, rank) as lease, Progress(output.folder / rank.log_name) as progress:
         listing = find_videos(settings.videos)
         require_protocols(listing)
+        output.fetch()
         with lease.turn():
             output.pull()
             manifest = settings.manifest(teacher_cards, settings.precision_of(output.manifest))
@@ -60,6 +61,7 @@ def run(settings: PipelineSettings) -> None:
         todo = unfinished(output.folder, part)
         if todo:
             label_shards(settings, manifest, todo, root, progress)
+        output.fetch()
         with lease.turn():
             output.pull()
             output.require_sealed(seal, manifest)
