@@ -76,7 +76,7 @@ def run(settings: RelabelSettings) -> None:
     labels = shards.beside(f"teachers/{name}")
     if not shards.is_remote:
         Manifest.load(shards.folder)  # before anything is written into a folder that is none of shards
-    with FolderLease(shards.folder, rank) as lease, Progress(shards.folder / rank.log_name) as progress:
+    with FolderLease(shards.folder, rank) as lease, Progress(shards, rank) as progress:
         shards.fetch()
         with lease.turn():
             shards.pull()

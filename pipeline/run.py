@@ -33,7 +33,7 @@ def run(settings: PipelineSettings) -> None:
     root = root_of(settings.videos)
     teacher_cards = cards(settings.teachers)  # missing weights stop the run before any video is touched
     output, rank = settings.output, settings.as_rank
-    with FolderLease(output.folder, rank) as lease, Progress(output.folder / rank.log_name) as progress:
+    with FolderLease(output.folder, rank) as lease, Progress(output, rank) as progress:
         listing = find_videos(settings.videos)
         require_protocols(listing)
         output.fetch()

@@ -66,7 +66,7 @@ class Output:
         return Output(place, self.folder / path)
 
     def fetch(self) -> None:
-        """Bring the side files at a URL here that are missing. It wants no turn, and leaves `pull` little to do in one."""
+        """Bring the side files at a URL here that are missing. It wants no turn, and leaves a turn little to do."""
         if self.is_remote:
             self._fetch(self._sizes())
 
