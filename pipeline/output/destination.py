@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -23,9 +22,7 @@ from shards.files import ATTEMPTS, patiently, put_in_place, sha256_of
 from shards.format.manifest import NAME as MANIFEST
 from shards.format.manifest import Manifest
 from shards.format.sidefile import SIDE_FILES, SideFile
-from shards.storage import file_system, is_remote, network_errors, under
-
-FETCHES = 32  # side files under way at once, from a URL
+from shards.storage import file_system, is_remote, network_errors, side_by_side, under
 
 Answer = TypeVar("Answer")
 
@@ -164,9 +161,7 @@ class Output:
     def _fetch(self, sizes: dict[str, int]) -> None:
         """Copy the finished side files that are not here as they are there, side by side: each is mostly waited for."""
         missing = [name for name in sorted(finished_of(sizes)) if size_of(self.folder / name) != sizes[name]]
-        with ThreadPoolExecutor(FETCHES) as pool:
-            for _ in pool.map(self._copy, missing):  # which raises the first error, and begins none behind it
-                pass
+        side_by_side(self._copy, missing)
 
     def _copy(self, name: str) -> None:
         """Of one file at the URL. Other ranks may be at the same one, and may `clear` what is left of a shard."""

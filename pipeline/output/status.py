@@ -10,23 +10,18 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from typing import TypeVar
 
-from pipeline.output.destination import FETCHES, finished_of
+from pipeline.output.destination import finished_of
 from pipeline.output.ledger import RUNS, RunRecord, ShardRow
 from pipeline.videos.plan import NAME as PLAN
 from shards.cli.command import command
 from shards.errors import UserError
 from shards.format.manifest import NAME as MANIFEST
-from shards.storage import address, is_remote, names_in, open_place, reaching
+from shards.storage import address, is_remote, names_in, open_place, reaching, side_by_side
 
 RETRY = b'"retry": true}\n'  # the end of a plan's row that takes up rejects
 SILENT_SECONDS = 600  # from here on a run that has not ended is not counted as being at work
-
-Answer = TypeVar("Answer")
 
 
 @dataclass
@@ -127,7 +122,7 @@ def status_of(location: str) -> Status:
         runs = sorted(_runs(location), key=lambda run: run.last_sign)
         rows = {row.shard: row for run in runs if run.job != "relabel" for row in run.shards}
         unknown = sorted(finished - rows.keys())
-        for shard, row in zip(unknown, _side_by_side(lambda shard: _row(location, shard), unknown), strict=True):
+        for shard, row in zip(unknown, side_by_side(lambda shard: _row(location, shard), unknown), strict=True):
             if row is None:
                 status.unreadable.append(f"{shard}.json")
             else:
@@ -200,12 +195,7 @@ def _runs(location: str) -> list[RunRecord]:
             return RunRecord.read(stream.read().splitlines())
 
     names = sorted(name for name in names_in(address(location, RUNS)) if name.endswith(".jsonl"))
-    return [run for run in _side_by_side(read, names) if run is not None]
-
-
-def _side_by_side(read: Callable[[str], Answer], names: Iterable[str]) -> list[Answer]:
-    with ThreadPoolExecutor(FETCHES) as pool:
-        return list(pool.map(read, names))
+    return [run for run in side_by_side(read, names) if run is not None]
 
 
 def _ranks(runs: list[RunRecord], finished: set[str]) -> list[RankStatus]:

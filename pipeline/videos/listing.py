@@ -205,7 +205,7 @@ def _walk(root: Path, not_taken: NotTaken) -> Iterator[str]:
 def _walk_remote(root: str, not_taken: NotTaken) -> Iterator[tuple[str, int]]:
     """(path relative to the folder, bytes) of media files behind a URL; hidden names skipped."""
     system, top = file_system(root)
-    for folder, folders, files in system.walk(top, detail=True):
+    for folder, folders, files in system.walk(top, detail=True, on_error="raise"):
         for name in [name for name in folders if name.startswith(".")]:
             del folders[name]  # which keeps the walk out of it
             not_taken[not_taken.HIDDEN] += 1
