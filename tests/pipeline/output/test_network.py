@@ -98,7 +98,9 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Weather]:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
             monkeypatch.setenv(name, "us-east-1")
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-        fsspec.filesystem("s3", skip_instance_cache=True).mkdir("lake")
+        fsspec.filesystem("s3", skip_instance_cache=True).makedirs(
+            "lake", exist_ok=True
+        )  # moto keeps it from test to test
         yield weather
     assert all(seen[fault] for fault in FAULTS) or weather.storm != "\0"
     moto.stop()
