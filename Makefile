@@ -33,6 +33,9 @@ teacher-shards: $(INSTALLED) ## Stage one: videos=... shards=... teachers=alexne
 relabel: $(INSTALLED) ## Add another teacher set to finished shards: shards=... teachers=resnet50
 	$(RUN) pipeline.relabel $(OVERRIDES)
 
+status: $(INSTALLED) ## How far a folder of shards is, over all ranks: shards=... json=true
+	$(RUN) pipeline.output.status $(OVERRIDES)
+
 check-shards: $(INSTALLED) ## Verify every shard of a folder: shards=...
 	$(RUN) shards check $(call QUOTED,$(value shards))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.decoder.settings import DecodeSettings
 from pipeline.executor.job import DecodeTask
 from pipeline.executor.resources import Resources, heads_of
-from pipeline.output.destination import Output, spool
+from pipeline.output.destination import Output
 from pipeline.output.faults import FaultLimit
 from pipeline.output.progress import Progress
 from pipeline.output.ranks import FolderLease, Rank
@@ -74,7 +74,8 @@ def run(settings: RelabelSettings) -> None:
     labels = shards.beside(f"teachers/{name}")
     if not shards.is_remote:
         Manifest.load(shards.folder)  # before anything is written into a folder that is none of shards
-    with FolderLease(shards.folder, rank) as lease, Progress(shards.folder / rank.log_name) as progress:
+    with FolderLease(shards.folder, rank) as lease, Progress(shards, rank) as progress:
+        shards.fetch()
         with lease.turn():
             shards.pull()
             lease.agree({"videos": os.path.abspath(root) if not is_remote(root) else root, "teachers": name})
@@ -138,7 +139,7 @@ def label_shards(
     progress.start(total=sum(todo.values()), shards=len(todo))
     lacking = {}
     with (
-        spool(shards.folder, settings.as_rank.name) as place,
+        settings.spooling(manifest.clip) as place,
         settings.start(
             root=within_reach(root, place),
             spool=place,

@@ -11,7 +11,7 @@ from pipeline.executor.job import DecodeResult, DecodeTask
 from pipeline.executor.resources import heads_of
 from pipeline.output.account import REJECTS, account_of, write_rejects
 from pipeline.output.agreement import make_plan, unfinished
-from pipeline.output.destination import Output, spool
+from pipeline.output.destination import Output
 from pipeline.output.faults import FaultLimit
 from pipeline.output.progress import Progress
 from pipeline.output.ranks import FolderLease
@@ -35,9 +35,10 @@ def run(settings: PipelineSettings) -> None:
     root = root_of(settings.videos)
     teacher_cards = cards(settings.teachers)  # missing weights stop the run before any video is touched
     output, rank = settings.output, settings.as_rank
-    with FolderLease(output.folder, rank) as lease, Progress(output.folder / rank.log_name) as progress:
+    with FolderLease(output.folder, rank) as lease, Progress(output, rank) as progress:
         listing = find_videos(settings.videos)
         require_protocols(listing)
+        output.fetch()
         with lease.turn():
             output.pull()
             complete = with_text(settings.teachers, teacher_cards, output.manifest)
@@ -63,6 +64,7 @@ def run(settings: PipelineSettings) -> None:
         todo = unfinished(output.folder, part)
         if todo:
             label_shards(settings, manifest, todo, root, progress)
+        output.fetch()
         with lease.turn():
             output.pull()
             output.require_sealed(seal, manifest)
@@ -75,7 +77,7 @@ def label_shards(
     """Decode and label the videos of all unfinished shards, and write each shard when its last video is complete."""
     progress.start(total=sum(shard.count for shard in todo), shards=len(todo))
     with (
-        spool(settings.output.folder, settings.as_rank.name) as place,
+        settings.spooling(settings.clip) as place,
         settings.start(
             root=within_reach(root, place),
             spool=place,

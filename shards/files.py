@@ -1,4 +1,4 @@
-"""Files: replaced whole or not at all, locked, hashed; and an action tried again where its error may pass."""
+"""Files: replaced whole or not at all, locked, hashed; folders for a while; an action tried again that may succeed."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import errno
 import fcntl
 import hashlib
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
+from tempfile import mkdtemp
 from typing import IO, TypeVar
 
 from shards.errors import UserError
@@ -85,6 +87,40 @@ def _is_at(path: Path, stream: IO[bytes]) -> bool:
         return os.path.samestat(os.fstat(stream.fileno()), path.stat())
     except FileNotFoundError:
         return False
+
+
+@contextmanager
+def own_folder(place: Path, name: str, *, least_bytes: float = 0, instead: str = "another folder") -> Iterator[Path]:
+    """A folder `<name>-...` in `place` for this process, gone afterwards. What killed ones left there goes before.
+
+    Raises UserError where nothing can be written, or less than `least_bytes`; `instead` is as for `locked`.
+    """
+    with ExitStack() as held:
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            for other in place.glob(f"{name}-*"):
+                with suppress(OSError), locked(other / "lock", wait=False, instead=instead) as free:
+                    if free is not None:
+                        shutil.rmtree(other, ignore_errors=True)
+            folder = _locked_folder(place, name, held, instead)
+        except OSError as error:
+            raise UserError(f"{place} cannot be written: {error.strerror}. Mend it, or give {instead}") from None
+        held.callback(shutil.rmtree, folder, ignore_errors=True)
+        if (free_bytes := shutil.disk_usage(place).free) < least_bytes:
+            raise UserError(
+                f"{place} has {free_bytes / 1e6:.0f} MB free, and this run wants {least_bytes / 1e6:.0f} MB at least: "
+                f"make room, or give {instead}"
+            )
+        yield folder
+
+
+def _locked_folder(place: Path, name: str, held: ExitStack, instead: str) -> Path:
+    """A new folder with a lock in it, by which others see that it is in use."""
+    while True:
+        folder = Path(mkdtemp(prefix=f"{name}-", dir=place))
+        with suppress(FileNotFoundError):  # before we had the lock, another process took the folder for a left one
+            held.enter_context(locked(folder / "lock", instead=instead))
+            return folder
 
 
 def sha256_of(source: Path | IO[bytes], block_read: Callable[[], None] = lambda: None) -> str:

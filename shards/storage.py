@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import IO, Any
+from functools import partial
+from typing import IO, Any, TypeVar
 
 import fsspec
 
 from shards.errors import UserError
+from shards.files import patiently
+
+FETCHES = 32  # small files under way at once, from a URL
+
+Answer = TypeVar("Answer")
 
 
 def is_remote(location: str) -> bool:
@@ -50,12 +57,49 @@ def reaching(location: str) -> Iterator[None]:
         raise UserError(f"{location} cannot be reached: {type(error).__name__}: {error}") from None
 
 
+def is_missing(error: FileNotFoundError) -> bool:
+    """Whether the other side said so: fsspec's http says this for every answer that is not the file, and for none."""
+    cause = error.__cause__
+    is_answer = isinstance(cause, FileNotFoundError) or getattr(cause, "status", None) in (404, 410)
+    return is_answer or not isinstance(cause, network_errors())
+
+
 def names_in(location: str) -> set[str]:
-    """Names of the files in a folder; none where there is no folder."""
+    """Names of the files in a folder; none where there is no folder. Raises UserError where a URL fails thrice."""
     if not is_remote(location):
         return set(os.listdir(location)) if os.path.isdir(location) else set()
     system, root = file_system(location)
-    return {path.rsplit("/", 1)[-1] for path in system.ls(root, detail=False)} if system.exists(root) else set()
+
+    def listed() -> list[str]:
+        system.invalidate_cache()
+        try:
+            return list(system.ls(root, detail=False))
+        except FileNotFoundError as error:  # asked `exists`, http would say no to any failure
+            if is_missing(error):
+                return []
+            raise
+
+    with reaching(location):
+        return {path.rsplit("/", 1)[-1] for path in patiently(listed, network_errors())}
+
+
+def fetch_into(folder: str, location: str, names: Iterable[str]) -> None:
+    """Copy files of a folder behind a URL, side by side, each tried up to three times. Raises UserError."""
+    system, root = file_system(location)
+
+    def fetch(name: str) -> None:
+        with reaching(location):
+            data = patiently(partial(system.cat_file, f"{root.rstrip('/')}/{name}"), network_errors())
+        with open(os.path.join(folder, name), "wb") as stream:
+            stream.write(data)
+
+    side_by_side(fetch, names)
+
+
+def side_by_side(read: Callable[[str], Answer], names: Iterable[str]) -> list[Answer]:
+    """What is read of each name, in their order, in threads, since it is mostly waited for. Raises the first error."""
+    with ThreadPoolExecutor(FETCHES) as pool:
+        return list(pool.map(read, names))
 
 
 def address(root: str, path: str) -> str:

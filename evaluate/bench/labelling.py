@@ -19,7 +19,6 @@ from pipeline.executor.cluster.executor import ClusterExecutor
 from pipeline.executor.job import DecodeTask
 from pipeline.executor.local import LocalExecutor
 from pipeline.executor.resources import heads_of
-from pipeline.output.destination import spool
 from pipeline.output.faults import FaultLimit
 from pipeline.output.progress import Progress
 from pipeline.output.writing import write_shard
@@ -74,8 +73,8 @@ def label(videos: Path, shards: Path, network: Path, audio: str, decoders: int, 
         watch.stopped.set()
 
     with (
-        Progress(shards / "pipeline.log") as progress,
-        spool(shards, "bench") as place,
+        Progress(settings.output, settings.as_rank) as progress,
+        settings.spooling(settings.clip) as place,
         start(settings, place) as executor,
     ):
         faults = FaultLimit()

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import errno
 import io
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from pipeline.decoder.reader import VideoReader, frames_at
 from pipeline.decoder.settings import DecodeSettings
 from pipeline.executor.job import ClipMembers, ClipRecord, DecodeResult, DecodeTask
 from pipeline.videos.fetch import at_hand
+from shards.files import own_folder
 from shards.format.clip import ClipSpec
 from shards.format.codec import encode_sound
 from shards.media.file import UnreadableMedia
@@ -86,6 +89,12 @@ def decode(
     except OSError as error:  # of the spool: what is wrong with the video has a reason by now
         reason = NO_ROOM if error.errno in FULL else "io_error"
         return DecodeResult(reason, f"{error.filename or config.spool}: {error.strerror}", size, digest)
+
+
+def spooling(place: Path | None, least_bytes: float = 0) -> AbstractContextManager[Path]:
+    """A folder of this process's own in the setting `spool`, for DecodeConfig. Raises UserError."""
+    place = place or Path(tempfile.gettempdir())
+    return own_folder(place, "soundnet-spool", least_bytes=least_bytes, instead="spool=another/folder")
 
 
 def clips_at(

@@ -105,7 +105,7 @@ class LocalExecutor:
     def label(self, tasks: Iterable[DecodeTask]) -> Iterator[VideoJob[Place]]:
         """Yield every video in the order given, labelled or with the reason it is rejected for; members in the spool.
 
-        Raises UserError if a teacher dies.
+        Raises UserError if a teacher dies or hangs.
         """
         self._tasks = iter(tasks)
         self._upcoming = next(self._tasks, None)
@@ -211,6 +211,8 @@ class LocalExecutor:
 
     def _replace_stalled(self) -> None:
         limit = self._config.stall_seconds
+        for teacher in self._teachers:
+            teacher.require_progress(limit)
         for decoder in list(self._decoders):
             if decoder.idle_seconds() > limit:
                 decoder.process.kill()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,7 +16,7 @@ from pipeline.decoder.settings import DecodeSettings
 from pipeline.executor.cluster.executor import ClusterExecutor
 from pipeline.executor.cluster.session import RaySettings
 from pipeline.executor.cluster.workers import ClusterConfig
-from pipeline.executor.decode_task import DecodeConfig
+from pipeline.executor.decode_task import DecodeConfig, spooling
 from pipeline.executor.local import LocalConfig, LocalExecutor
 from pipeline.executor.teacher_worker import TeacherConfig
 from pipeline.teachers.network import input_transform
@@ -28,6 +29,7 @@ from shards.format.manifest import Manifest, TeacherCard
 log = logging.getLogger("pipeline")
 SPOOL_BYTES = 16e9
 DECODERS_A_WRITER = 32
+LEAST_SECONDS = 600  # of sound, int16, that the spool must have room for, for each decoder
 
 
 @dataclass
@@ -43,6 +45,7 @@ class Resources:
     spool_gigabytes: float = 0.0  # decoded clips on disk that are in no shard yet; 0: 16, or half of what is free
     stall_seconds: float = 60.0
     memory_gigabytes: float = 4.0  # that a decode process may take for one video
+    spool: Path | None = None  # for sound, and videos from URLs, under way; null: the system's temporary folder
     ray: RaySettings = field(default_factory=RaySettings)
 
     def precision_of(self, labels: Manifest | None) -> str:
@@ -60,6 +63,11 @@ class Resources:
         if self.executor == "local":
             require_precision(chosen, device)
         return chosen
+
+    def spooling(self, clip: ClipSpec) -> AbstractContextManager[Path]:
+        """This run's own folder for what waits on its way into a shard. Raises UserError, also without some room."""
+        decoders = 0 if self.executor == "ray" else self.decoders or _cores()  # on a cluster, they have their own
+        return spooling(self.spool, decoders * LEAST_SECONDS * clip.sample_rate * 2)
 
     def start(
         self,
@@ -104,6 +112,7 @@ class Resources:
             home=Path.cwd(),
             decoding=decoding,
             ray=self.ray,
+            spool=self.spool,
             stall_seconds=self.stall_seconds,
             batch_clips=self.batch_clips,
         )

@@ -4,16 +4,21 @@ executor                       pipe             worker
                                <--  "ready"     once, when the networks are loaded
 (place, frames) of each clip   -->
                                <--  Posteriors of each clip, whose pictures are gone from the spool
+
+A clock in shared memory tells when the worker last loaded a network or computed a layer.
 """
 
 from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from ctypes import c_double
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
 
 import numpy as np
@@ -49,15 +54,18 @@ class TeacherWorker:
 
     process: SpawnProcess
     pipe: Connection
+    clock: c_double  # when it last made progress
     ready: bool = False
     batch: list[Clip[Place]] | None = None
 
     @classmethod
     def start(cls, config: TeacherConfig, device: str, spool: Path) -> TeacherWorker:
-        return cls(*spawn(run_teacher_worker, config, device, spool))
+        clock = RawValue(c_double, time.monotonic())
+        return cls(*spawn(run_teacher_worker, config, device, spool, clock), clock)
 
     def take(self, batch: list[Clip[Place]]) -> None:
         self.batch = batch
+        self.clock.value = time.monotonic()
         with contextlib.suppress(*CLOSED):  # of a dead process, `receive` will tell
             self.pipe.send([(clip.place, len(clip.record.got)) for clip in batch])
 
@@ -79,11 +87,26 @@ class TeacherWorker:
         for clip, posteriors in zip(labelled, message, strict=True):
             clip.posteriors = posteriors
 
+    def require_progress(self, stall_seconds: float) -> None:
+        """Raise UserError where it has made none for so long, while it loads or has a batch."""
+        is_idle = self.ready and self.batch is None
+        if not is_idle and time.monotonic() - self.clock.value > stall_seconds:
+            raise UserError(
+                f"a teacher process ({self.process.pid}) has made no progress for {stall_seconds:g} s while it "
+                f"{'labelled a batch' if self.ready else 'loaded'}: its device seems to hang (nvidia-smi, dmesg). Mend "
+                "it and run the same command again, finished shards stay; if it is only slow, give stall_seconds a "
+                "larger value, or batch_clips a smaller one"
+            )
 
-def run_teacher_worker(pipe: Connection, config: TeacherConfig, device: str, spool: Path) -> None:
+
+def run_teacher_worker(pipe: Connection, config: TeacherConfig, device: str, spool: Path, clock: c_double) -> None:
     """The worker's end, until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the executor decides when to stop
-    teachers = Teachers(config, device)
+
+    def touch() -> None:
+        clock.value = time.monotonic()
+
+    teachers = Teachers(config, device, touch)
     try:
         pipe.send("ready")
         while True:
@@ -98,17 +121,19 @@ def run_teacher_worker(pipe: Connection, config: TeacherConfig, device: str, spo
 
 
 class Teachers:
-    """Every teacher network, on one device of this process."""
+    """Every teacher network, on one device of this process; `touch` is called whenever one has made progress."""
 
-    def __init__(self, config: TeacherConfig, device: str) -> None:
+    def __init__(self, config: TeacherConfig, device: str, touch: Callable[[], None] = lambda: None) -> None:
         if device == "cpu":
             keep_freed_memory()
         torch.set_num_threads(config.threads)
         self._frames_per_window = config.clip.frames_per_window
-        self._heads = {
-            head: (Teacher(spec, card, device, config.precision), config.crops.index(input_transform(spec).view))
-            for head, (spec, card) in config.heads.items()
-        }
+        self._heads: dict[str, tuple[Teacher, int]] = {}
+        for head, (spec, card) in config.heads.items():
+            touch()
+            teacher = Teacher(spec, card, device, config.precision)
+            teacher.on_layer(touch)
+            self._heads[head] = teacher, config.crops.index(input_transform(spec).view)
 
     def label(self, batch: Sequence[Sequence[NDArray[np.uint8]]]) -> list[Posteriors]:
         """Posteriors of each clip, of which `batch` has the pictures, (frames, crop, crop, 3) for every crop."""

@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from secrets import token_hex
+from typing import Any, TypeVar
 
 from pipeline.videos.plan import NAME as PLAN
 from shards.errors import ContractError, UserError, require_same
-from shards.files import ATTEMPTS, patiently, sha256_of, write_whole
+from shards.files import ATTEMPTS, patiently, put_in_place, sha256_of
 from shards.format.manifest import NAME as MANIFEST
 from shards.format.manifest import Manifest
 from shards.format.sidefile import SIDE_FILES, SideFile
-from shards.storage import file_system, is_remote, network_errors, under
-
-SPOOL = ".spool"
+from shards.storage import file_system, is_remote, network_errors, side_by_side, under
 
 Answer = TypeVar("Answer")
 
@@ -64,6 +62,11 @@ class Output:
         place = under(self.location, path) if self.is_remote else str(self.folder / path)
         return Output(place, self.folder / path)
 
+    def fetch(self) -> None:
+        """Bring the side files at a URL here that are missing. It wants no turn, and leaves a turn little to do."""
+        if self.is_remote:
+            self._fetch(self._sizes())
+
     def pull(self) -> None:
         """Bring the folder up to what is finished. To be called during a turn, before anything is decided by it."""
         if self.is_remote:
@@ -100,8 +103,6 @@ class Output:
             scraps += [path for tar in self.folder.glob("*.tar") for path in (tar.with_suffix(".json"), tar)]
         if shards is None:
             scraps += self.folder.glob("teachers/*/*.partial")
-            for place in self.folder.glob(f"{SPOOL}-*"):
-                shutil.rmtree(place, ignore_errors=True)
         else:
             mine = set(shards)
             scraps = [path for path in scraps if path.name.partition(".")[0] in mine]
@@ -147,27 +148,44 @@ class Output:
             (self.folder / f"{side.shard}.tar").unlink()
 
     def _mirror(self) -> None:
-        sizes = self._patiently(self._sizes, "it cannot be listed")
-        finished = {name for name in sizes if name.endswith(".json") and f"{name[:-5]}.tar" in sizes}
-        wanted = finished | ({MANIFEST, PLAN} & sizes.keys())
+        sizes = self._sizes()
+        self._fetch(sizes)
+        head = {MANIFEST, PLAN} & sizes.keys()
+        wanted = finished_of(sizes) | head
         for path in [*self.folder.glob(SIDE_FILES), self.folder / MANIFEST, self.folder / PLAN]:
             if path.name not in wanted and not path.with_suffix(".tar").exists():  # else it is about to be sent
                 path.unlink(missing_ok=True)
-        for name in sorted(wanted):
-            path = self.folder / name
-            if name not in finished or not path.exists() or path.stat().st_size != sizes[name]:
-                system, source = file_system(under(self.location, name))
-                data = self._patiently(partial(system.cat_file, source), f"{name} cannot be read")
-                write_whole(path, data)
+        for name in head:
+            self._copy(name)
+
+    def _fetch(self, sizes: dict[str, int]) -> None:
+        """Copy the finished side files that are not here as they are there, side by side: each is mostly waited for."""
+        missing = [name for name in sorted(finished_of(sizes)) if size_of(self.folder / name) != sizes[name]]
+        side_by_side(self._copy, missing)
+
+    def _copy(self, name: str) -> None:
+        """Of one file at the URL. Other ranks may be at the same one, and may `clear` what is left of a shard."""
+        system, source = file_system(under(self.location, name))
+        data = self._patiently(partial(system.cat_file, source), f"{name} cannot be read")
+        partial_copy = self.folder / f"{token_hex(8)}.partial"
+        try:
+            partial_copy.write_bytes(data)
+            put_in_place(partial_copy, self.folder / name)
+        finally:
+            partial_copy.unlink(missing_ok=True)
 
     def _sizes(self) -> dict[str, int]:
         """Bytes of each file at the URL by its name; none where there is no folder yet."""
         system, root = file_system(self.location)
-        system.invalidate_cache()
-        try:
-            entries = system.ls(root, detail=True)
-        except FileNotFoundError:
-            return {}
+
+        def listed() -> list[dict[str, Any]]:
+            system.invalidate_cache()
+            try:
+                return list(system.ls(root, detail=True))
+            except FileNotFoundError:
+                return []
+
+        entries = self._patiently(listed, "it cannot be listed")
         return {entry["name"].rstrip("/").rpartition("/")[2]: int(entry["size"] or 0) for entry in entries}
 
     def _patiently(self, action: Callable[[], Answer], complaint: str) -> Answer:
@@ -179,13 +197,15 @@ class Output:
             raise UserError(f"{self.location}: {complaint} ({ATTEMPTS} tries): {found}") from None
 
 
-@contextmanager
-def spool(folder: Path, name: str) -> Iterator[Path]:
-    """A run's own place for decoded sound; cleared before and after."""
-    place = folder / f"{SPOOL}-{name}"
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
+def finished_of(names: Iterable[str]) -> set[str]:
+    """The side files among a folder's names that have their tars."""
+    there = set(names)
+    return {name for name in there if name.endswith(".json") and f"{name[:-5]}.tar" in there}
+
+
+def size_of(path: Path) -> int:
+    """In bytes; -1 where there is no such file."""
     try:
-        yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+        return path.stat().st_size
+    except FileNotFoundError:
+        return -1

@@ -1,10 +1,9 @@
-"""The progress of a run of stage one: a live line on a terminal, and a log file beside the shards."""
+"""The progress of a run of stage one: a live line on a terminal, a log file beside the shards, and a ledger there."""
 
 from __future__ import annotations
 
 import logging
 import time
-from pathlib import Path
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -12,6 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from pipeline.executor.job import DecodeResult
+from pipeline.output.destination import Output
+from pipeline.output.ledger import Ledger
+from pipeline.output.ranks import Rank
 from shards.format.sidefile import SideFile
 
 log = logging.getLogger("pipeline")
@@ -25,8 +27,10 @@ class LogFile(logging.FileHandler):
 class Progress:
     """Counts videos, clips, rejects and seconds of media; use as a context."""
 
-    def __init__(self, log_file: Path) -> None:
-        self.rejected = self.clips = 0
+    def __init__(self, output: Output, rank: Rank) -> None:
+        self._output, self._rank = output, rank
+        self._ledger: Ledger | None = None  # of a run that has videos to read
+        self.videos = self.rejected = self.clips = 0
         self.media_seconds = 0.0
         self.began = time.monotonic()
         console = Console(stderr=True)
@@ -39,7 +43,7 @@ class Progress:
             auto_refresh=console.is_terminal,  # else it would draw ten times a second for nobody
         )
         self._task = self._bar.add_task("videos", total=None, clips=0, rejected=0, speed=0.0, visible=False)
-        self._file = LogFile(log_file)
+        self._file = LogFile(output.folder / rank.log_name)
         self._file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self._screen = RichHandler(console=console, show_path=False, show_time=False, show_level=False)
         self._screen.setLevel(logging.INFO)
@@ -51,7 +55,9 @@ class Progress:
         self._bar.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if self._ledger is not None:
+            self._ledger.end(self.videos, is_whole=error is None)
         self._bar.stop()
         log.removeHandler(self._file)
         log.removeHandler(self._screen)
@@ -59,6 +65,7 @@ class Progress:
 
     def start(self, *, total: int, shards: int) -> None:
         self.began = time.monotonic()
+        self._ledger = Ledger(self._output, self._rank, videos=total)
         self._bar.update(self._task, total=total, visible=True)
         log.info("%d videos to read, into %d shards", total, shards)
 
@@ -73,9 +80,14 @@ class Progress:
                 log.warning("%r: less than half of it is used: %s", path, result.media)
             for dropped in result.dropped:
                 log.warning("dropped a clip of %r: %s", path, dropped)
+        self.videos += 1
+        if self._ledger is not None:
+            self._ledger.video_done(self.videos)
         self._bar.update(self._task, advance=1, clips=self.clips, rejected=self.rejected, speed=self.speed)
 
     def shard_done(self, side: SideFile) -> None:
+        if self._ledger is not None:
+            self._ledger.shard_done(side, self.videos)
         log.info(
             "%s: %d clips, %d rejects, %.1f MB, %.1f s of media per second",
             *(side.shard, len(side.keys), len(side.rejects), side.tar_bytes / 1e6, self.speed),

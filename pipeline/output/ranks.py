@@ -48,7 +48,7 @@ class Rank:
 
     @property
     def name(self) -> str:
-        """Of its lock and its spool."""
+        """Of its lock."""
         return f"{self.job}-{self.rank}-of-{self.world}"
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -65,6 +65,11 @@ class Teacher:
         self._logits(pictures)
         assert self._penultimate is not None
         return self._penultimate.cpu().numpy()
+
+    def on_layer(self, touch: Callable[[], None]) -> None:
+        """Have `touch` called whenever a layer is computed; on a GPU, when it is queued."""
+        for layer in self._network.modules():
+            layer.register_forward_hook(lambda *_: touch())
 
     def _logits(self, pictures: NDArray[np.uint8]) -> Tensor:
         crop = self.transform.crop

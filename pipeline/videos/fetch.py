@@ -20,7 +20,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from shards.errors import UserError
 from shards.files import ATTEMPTS, BLOCK_BYTES, patiently, sha256_of
 from shards.media.file import MEDIA_SUFFIXES, UnreadableMedia, unreadable
-from shards.storage import file_system, is_remote, network_errors, open_place
+from shards.storage import file_system, is_missing, is_remote, network_errors, open_place
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,8 @@ def _blocks(place: str) -> Iterator[bytes]:
             while block := source.read(BLOCK_BYTES):
                 yield block
     except FileNotFoundError as error:
-        cause = error.__cause__  # fsspec's http says this for every answer that is not the file, and for none at all
-        is_answer = isinstance(cause, FileNotFoundError) or getattr(cause, "status", None) in (404, 410)
-        if isinstance(cause, network_errors()) and not is_answer:
-            raise _Interrupted(f"{type(cause).__name__}: {cause}") from None
+        if not is_missing(error):
+            raise _Interrupted(f"{type(error.__cause__).__name__}: {error.__cause__}") from None
         raise UnreadableMedia("not_found", "there is no such file at its URL") from None
     except IsADirectoryError:
         raise UnreadableMedia("not_a_file", "it is a folder") from None

@@ -10,15 +10,17 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import NoReturn
 
 from pipeline.videos.keys import key_of, segment_of, segment_text
 from shards.errors import UserError
+from shards.files import patiently
 from shards.lists import read_lines, read_table
 from shards.media.file import MEDIA_SUFFIXES
-from shards.storage import address, file_system, is_remote, open_place, reaching
+from shards.storage import address, file_system, is_remote, network_errors, open_place, reaching
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
 LIST_SUFFIXES = TABLE_SUFFIXES | {".txt", ".lst"}
@@ -205,13 +207,21 @@ def _walk(root: Path, not_taken: NotTaken) -> Iterator[str]:
 def _walk_remote(root: str, not_taken: NotTaken) -> Iterator[tuple[str, int]]:
     """(path relative to the folder, bytes) of media files behind a URL; hidden names skipped."""
     system, top = file_system(root)
-    for folder, folders, files in system.walk(top, detail=True):
-        for name in [name for name in folders if name.startswith(".")]:
-            del folders[name]  # which keeps the walk out of it
-            not_taken[not_taken.HIDDEN] += 1
-        for name in filter(not_taken.is_media, files):
-            size = files[name].get("size")
-            yield posixpath.relpath(posixpath.join(folder, name), top or "."), -1 if size is None else int(size)
+    waiting = [top]
+    while waiting:  # fsspec's own walk passes over folders that cannot be listed
+        folder = waiting.pop()
+        for entry in patiently(partial(system.ls, folder, detail=True), network_errors()):
+            place, size = entry["name"].rstrip("/"), entry.get("size")
+            name = posixpath.basename(place)
+            if place == folder.rstrip("/"):  # a store's mark that the folder is there
+                continue
+            if entry["type"] != "directory":
+                if not_taken.is_media(name):
+                    yield posixpath.relpath(place, top or "."), -1 if size is None else int(size)
+            elif name.startswith("."):
+                not_taken[not_taken.HIDDEN] += 1
+            else:
+                waiting.append(place)
 
 
 def _listed(videos: str) -> tuple[tuple[str, ...], list[str]]:

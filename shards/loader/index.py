@@ -24,7 +24,7 @@ from shards.format.shard import REMEDY
 from shards.format.sidefile import SideFile, split_of_shard
 from shards.loader.keep import Keep
 from shards.loader.tars.store import Tar
-from shards.storage import file_system, is_remote, names_in
+from shards.storage import fetch_into, is_remote, names_in
 
 Keys = NDArray[Any]  # (clips,) of StringDType, whose strings have a width each
 Counts = NDArray[np.int64]  # (clips,)
@@ -48,10 +48,9 @@ def metadata(location: str, split: str) -> Iterator[tuple[Path, list[str]]]:
         return
     if NAME not in names:
         raise UserError(f"{location} holds no {NAME}: copy a whole shard folder there, made by `make teacher-shards`")
-    system, root = file_system(location)
     wanted = [NAME, *(f"{shard}.json" for shard in shards)]
     with tempfile.TemporaryDirectory() as folder:
-        system.get([f"{root}/{name}" for name in wanted], [f"{folder}/{name}" for name in wanted])
+        fetch_into(folder, location, wanted)
         yield Path(folder), shards
 
 

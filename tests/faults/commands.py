@@ -59,6 +59,17 @@ def children(process: Process, *, with_torch: bool) -> list[int]:
     return found
 
 
+def shared_mappings(process: int | str) -> list[tuple[int, int, str]]:
+    """(begin, end, name) of the memory that a process shares with others, or could."""
+    found = []
+    for line in Path(f"/proc/{process}/maps").read_text().splitlines():
+        place, access, _, _, _, *name = line.split(maxsplit=5)
+        if access.endswith("s") and name:
+            begin, end = (int(address, 16) for address in place.split("-"))
+            found.append((begin, end, name[0]))
+    return found
+
+
 def finish(process: Process, code: int = 0, seconds: float = 300) -> str:
     """What the process said, once it has ended with this code."""
     _, said = process.communicate(timeout=seconds)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.faults.commands import (
-    ROOT,
     Process,
     children,
     files,
@@ -20,6 +18,7 @@ from tests.faults.commands import (
     largest_file,
     living_in_group,
     one_line,
+    shared_mappings,
     start,
     wait_until,
 )
@@ -116,24 +115,18 @@ def test_a_full_disk_while_a_shard_is_written_is_one_line(
     assert files(shards, "*.tar") == undisturbed
 
 
-def test_a_full_disk_while_sound_is_spooled_is_one_line_and_rejects_nothing(
-    videos: Path, network_folder: Path, tmp_path: Path, undisturbed: Mapping[str, bytes]
+def test_kill_9_of_the_whole_group_leaves_no_memory_and_the_next_run_clears_the_spool(
+    begin: Start, tmp_path: Path, undisturbed: Mapping[str, bytes]
 ) -> None:
-    """On a file system of its own, with less room than the first video's sound needs, which is then given more."""
-    disk, kept = tmp_path / "disk", tmp_path / "kept"
-    disk.mkdir()
-    words = labelling(videos, disk / "shards", network_folder)
-    program = f"""
-        mount -t tmpfs -o size=80k tmpfs {disk} || exit 99
-        "$@"
-        echo "code $?" >&2
-        mount -o remount,size=50m {disk} && "$@" && cp -r {disk}/shards {kept}
-    """
-    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", program, "sh", os.sys.executable, "-m", "pipeline"]
-    done = subprocess.run([*command, *words], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-    if done.returncode == 99 or "unshare" in done.stderr:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-    first, _, second = done.stderr.partition("code 1\n")
-    assert done.returncode == 0 and second, done.stderr
-    assert "No space left on device: make room and run the same command again" in one_line(first)
-    assert files(kept, "*.tar") == undisturbed and (kept / "rejects.jsonl").read_text() == ""
+    shards, place = tmp_path / "shards", tmp_path / "spool"
+    process = begin(os.setsid, decoders=1, spool=place)
+    wait_until(a_shard_is_done(shards), process)
+    names = {name for _, _, name in shared_mappings(process.pid)}
+    assert list(place.glob("*/*.pcm"))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    wait_until(lambda: not living_in_group(process.pid))
+    assert not [name for name in names if name.startswith("/dev/shm") and Path(name).exists()]
+    finish(begin(spool=place))
+    assert files(shards, "*.tar") == undisturbed
+    assert list(place.iterdir()) == []

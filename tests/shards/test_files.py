@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from shards.files import locked, patiently, replacing, sha256_of, write_whole
+from shards.errors import UserError
+from shards.files import locked, own_folder, patiently, replacing, sha256_of, write_whole
 
 
 def test_a_file_is_replaced_whole_or_stays_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
@@ -79,3 +81,40 @@ def test_what_may_pass_is_tried_three_times(
         with pytest.raises(error):
             patiently(action, (OSError,))
     assert len(pauses) == min(failures, 2) - (error is KeyError)
+
+
+def test_a_folder_of_ones_own_goes_and_what_a_killed_process_left_goes_before(tmp_path: Path) -> None:
+    (tmp_path / "mine-of a killed one").mkdir()
+    (tmp_path / "mine-of a killed one" / "lock").touch()
+    (tmp_path / "other").mkdir()
+    with own_folder(tmp_path, "mine") as first, own_folder(tmp_path, "mine") as second:
+        assert {path.name for path in tmp_path.iterdir()} == {first.name, second.name, "other"}
+        (first / "a").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+def test_many_that_begin_at_once_take_no_folder_from_each_other(tmp_path: Path) -> None:
+    together = threading.Barrier(8)
+
+    def begin() -> bool:
+        together.wait()
+        for _ in range(20):
+            with own_folder(tmp_path, "mine") as folder:
+                (folder / "a").touch()
+                if not (folder / "a").exists():
+                    return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        begun = [pool.submit(begin) for _ in range(8)]
+        assert all(each.result() for each in begun)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_without_room_or_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"MB free, and this run wants .* MB at least: make room, or give spool=x"):
+        own_folder(tmp_path, "mine", least_bytes=1e18, instead="spool=x").__enter__()
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file cannot be written: .*\. Mend it, or give spool=x"):
+        own_folder(tmp_path / "file", "mine", instead="spool=x").__enter__()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -14,14 +14,13 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.decoder.clips import DecodedClip
-from pipeline.executor.decode_task import DecodeConfig, decode, encode_clip
+from pipeline.executor.decode_task import DecodeConfig, decode, encode_clip, spooling
 from pipeline.executor.decode_worker import CLOSED, shield, spawn
 from pipeline.executor.job import ClipMembers, ClipRecord, DecodeResult, DecodeTask, crashed, stalled
 
@@ -62,15 +61,17 @@ class Child:
         self._pipe: Connection
         self._clock = RawValue(c_double, 0.0)
 
-    def decode(self, task: DecodeTask, config: DecodeConfig, stall_seconds: float) -> Iterator[Decoded | DecodeResult]:
+    def decode(
+        self, task: DecodeTask, config: DecodeConfig, spool: Path | None, stall_seconds: float
+    ) -> Iterator[Decoded | DecodeResult]:
         """The clips of one video in order, and its result last, whatever happens to the process."""
         if self._process is None or not self._process.is_alive():
             self._end()
             self._process, self._pipe = spawn(run_child, self._memory_gigabytes, self._clock)
         self._clock.value = time.monotonic()
         ended = False
-        with TemporaryDirectory(prefix="soundnet-") as place:  # on this node, for a video that is copied from a URL
-            self._pipe.send((task, replace(config, spool=Path(place))))
+        with spooling(spool) as place:  # on this node, for a video that is copied from a URL
+            self._pipe.send((task, replace(config, spool=place)))
             try:
                 while not ended:
                     message = self._receive(stall_seconds)

@@ -85,7 +85,7 @@ class ClusterExecutor:
             max_restarts=-1,
             max_task_retries=RETRIES,
         )(TeacherActor)
-        arguments = (self._labelling, self._allocation.device, self._config.home)
+        arguments = (self._labelling, self._allocation.device, self._config.home, self._config.stall_seconds)
         self._teachers = [actor.remote(*arguments) for _ in range(self._allocation.teachers)]
         for loaded in [teacher.ready.remote().future() for teacher in self._teachers]:
             result_of(loaded)
@@ -132,4 +132,6 @@ def result_of(future: Future[Result]) -> Result:
 
 def failure(error: Exception) -> str:
     message = " ".join(str(error).split())[:300]
+    if type(error).__name__.startswith("Actor"):
+        message += " (a teacher that makes no progress for stall_seconds is ended too)"
     return f"the Ray cluster gave up: {type(error).__name__}: {message}. Finished shards stay; the same command goes on"

@@ -19,6 +19,7 @@ from shards.errors import UserError
 from shards.files import BLOCK_BYTES, locked, patiently
 from shards.format.shard import DamagedShard
 from shards.loader.tars.store import OpenTar, Tar
+from shards.storage import is_missing, network_errors
 
 ELSEWHERE = "streaming.cache=another/folder"
 
@@ -58,7 +59,7 @@ class Cache:
                 copy.unlink()
                 return
             self._reserve(tar, copy)
-            found = patiently(partial(_download, tar, copy), passing=(OSError,))
+            found = self._downloaded(tar, copy)
             with locked(self._lock, instead=ELSEWHERE):
                 if found == (tar.bytes, tar.sha256):
                     os.replace(copy, path)
@@ -68,6 +69,14 @@ class Cache:
             f"{tar.location} came as {found[0]} bytes with sha256 {found[1]}, its side file says {tar.bytes} bytes "
             f"and {tar.sha256}. Copy the shard there again, or make it again."
         )
+
+    def _downloaded(self, tar: Tar, copy: Path) -> tuple[int, str]:
+        try:
+            return patiently(partial(_download, tar, copy), passing=network_errors())
+        except network_errors() as error:
+            if isinstance(error, OSError):
+                raise
+            raise OSError(f"{tar.location} cannot be read: {type(error).__name__}: {error}") from None
 
     def _reserve(self, tar: Tar, copy: Path) -> None:
         """Push out the least recently used until this tar fits; its partial file holds the bytes by its length."""
@@ -92,7 +101,9 @@ def _download(tar: Tar, copy: Path) -> tuple[int, str]:
                 count += target.write(block)
             target.flush()
             os.fsync(target.fileno())
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if not is_missing(error):  # and the other side may find it at the next try
+            raise
         raise DamagedShard(f"{tar.location} is not there any more, though its side file was") from None
     return count, digest.hexdigest()
 

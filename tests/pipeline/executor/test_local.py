@@ -11,9 +11,10 @@ from pipeline.decoder.settings import DecodeSettings
 from pipeline.executor.job import DecodeTask
 from pipeline.executor.local import LocalExecutor
 from pipeline.executor.resources import Resources, heads_of
+from pipeline.executor.teacher_worker import TeacherWorker
 from pipeline.output.destination import Output
 from pipeline.output.faults import FaultLimit
-from pipeline.output.writing import write_shard
+from pipeline.output.writing import require_room, write_shard
 from pipeline.teachers.cards import cards
 from pipeline.videos.keys import key_of
 from shards.errors import UserError
@@ -69,6 +70,15 @@ def test_a_greedy_video_is_rejected_and_the_others_are_not(executor):
     # Python's own failed allocations are named out_of_memory; FFmpeg may report one as frames that did not decode.
     assert reasons["wide.mp4"] in ("out_of_memory", "damaged", "no_frames")
     assert reasons["0.mp4"] is None and reasons["1.mp4"] is None
+
+
+def test_a_full_disk_while_sound_is_spooled_is_one_line_and_no_fault_of_the_video(executor, tmp_path):
+    (tmp_path / "000000001.members").symlink_to("/dev/full")
+    with executor(decoders=1) as running:
+        first, full, last = (job.result for job in running.label(tasks("0.mp4", "1.mp4", "2.mp4")))
+    assert first.reason is None and last.reason is None
+    with pytest.raises(UserError, match="No space left on device: make room and run the same command again"):
+        require_room(full)
 
 
 @pytest.mark.parametrize("resources", [{"decoders": 1}, {"decoders": 3, "spool_gigabytes": 1e-5}])
@@ -157,3 +167,16 @@ def test_a_shard_process_that_dies_ends_the_run_in_one_line(executor, tmp_path):
         running._writers[0].process.kill()
         with pytest.raises(UserError, match="a process that writes shards ended with exit code -9"):
             list(shards)
+
+
+@pytest.mark.parametrize("does", ["loaded", "labelled a batch"])
+def test_a_teacher_that_hangs_ends_the_run_in_one_line(executor, monkeypatch, does):
+    require = TeacherWorker.require_progress
+    monkeypatch.setattr(TeacherWorker, "require_progress", lambda teacher, _: require(teacher, 0.5))
+    with executor(decoders=1) as running:
+        (teacher,) = running._teachers
+        while does == "labelled a batch" and not teacher.ready:
+            teacher.receive()
+        os.kill(teacher.process.pid, signal.SIGSTOP)
+        with pytest.raises(UserError, match=rf"has made no progress for 0\.5 s while it {does}: .*stall_seconds"):
+            list(running.label(tasks(*SMALL)))

@@ -81,7 +81,7 @@ def test_two_ranks_at_once_and_a_kill_give_the_bytes_of_one_run(begin, alone, tm
     assert (tmp_path / "report.html").is_file()
     logs = [(tmp_path / f"pipeline-{rank}-of-2.log").read_text() for rank in range(2)]
     assert any("6 inputs = 4 accepted + 1 rejected + 1 duplicates;" in log for log in logs)  # none is waiting
-    assert not list(tmp_path.glob(".spool*")) and not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob("*.partial"))
 
 
 def test_a_rank_does_its_part_and_says_what_waits_and_one_run_does_the_rest(settings, alone, tmp_path, caplog):
@@ -91,12 +91,11 @@ def test_a_rank_does_its_part_and_says_what_waits_and_one_run_does_the_rest(sett
     assert tars(tmp_path).items() <= tars(alone).items() and list(tars(tmp_path)) == sorted(part)
     assert "3 waiting" in (tmp_path / "pipeline-1-of-2.log").read_text()
     (tmp_path / f"{order[0]['shard']}.tar.x.partial").touch()  # of a rank that was killed and is not run again
-    (tmp_path / ".spool-teacher-shards-0-of-2").mkdir()
     run(settings(tmp_path, rank=1, world=2))
-    assert list(tmp_path.glob("*.partial")) and list(tmp_path.glob(".spool*"))  # another rank's are let be
+    assert list(tmp_path.glob("*.partial"))  # another rank's are let be
     run(settings(tmp_path))
     assert tars(tmp_path) == tars(alone)
-    assert not list(tmp_path.glob("*.partial")) and not list(tmp_path.glob(".spool*"))
+    assert not list(tmp_path.glob("*.partial"))
 
 
 def test_a_retry_is_planned_by_one_run_alone(settings, tmp_path):

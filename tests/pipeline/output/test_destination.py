@@ -1,10 +1,12 @@
 """Shards for a URL: sent whole, side file last; the working folder is what the URL holds, and no more."""
 
 import json
+import threading
 from dataclasses import replace
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.output.destination import Output
 from shards.errors import ContractError, UserError
@@ -79,6 +81,39 @@ def test_a_side_file_made_anew_elsewhere_is_read_anew(output):
     system.pipe_file(f"{root}/train-000000.json", b'{"shard": "train-000000", "other": 1}')
     output.pull()
     assert "other" in (output.folder / "train-000000.json").read_text()
+
+
+class MeetingFileSystem(MemoryFileSystem):
+    """No file is read before as many are asked for as there are."""
+
+    protocol = "meeting"
+    together = threading.Barrier(8, timeout=60)
+    read = 0
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.removeprefix("meeting:/"))
+
+    def cat_file(self, path, **options):
+        self.together.wait()
+        MeetingFileSystem.read += 1
+        return super().cat_file(path, **options)
+
+
+def test_side_files_are_fetched_side_by_side_and_before_the_turn(tmp_path):
+    fsspec.register_implementation("meeting", MeetingFileSystem, clobber=True)
+    far = fsspec.filesystem("memory")
+    for number in range(8):
+        far.pipe_file(f"/meeting/train-{number:06d}.tar", b"tar")
+        far.pipe_file(f"/meeting/train-{number:06d}.json", b"side %d" % number)
+    output = Output("meeting://meeting", tmp_path)
+    output.fetch()
+    output.pull()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        f"train-{number:06d}.json": b"side %d" % number for number in range(8)
+    }
+    assert MeetingFileSystem.read == 8
+    far.rm("/meeting", recursive=True)
 
 
 def test_a_plan_that_has_become_another_is_seen_and_one_that_has_grown_is_ours(output):

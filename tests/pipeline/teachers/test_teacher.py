@@ -240,3 +240,11 @@ def test_a_real_network_recognises_photographs(lite0: TeacherSet) -> None:
     stored = window_posteriors(posteriors[:2], 2).astype(np.float64)
     stored /= stored.sum(axis=1, keepdims=True)
     assert np.sum(stored * np.log(stored / wanted), axis=1).max() < 1e-7
+
+
+def test_each_layer_tells_that_it_was_computed(spec: TeacherSpec, network: torch.nn.Module) -> None:
+    seen: list[int] = []
+    watched = teacher(spec)
+    watched.on_layer(lambda: seen.append(1))
+    watched.posteriors(pictures())
+    assert len(seen) >= sum(isinstance(layer, torch.nn.Conv2d | torch.nn.Linear) for layer in network.modules())

@@ -9,6 +9,7 @@ import av
 import fsspec
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.videos.listing import MOST_SUFFIXES, counted, find_videos, require_protocols, root_of
 from shards.errors import UserError
@@ -286,3 +287,28 @@ def test_rows_that_nothing_here_can_open_stop_the_run_before_it_begins(tmp_path)
     touch(tmp_path / "list.txt", "a.mp4\nmemory://x/b.mp4\noci://x/c.mp4\n")
     with pytest.raises(UserError, match=r"oci://x/c\.mp4 cannot be opened: .*ocifs"):
         require_protocols(find_videos(str(tmp_path / "list.txt")))
+
+
+class ClosedFileSystem(MemoryFileSystem):
+    """One folder in it cannot be listed."""
+
+    protocol = "closed"
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.removeprefix("closed:/"))
+
+    def ls(self, path, **options):
+        if path.endswith("/shut"):
+            raise ConnectionResetError("reset by peer")
+        return super().ls(path, **options)
+
+
+def test_a_folder_behind_a_url_that_cannot_be_listed_ends_the_run_and_is_not_passed_over():
+    fsspec.register_implementation("closed", ClosedFileSystem, clobber=True)
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("/closed/open/a.mp4", b"a")
+    memory.pipe_file("/closed/shut/b.mp4", b"b")
+    with pytest.raises(UserError, match="videos=closed://closed cannot be reached: ConnectionResetError"):
+        find_videos("closed://closed")
+    memory.rm("/closed", recursive=True)

@@ -7,10 +7,13 @@ import signal
 import threading
 from pathlib import Path
 
+from pipeline.output.ledger import RUNS
+
 
 def files(folder):
-    """The hash of every file that is kept but for the log and the page."""
-    names = [path for path in folder.rglob("*") if path.is_file() and path.suffix in (".tar", ".json", ".jsonl")]
+    """The hash of every file that is kept but for the log, the page and the ledgers of the runs."""
+    suffixes = (".tar", ".json", ".jsonl")
+    names = [path for path in folder.rglob("*") if path.suffix in suffixes and path.parent.name != RUNS]
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in names}
 
 
