@@ -25,7 +25,7 @@ from shards.format.shard import examples
 from shards.format.sidefile import side_files
 from tests.faults.commands import finish, start, state, training
 from tests.pipeline.conftest import tars
-from tests.pipeline.network import disturbing
+from tests.pipeline.output.network import disturbing
 
 pytestmark = pytest.mark.faults
 RATE = 1_000  # as the student of `training` wants it
