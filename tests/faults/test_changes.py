@@ -22,7 +22,7 @@ def read(folder: Path, hand_over: Callable[[DecodedClip], None]) -> DecodeResult
     """The video as a decode worker reads it, once it is planned."""
     spec = ClipSpec(seconds=2.0, windows=2)
     decoding = DecodeConfig(
-        str(folder), folder, spec, [ResizeCrop(48, 48)], DecodeSettings(), keep_frames=False, memory_gigabytes=4.0
+        str(folder), folder, spec, [ResizeCrop(48, 48)], DecodeSettings(), None, keep_frames=False, memory_gigabytes=4.0
     )
     return decode(DecodeTask("train-000000", "a.mp4", key_of("a.mp4"), 0), decoding, hand_over, lambda: None)
 

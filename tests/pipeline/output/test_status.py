@@ -117,10 +117,11 @@ def test_ranks_at_work_a_killed_one_and_the_end(settings, words_of, videos, tmp_
     first = seen[0]
     mine, other = first.ranks
     assert (mine.state, mine.process, mine.host) == ("at work", os.getpid(), socket.gethostname())
-    assert (mine.shards, mine.done, mine.videos) == (1, 1, 2) and mine.videos_per_second > 0
+    assert mine.shards == 1 <= mine.done <= mine.videos == 2 and mine.videos_per_second > 0
     assert (other.state, other.process) == ("killed", killed.pid)
     waiting = 2 - other.shards
-    assert first.finished_shards == 1 + other.shards and first.left == 1 + waiting
+    # The second shard may be there already by the time that the first is told of.
+    assert first.left == 4 - first.finished_shards and first.finished_shards - other.shards in (1, 2)
     assert f"nobody is at {waiting} videos" in str(first) or not waiting
     run(settings(shards, **values))
     last = status_of(str(shards))

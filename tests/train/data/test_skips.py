@@ -57,13 +57,13 @@ def test_skipped_clips_are_named_listed_and_counted(
 
 def test_stop_is_what_happens_otherwise(settings: TrainSettings) -> None:
     with pytest.raises(UserError, match=r"train-000000\.tar: train-000000%2Emp4-00003\.wav: its checksum"):
-        run(replace(settings, streaming=Streaming()))
+        run(replace(settings, streaming=Streaming(), validate_every=0))
     run(settings)  # and the same run may go on without it
 
 
 def test_no_held_out_clip_left_is_an_error(settings: TrainSettings) -> None:
     (Path(settings.shards) / "validation-000000.tar").write_bytes(b"")
-    with pytest.raises(UserError, match="none of the 5 held-out clips can be read"):
+    with pytest.raises(UserError, match="none of the 5 held-out clips was read"):
         run(settings)
 
 
