@@ -46,6 +46,7 @@ class RankStatus:
     videos_per_second: float
     silent_seconds: float  # since its last sign of life
     seconds_left: float | None  # of one at work
+    unwritten: int  # videos of the latest run whose shards are not finished
 
 
 @dataclass
@@ -86,7 +87,7 @@ class Status:
     def _outlook(self) -> list[str]:
         """Of the runs that are at work, and of what none of them has set out to do."""
         at_work = [rank for rank in self.ranks if rank.state == "at work"]
-        waiting = self.left + self.retried - sum(rank.videos - rank.done for rank in at_work)
+        waiting = self.left + self.retried - sum(rank.unwritten for rank in at_work)
         lines = []
         if at_work and (speed := sum(rank.videos_per_second for rank in at_work)):
             last = max(rank.seconds_left or 0 for rank in at_work)
@@ -128,9 +129,8 @@ def status_of(location: str) -> Status:
             else:
                 rows[shard] = row
         counted = {shard: rows[shard] for shard in finished & rows.keys()}
-        if PLAN in names:
-            _count(status, location, counted)
-        status.ranks = _ranks(runs, finished)
+        videos = _count(status, location, counted) if PLAN in names else {}
+        status.ranks = _ranks(runs, finished, videos)
         status.clips = sum(row.clips for row in counted.values())
         if MANIFEST in names:
             with open_place(address(location, MANIFEST)) as stream:
@@ -141,8 +141,12 @@ def status_of(location: str) -> Status:
     return status
 
 
-def _count(status: Status, location: str, rows: dict[str, ShardRow]) -> None:
-    """Go through the plan, and what became of it. A row torn by a kill counts for nothing, as when it is read."""
+def _count(status: Status, location: str, rows: dict[str, ShardRow]) -> dict[str, int]:
+    """Go through the plan, and what became of it. Returns the number of videos of each shard.
+
+    A row torn by a kill counts for nothing, as when it is read.
+    """
+    planned: dict[str, int] = {}
     rejects: dict[str, str] = {}  # by video key, of finished shards
     taken = 0  # videos of finished shards, retries apart
     with open_place(address(location, PLAN)) as stream:
@@ -153,7 +157,7 @@ def _count(status: Status, location: str, rows: dict[str, ShardRow]) -> None:
                 status.duplicates += len(json.loads(line)["duplicates"])
             elif line.startswith(b'{"shard"'):
                 shard, videos, is_retry = line.split(b'"', 4)[3].decode(), _videos_in(line), line.endswith(RETRY)
-                row = rows.get(shard)
+                row, planned[shard] = rows.get(shard), videos
                 status.planned_shards += 1
                 status.finished_shards += row is not None
                 status.inputs += 0 if is_retry else videos
@@ -168,6 +172,7 @@ def _count(status: Status, location: str, rows: dict[str, ShardRow]) -> None:
     status.rejected, status.accepted, status.left = len(rejects), taken - len(rejects), status.inputs - taken
     status.inputs += status.duplicates
     status.reasons = dict(Counter(rejects.values()).most_common())
+    return planned
 
 
 def _videos_in(line: bytes) -> int:
@@ -198,7 +203,7 @@ def _runs(location: str) -> list[RunRecord]:
     return [run for run in side_by_side(read, names) if run is not None]
 
 
-def _ranks(runs: list[RunRecord], finished: set[str]) -> list[RankStatus]:
+def _ranks(runs: list[RunRecord], finished: set[str], videos: dict[str, int]) -> list[RankStatus]:
     """One entry for each rank on each machine it ran on; `runs` in the order of their last signs."""
     latest = {(run.job, run.rank, run.world, run.host): run for run in runs}
     newest = {(run.job, run.rank, run.world): run.began for run in sorted(runs, key=lambda run: run.began)}
@@ -213,7 +218,9 @@ def _ranks(runs: list[RunRecord], finished: set[str]) -> list[RankStatus]:
         speed = run.videos_per_second
         left = (run.videos - run.done) / speed if state == "at work" and speed else None
         name, shards = f"{run.job} rank={run.rank} world={run.world}", len(made[key] & finished)
-        found.append(RankStatus(name, run.host, run.process, state, shards, run.done, run.videos, speed, silent, left))
+        unwritten = run.videos - sum(videos.get(row.shard, 0) for row in run.shards)
+        counts = (shards, run.done, run.videos, speed, silent, left, unwritten)
+        found.append(RankStatus(name, run.host, run.process, state, *counts))
     return found
 
 
