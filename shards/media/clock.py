@@ -22,6 +22,7 @@ LEAP_SECONDS = 5.0  # one that is further ahead is believed when the next one of
 BREAK_SECONDS = 10.0  # leaps of all streams to one place, from which on the time between is taken out
 MEANT_SECONDS = 600.0  # the same in a file that lists every frame, where a long time between two is meant
 HELD_PACKETS = 4096  # of a stream that has leapt, until it is known whether the others do
+REORDERED = 16  # frames at most that a codec decodes before they are shown
 
 
 @dataclass
@@ -31,6 +32,8 @@ class _Stream:
     unit: float  # seconds of one tick
     rises: bool  # whether its stamps only ever rise; else they are those of display, which B-frames reorder
     epoch: int = 0  # which of the clock's offsets holds for it
+    border: float = -math.inf  # in the file's own seconds: what B-frames bring from before a leap still has ...
+    before: float = 0.0  # ... this offset
     begin: float = math.nan  # of the packet before
     end: float = -math.inf  # ... of all packets so far, with their durations
     own: float = 0.0  # seconds that the latest packet lasts whose duration is not stretched to reach over a leap
@@ -43,7 +46,9 @@ class _Stream:
 
     def raw(self, packet: AnyPacket) -> float:
         """Seconds as the file has them; nan where it has none."""
-        stamp = self.stamp(packet)
+        return self.seconds(self.stamp(packet))
+
+    def seconds(self, stamp: int | None) -> float:
         return math.nan if stamp is None else stamp * self.unit
 
 
@@ -60,6 +65,7 @@ class Clock:
             stream.index: _Stream(float(stream.time_base or 1), rises=stores_dts or stream.type == "audio")
             for stream in streams
         }
+        self._lists_every_frame = lists_every_frame
         self._break_seconds = MEANT_SECONDS if lists_every_frame else BREAK_SECONDS
         self._most_own = LEAP_SECONDS if lists_every_frame else math.inf  # MP4 stretches what comes before a leap
         self._any_leapt = False
@@ -74,7 +80,7 @@ class Clock:
         waiting = stream.leapt[-1] if stream.leapt else stream.doubtful
         if not held or waiting is None:
             return stream.end
-        begin = stream.raw(waiting) + self._offsets[stream.epoch]
+        begin = self._time(stream, stream.stamp(waiting))
         return max(stream.end, begin + (waiting.duration or 0) * stream.unit)
 
     def push(self, packet: AnyPacket) -> Iterable[AnyPacket]:
@@ -82,29 +88,31 @@ class Clock:
         stream = self._streams[packet.stream_index]
         if stream.leapt:
             stream.leapt.append(packet)
+            if len(stream.leapt) == REORDERED and not self._is_borne_out(stream):
+                return self._release(stream, restamped=True)
             return self._release(stream) if len(stream.leapt) > HELD_PACKETS else ()
         return self._judge(stream, packet) if stream.doubtful is None else self._decide(stream, packet)
 
     def finish(self) -> Iterator[AnyPacket]:
         """No more packets will come: those still held."""
         for stream in self._streams.values():
-            yield from self._release(stream)
+            yield from self._release(stream, restamped=bool(stream.leapt) and not self._is_borne_out(stream))
             if (packet := stream.doubtful) is not None:
                 stream.doubtful = None
-                if stream.raw(packet) + self._offsets[stream.epoch] < stream.begin:
+                if self._time(stream, stream.stamp(packet)) < stream.begin:
                     self._restamp(stream, packet)
                 yield self._accept(stream, packet)
 
     def _judge(self, stream: _Stream, packet: AnyPacket) -> Iterable[AnyPacket]:
-        time = stream.raw(packet) + self._offsets[stream.epoch]
-        if stream.rises:
-            if time < stream.begin - BACK_SECONDS or time > stream.due + LEAP_SECONDS > -math.inf:
-                stream.doubtful = packet
-                return ()
-        elif time > stream.due + self._break_seconds > -math.inf and self._is_alone(stream, time):
+        time = self._time(stream, stream.stamp(packet))
+        if stream.rises and (time < stream.begin - BACK_SECONDS or time > stream.due + LEAP_SECONDS > -math.inf):
+            stream.doubtful = packet
+            return ()
+        shown = self._time(stream, packet.pts)  # where B-frames are reordered a leap is seen here first
+        if shown > stream.due + self._break_seconds > -math.inf and self._is_alone(stream, shown):
             stream.leapt, self._any_leapt = [packet], True
             return self._bridge()
-        else:
+        if not stream.rises:
             self._follow(stream, time)
         accepted = self._accept(stream, packet)
         return self._release_reached(accepted, stream) if self._any_leapt else (accepted,)
@@ -113,12 +121,11 @@ class Clock:
         """The packet behind a doubtful one has come: either it goes on from there, or that stamp was broken."""
         doubtful, stream.doubtful = stream.doubtful, None
         assert doubtful is not None
-        offset = self._offsets[stream.epoch]
-        first, second = stream.raw(doubtful) + offset, stream.raw(packet) + offset
+        first, second = (self._time(stream, stream.stamp(each)) for each in (doubtful, packet))
         if not abs(second - first) < abs(second - stream.due):
             self._restamp(stream, doubtful)
         elif first < stream.begin:
-            self._begin_anew(stream, first - offset)
+            self._begin_anew(stream, stream.raw(doubtful))
         elif first - stream.due > self._break_seconds and self._is_alone(stream, first):
             stream.leapt, self._any_leapt = [doubtful, packet], True
             yield from self._bridge()
@@ -128,6 +135,7 @@ class Clock:
 
     def _begin_anew(self, stream: _Stream, raw: float) -> None:
         """A stream's clock has fallen back: by the step that another stream took before, or it is the first."""
+        stream.border = -math.inf
         latest = max(other.end for other in self._streams.values())
         for epoch in range(stream.epoch + 1, len(self._offsets)):
             if stream.end - LEAP_SECONDS < raw + self._offsets[epoch] < latest + LEAP_SECONDS:
@@ -154,11 +162,12 @@ class Clock:
         begun = [stream for stream in self._streams.values() if stream.end > -math.inf]
         if not all(stream.leapt for stream in begun):
             return
-        firsts = [stream.raw(stream.leapt[0]) + self._offsets[stream.epoch] for stream in begun]
+        firsts = [self._leapt_to(stream) for stream in begun]
         if max(firsts) - min(firsts) < self._break_seconds / 2:
-            step = max(stream.due for stream in begun) - min(firsts)
-            self._offsets.append(self._offsets[begun[0].epoch] + step)
+            before = self._offsets[begun[0].epoch]
+            self._offsets.append(before + max(stream.due for stream in begun) - min(firsts))
             for stream in begun:
+                stream.border, stream.before = min(firsts) - before - self._break_seconds / 2, before
                 stream.epoch, stream.end = self.breaks, stream.due
         for stream in begun:
             yield from self._release(stream)
@@ -167,28 +176,48 @@ class Clock:
         """This stream went on from where it was; those whose leap it has come near by that have leapt alone."""
         yield accepted
         for other in self._streams.values():
-            if other.leapt and not self._is_alone(other, other.raw(other.leapt[0]) + self._offsets[other.epoch]):
+            if other.leapt and not self._is_alone(other, self._leapt_to(other)):
                 yield from self._release(other)
 
-    def _release(self, stream: _Stream) -> Iterator[AnyPacket]:
+    def _leapt_to(self, stream: _Stream) -> float:
+        first = stream.leapt[0]
+        return max(self._time(stream, stamp) for stamp in (first.pts, stream.stamp(first)) if stamp is not None)
+
+    def _is_borne_out(self, stream: _Stream) -> bool:
+        """Whether a leap is seen in more than the time of display of one packet."""
+        beyond = stream.due + self._break_seconds
+        stamps = (stamp for packet in stream.leapt for stamp in (packet.pts, packet.dts))
+        return self._lists_every_frame or sum(self._time(stream, stamp) > beyond for stamp in stamps) > 1
+
+    def _release(self, stream: _Stream, *, restamped: bool = False) -> Iterator[AnyPacket]:
         held, stream.leapt = stream.leapt, []
         self._any_leapt = any(other.leapt for other in self._streams.values())
+        if restamped:
+            self._restamp(stream, held[0])
         for number, packet in enumerate(held):
             if number:
                 yield from self.push(packet)
             else:
                 yield self._accept(stream, packet)
 
+    def _time(self, stream: _Stream, stamp: int | None) -> float:
+        """Seconds on the repaired timeline; nan without a stamp."""
+        return stream.seconds(stamp) + self._offset(stream, stamp)
+
+    def _offset(self, stream: _Stream, stamp: int | None) -> float:
+        return stream.before if stream.seconds(stamp) < stream.border else self._offsets[stream.epoch]
+
     def _accept(self, stream: _Stream, packet: AnyPacket) -> AnyPacket:
         """The packet, moved to the repaired timeline."""
-        if offset := self._offsets[stream.epoch]:
-            ticks = round(offset / stream.unit)
-            packet.dts = None if packet.dts is None else packet.dts + ticks
-            packet.pts = None if packet.pts is None else packet.pts + ticks
+        seconds, lasts = stream.raw(packet), (packet.duration or 0) * stream.unit
+        if seconds < stream.border < seconds + lasts:
+            packet.duration = round(stream.own / stream.unit)
+        if self.breaks:
+            packet.dts, packet.pts = (
+                None if stamp is None else stamp + round(self._offset(stream, stamp) / stream.unit)
+                for stamp in (packet.dts, packet.pts)
+            )
         stamp = stream.stamp(packet)
-        if self._most_own < math.inf and packet.pts is not None and stamp is not None:
-            over = (packet.pts - stamp) * stream.unit > self._break_seconds  # a leap with B-frames on both sides stays
-            self._break_seconds = math.inf if over else self._break_seconds
         if stamp is not None:
             stream.begin = stamp * stream.unit
             own = (packet.duration or 0) * stream.unit

@@ -82,13 +82,14 @@ def test_recordings_joined_are_one_film(suffix, offsets, tmp_path):
     assert sum(clip.seconds for clip in clips) >= 11
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".fragmented.mp4", ".mkv", ".flv"])
-@pytest.mark.parametrize("leap", [1000.0, 5000.0])
-def test_a_leap_of_all_stamps_is_left_out(suffix, leap, tmp_path):
-    """Between packets that are no further apart in the file than others: nothing lies there."""
-    source = speaking(tmp_path / "plain.mp4")
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".fragmented.mp4", ".mkv", ".flv", ".ts"])
+@pytest.mark.parametrize(("leap", "across"), [(1000.0, None), (5000.0, None), (1000.0, 5.3), (5000.0, 5.26)])
+def test_a_leap_of_all_stamps_is_left_out(suffix, leap, across, tmp_path):
+    """Between packets that are no further apart in the file than others: nothing lies there. B-frames reach over it."""
     options = {"movflags": "frag_keyframe+empty_moov"} if "fragmented" in suffix else {}
-    path = remuxed(source, tmp_path / f"a{suffix}", leap=(5.0, leap), file_options=options)
+    source = speaking(tmp_path / "plain.mp4", options={"g": "25", "bf": "4"})
+    at = across or 5.0
+    path = remuxed(source, tmp_path / f"a{suffix}", leap=(at, leap), across=bool(across), file_options=options)
     reader = VideoReader(path, SPEC, [CROP], DecodeSettings())
     clips = list(reader.clips())
     require_right(clips, sum(clip.seconds for clip in clips), wander=0.1)
