@@ -239,16 +239,25 @@ def remuxed(
     return path
 
 
-def damaged(source: Path, path: Path, *, share: float = 0.0, seed: int = 0, keep: float = 1.0) -> Path:
+def damaged(
+    source: Path,
+    path: Path,
+    *,
+    share: float = 0.0,
+    seed: int = 0,
+    keep: float = 1.0,
+    within: tuple[float, float] = (0.0, 1.0),
+) -> Path:
     """A copy of which only the first `keep` is left, and in which a `share` of the bytes behind its head are wrong.
 
-    The index at an MP4's end stays whole.
+    Or of those `within` a part of it. The index at an MP4's end stays whole.
     """
     data = bytearray(source.read_bytes())
     data = data[: int(len(data) * keep)]
     random = np.random.default_rng(seed)
     end = data.rindex(b"moov") if b"moov" in data[4096:] else len(data)
-    for place in random.integers(4096, end, int(share * end)):
+    first, last = max(4096, int(within[0] * end)), int(within[1] * end)
+    for place in random.integers(first, last, int(share * (end if within == (0.0, 1.0) else last - first))):
         data[place] = random.integers(256)
     path.write_bytes(data)
     return path

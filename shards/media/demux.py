@@ -69,6 +69,7 @@ class Demuxer(MediaFile):
             }
             behind = late
             while packet := next(sources[behind], None):
+                self.errors, other.errors = self.errors + other.errors, 0
                 yield from clock.push(packet)
                 behind = min((late, ahead), key=lambda index: clock.end(index, held=True))
             for packet in sources[late + ahead - behind]:  # a frame may be shown long after it is decoded

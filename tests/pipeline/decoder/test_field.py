@@ -17,7 +17,7 @@ from pipeline.decoder.reader import VideoReader, frames_at
 from pipeline.decoder.settings import DecodeSettings
 from shards.format.clip import ClipSpec
 from shards.media.file import UnreadableMedia
-from tests.media import Track, chirp, film, numbered, picture_time, remuxed, sound_file, sound_time, tone
+from tests.media import Track, chirp, damaged, film, numbered, picture_time, remuxed, sound_file, sound_time, tone
 
 SPEC = ClipSpec(seconds=4.0, windows=4)
 CROP = ResizeCrop(64, 64)
@@ -97,6 +97,25 @@ def test_a_leap_of_all_stamps_is_left_out(suffix, leap, across, tmp_path):
     assert reader.account.repaired["clock_breaks"] == 1
     assert reader.account.seconds == pytest.approx(12 + leap, abs=0.2)
     assert reader.account.left_out["unread"] == pytest.approx(leap, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "seed"), [(".ts", 0), (".ts", 1), (".ts", 2), (".mpg", 1), (".mpg", 2), (".mp4", 0)]
+)
+@pytest.mark.parametrize("share", [0.002, 0.02])
+def test_damage_in_the_middle_costs_nothing_in_front_and_behind(suffix, seed, share, tmp_path):
+    """A broken stamp is not believed, nor are those that FFmpeg derives from it: time does not run away."""
+    sound = Track(chirp(60), codec="aac" if suffix == ".mp4" else "mp2")
+    options = {"size": (64, 64), "picture": numbered, "options": {"g": "25"}, "tracks": [sound]}
+    whole = film(tmp_path / f"a{suffix}", 60.0, codec="mpeg2video" if suffix == ".mpg" else "libx264", **options)
+    path = damaged(whole, tmp_path / f"b{suffix}", share=share, seed=seed, within=(1 / 3, 2 / 3))
+    reader = VideoReader(path, SPEC, [CROP], DecodeSettings())
+    clips = list(reader.clips())
+    assert reader.account.seconds == pytest.approx(60, abs=0.2)
+    good = [clip for clip in clips if clip.start < 15 or clip.start > 43]
+    assert len(good) == 8
+    for picture, sound_says in spoken(good):
+        assert -0.025 <= sound_says - picture < 0.065
 
 
 @pytest.mark.parametrize("each", ["frag_keyframe", "frag_every_frame"])
