@@ -7,6 +7,7 @@ film goes on. A stream that leaps alone has a hole in it, or a picture that stay
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -56,7 +57,8 @@ class _Stream:
 class Clock:
     """Gives packets stamps that go on from each other. It is fed all packets of its streams, in file order.
 
-    `breaks` counts the places where the clock began anew, `repaired` the stamps that gave way to the one that was due.
+    `breaks` counts the places where the clock began anew, and `break_seconds` is how far it went there in all;
+    `repaired` counts the stamps that gave way to the one that was due.
     """
 
     def __init__(self, streams: Iterable[Stream], *, stores_dts: bool, lists_every_frame: bool) -> None:
@@ -74,6 +76,10 @@ class Clock:
     @property
     def breaks(self) -> int:
         return len(self._offsets) - 1
+
+    @property
+    def break_seconds(self) -> float:
+        return sum(abs(after - before) for before, after in itertools.pairwise(self._offsets))
 
     def end(self, index: int, *, held: bool = False) -> float:
         """Seconds at which a stream's packets end, so far as they are certain, or as they are held; -inf before any."""
