@@ -39,6 +39,7 @@ class _Stream:
     begin: float = math.nan  # of the packet before
     end: float = -math.inf  # ... of all packets so far, with their durations
     own: float = 0.0  # seconds that the latest packet lasts whose duration is believed: MP4 stretches it over a leap
+    longest: float = 0.0  # between two packets
     due: float = -math.inf  # as `end`, with no other durations
     doubtful: list[AnyPacket] = field(default_factory=list)  # far from where they should be; the next ones decide
     leapt: list[AnyPacket] = field(default_factory=list)  # ahead of the others, until it is known whether they follow
@@ -89,6 +90,10 @@ class Clock:
             return stream.end
         begin = self._time(stream, stream.stamp(waiting[-1]))
         return max(stream.end, begin + (waiting[-1].duration or 0) * stream.unit)
+
+    def longest(self, index: int) -> float:
+        """Seconds at most between two packets of a stream; inf where it has had but one."""
+        return self._streams[index].longest or math.inf
 
     def push(self, packet: AnyPacket) -> Iterable[AnyPacket]:
         """The packets, this one or earlier ones, whose stamps have become certain."""
@@ -250,6 +255,7 @@ class Clock:
             )
         stamp = stream.stamp(packet)
         if stamp is not None:
+            stream.longest = max(stream.longest, stamp * stream.unit - stream.begin)  # the first is nan
             stream.begin = stamp * stream.unit
             own = (packet.duration or 0) * stream.unit
             stream.own = own if own <= LEAP_SECONDS or not stream.rises else stream.own
