@@ -53,6 +53,7 @@ def account_of_reading(
         "non_finite_samples": audio.non_finite,
         "frames_concealed": media.corrupt_frames,
         "mono_of_left_channel": int(audio.left),
+        "cancelled_seconds": round(audio.stats.lost_seconds, 3),
     }
     return MediaAccount(
         seconds=round(end - begin, 3),

@@ -79,6 +79,10 @@ class Clock:
         return len(self._offsets) - 1
 
     @property
+    def _latest(self) -> float:
+        return max(stream.end for stream in self._streams.values())
+
+    @property
     def break_seconds(self) -> float:
         return sum(abs(after - before) for before, after in itertools.pairwise(self._offsets))
 
@@ -165,12 +169,16 @@ class Clock:
     def _begin_anew(self, stream: _Stream, raw: float) -> None:
         """A stream's clock has fallen back: by the step that another stream took before, or it is the first."""
         stream.border = -math.inf
-        latest = max(other.end for other in self._streams.values())
         for epoch in range(stream.epoch + 1, len(self._offsets)):
-            if stream.end - LEAP_SECONDS < raw + self._offsets[epoch] < latest + LEAP_SECONDS:
+            if stream.end - LEAP_SECONDS < raw + self._offsets[epoch] < self._latest + LEAP_SECONDS:
                 stream.epoch = epoch
                 return
-        self._offsets.append(latest - raw)
+        fallen = [
+            other.end - other.raw(other.doubtful[0])
+            for other in self._streams.values()
+            if other.doubtful and self._time(other, other.stamp(other.doubtful[0])) < other.begin
+        ]
+        self._offsets.append(max(stream.end - raw, *fallen) if fallen else self._latest - raw)
         stream.epoch = self.breaks
 
     def _follow(self, stream: _Stream, time: float) -> None:
