@@ -231,11 +231,13 @@ def remuxed(
     *,
     shift: float = 0.0,
     leap: tuple[float, float] = (math.inf, 0.0),
+    across: bool = False,
     file_options: dict[str, str] | None = None,
 ) -> Path:
     """The same packets in another container, `shift` seconds later.
 
-    `leap`: from the first key frame behind so many seconds on, and sound from then on, by so many seconds more.
+    `leap`: from the first key frame behind so many seconds on, and sound from then on, by so many seconds more; with
+    `across` each stamp from that time on, so that B-frames are decoded on one side and shown on the other.
     """
     behind = math.inf
     with av.open(str(source)) as given, av.open(str(path), "w", options=file_options or {}) as container:
@@ -245,24 +247,34 @@ def remuxed(
                 time, is_picture = _seconds(packet), packet.stream.type == "video"
                 if is_picture and packet.is_keyframe and time >= leap[0]:
                     behind = min(behind, time)
-                leapt = behind < math.inf if is_picture else time >= leap[0]
-                late = round((shift + leapt * leap[1]) / packet.time_base)
-                packet.pts, packet.dts = packet.pts + late, packet.dts + late
+                leapt = behind < math.inf if is_picture and not across else time >= leap[0]
+                decoded = packet.dts * packet.time_base >= leap[0] if across else leapt
+                packet.pts += round((shift + leapt * leap[1]) / packet.time_base)
+                packet.dts += round((shift + decoded * leap[1]) / packet.time_base)
                 packet.stream = streams[packet.stream.index]
                 container.mux(packet)
     return path
 
 
-def damaged(source: Path, path: Path, *, share: float = 0.0, seed: int = 0, keep: float = 1.0) -> Path:
+def damaged(
+    source: Path,
+    path: Path,
+    *,
+    share: float = 0.0,
+    seed: int = 0,
+    keep: float = 1.0,
+    within: tuple[float, float] = (0.0, 1.0),
+) -> Path:
     """A copy of which only the first `keep` is left, and in which a `share` of the bytes behind its head are wrong.
 
-    The index at an MP4's end stays whole.
+    Or of those `within` a part of it. The index at an MP4's end stays whole.
     """
     data = bytearray(source.read_bytes())
     data = data[: int(len(data) * keep)]
     random = np.random.default_rng(seed)
     end = data.rindex(b"moov") if b"moov" in data[4096:] else len(data)
-    for place in random.integers(4096, end, int(share * end)):
+    first, last = max(4096, int(within[0] * end)), int(within[1] * end)
+    for place in random.integers(first, last, int(share * (end if within == (0.0, 1.0) else last - first))):
         data[place] = random.integers(256)
     path.write_bytes(data)
     return path

@@ -32,12 +32,15 @@ def account_of_reading(
     end = max(read_until, media.promised_end(file_begin) if asked[1] == math.inf else asked[1])
     common_end = max(min(audio_end, video_end), assembler.cut_until)
     ended = "no_sound" if audio_end < video_end else "no_frame"  # what is missing behind the common end
-    unread = end - read_until if media.ended_early else 0.0
+    missing = end - read_until
+    behind_break = min(missing, media.clock.break_seconds)
+    unread = missing - behind_break if media.ended_early else 0.0
     left_out = {
         "before_common_start": assembler.start - begin,
         "dropped_clip": assembler.dropped_seconds,
         ended: read_until - common_end + unread,
-        "unread": end - read_until - unread,
+        "behind_break": behind_break,
+        "unread": missing - behind_break - unread,
     }
     left_out["tail"] = end - begin - given_seconds - sum(left_out.values())
     repaired = {
@@ -50,6 +53,7 @@ def account_of_reading(
         "non_finite_samples": audio.non_finite,
         "frames_concealed": media.corrupt_frames,
         "mono_of_left_channel": int(audio.left),
+        "cancelled_seconds": round(audio.stats.lost_seconds, 3),
     }
     return MediaAccount(
         seconds=round(end - begin, 3),

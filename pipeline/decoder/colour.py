@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 HD_WIDTH, HD_HEIGHT = 1280, 720
 
 BT2020_MATRICES = (9, 10)  # constant luminance (10) is read as the other, which swscale knows
+LAST_MATRIX = 17  # of H.273; what is beyond is damage, and says nothing
 UNKNOWN_MATRICES = (0, 2, 3, 12, 13)  # RGB in a frame of YCbCr, unspecified, reserved, derived from the primaries
 
 PQ, HLG = 16, 18  # transfer characteristics: SMPTE ST 2084; ARIB STD-B67, BT.2100
@@ -44,7 +45,7 @@ def source_matrix(frame: av.VideoFrame) -> Colorspace | None:
     """
     if frame.format.is_rgb:
         return None
-    if frame.colorspace not in UNKNOWN_MATRICES:
+    if frame.colorspace <= LAST_MATRIX and frame.colorspace not in UNKNOWN_MATRICES:
         return Colorspace.BT2020 if frame.colorspace in BT2020_MATRICES else None
     if frame.color_primaries == BT2020 or frame.color_trc in (PQ, HLG):
         return Colorspace.BT2020

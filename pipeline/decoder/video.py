@@ -93,11 +93,16 @@ class VideoTrack:
         """After `drain`: the last frame stays on the screen until `until` seconds, no longer than one before it did.
 
         Only in a stream of slides, or of frames when something changes, that does not list how long each lasts; a
-        single frame stays however long.
+        single frame stays however long, whatever is listed.
         """
         while self._begins:
             self._pass(heapq.heappop(self._begins))
-        if self._media.is_indexed or self._media.errors or self._ended or math.isnan(self._previous):
+        if (
+            (self._media.is_indexed and self._longest)
+            or self._media.errors
+            or self._ended
+            or math.isnan(self._previous)
+        ):
             return
         longest = self._longest or math.inf
         if longest > SPARSE_SECONDS:

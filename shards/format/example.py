@@ -13,10 +13,10 @@ from shards.media.levels import SILENCE
 
 # In the json of each clip, whatever its video had: a program that reads a tar as a table takes the columns of the first
 # clips for those of all.
-LEFT_OUT = ("before_common_start", "dropped_clip", "no_frame", "no_sound", "tail", "unread")
+LEFT_OUT = ("before_common_start", "behind_break", "dropped_clip", "no_frame", "no_sound", "tail", "unread")
 REPAIRED = (
     *("broken_stamps", "clock_breaks", "stamps_smoothed", "gaps_filled", "gap_seconds", "overlap_seconds"),
-    *("non_finite_samples", "frames_concealed", "mono_of_left_channel"),
+    *("non_finite_samples", "frames_concealed", "mono_of_left_channel", "cancelled_seconds"),
 )
 
 
@@ -25,8 +25,8 @@ class MediaAccount:
     """Where the seconds of a media file went: seconds = in_clips + the sum of left_out, to the millisecond.
 
     `left_out` maps reasons to seconds: before_common_start (only one of sound and picture had begun), tail (less than
-    a label window), no_sound and no_frame (only the other goes on), dropped_clip, unread (the container promises more
-    than is there). `repaired` counts what was mended on the way.
+    a label window), no_sound and no_frame (only the other goes on), dropped_clip, behind_break (the clock leapt over
+    them), unread (the container promises more than is there). `repaired` counts what was mended on the way.
     """
 
     seconds: float = 0.0  # that the container promises, or that were found where it promises fewer

@@ -69,11 +69,15 @@ class Demuxer(MediaFile):
             }
             behind = late
             while packet := next(sources[behind], None):
+                self.errors, other.errors = self.errors + other.errors, 0
                 yield from clock.push(packet)
                 behind = min((late, ahead), key=lambda index: clock.end(index, held=True))
-            for packet in sources[late + ahead - behind]:  # a frame may be shown long after it is decoded
+            stays = max(
+                clock.longest(behind), LEAD_SECONDS
+            )  # a last frame, or one that is shown long after it is decoded
+            for packet in sources[late + ahead - behind]:
                 yield from clock.push(packet)
-                if clock.end(packet.stream_index) > clock.end(behind, held=True) + LEAD_SECONDS:
+                if clock.end(packet.stream_index) > clock.end(behind, held=True) + stays:
                     self.ended_early = True
                     break
             self.errors += other.errors

@@ -116,7 +116,7 @@ def _level(offsets: Offsets) -> float:
     offsets = _until_break(offsets)
     off = np.abs(offsets - np.median(offsets))
     agreeing = off < STEADY_SECONDS
-    if _one_way(offsets) or (agreeing[0] and agreeing.sum() > len(offsets) / 2):
+    if _one_way(offsets) or (agreeing[0] and agreeing.sum() > len(offsets) / 2) or off.min() >= WILD_SECONDS:
         return float(offsets[0])
     return float(offsets[off < WILD_SECONDS].mean())
 

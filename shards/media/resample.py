@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
 from typing import cast
 
@@ -17,6 +18,7 @@ RATES = (1_000, 1_000_000)  # Hz that are believed: a file that claims 1 Hz woul
 BATCH = 2**16  # samples at most that are looked at and resampled at once; a second where that is less
 MEASURED_SECONDS = 20.0  # of sound, after which it is settled whether channels cancel: as long as a clip
 CANCELS = 0.01  # of the channels' mean energy that is left in their mean, 20 dB below
+QUIET = 328  # of an int16 sample, 40 dB below full scale
 DTYPES = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "s64": np.int64, "flt": np.float32, "dbl": np.float64}
 
 FLOATS = ("flt", "dbl")
@@ -37,6 +39,7 @@ class ChannelStats:
     energy: float = 0.0  # sum of the squares of all their samples
     first: float = 0.0  # ... of those of the first channel
     mixed: float = 0.0  # sum of the squares of the channels' sums
+    lost_seconds: float = 0.0  # behind those, in which the channels cancel, so that their mean is next to silent
 
     @property
     def cancels(self) -> bool:
@@ -56,6 +59,13 @@ class ChannelStats:
                 self._repair(samples)
         if not self.measured:
             self._measure(frame, kind)
+
+    def add_quiet(self, frame: av.AudioFrame, kind: str) -> None:
+        """A stretch behind what was measured, of whose mean little is heard."""
+        alone = ChannelStats(channels=self.channels)
+        alone._measure(frame, kind)
+        if alone.cancels:
+            self.lost_seconds += frame.samples / frame.sample_rate
 
     def _repair(self, samples: NDArray[np.float64]) -> None:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -96,7 +106,8 @@ class Resampler:
     ) -> None:
         self.end = begin  # seconds, of the frames fed so far
         self._begin, self._rate, self._fed, self._unread = begin, frame.sample_rate, 0, 0
-        self._stats = stats
+        self._stats, self._left = stats, left
+        self._unheard: deque[tuple[av.AudioFrame, bool]] = deque()  # given to the mix, and not come out of it
         self._kind, self._channels = frame.format.packed.name, frame.layout.nb_channels
         self._batch = min(frame.sample_rate, BATCH)
         source = {
@@ -132,13 +143,25 @@ class Resampler:
         self._gather.push(None)
         ready = self._read()
         self._mix.push(None)
-        return ready + _arrays(self._mix)
+        return ready + self._mixed()
 
     def _read(self) -> list[NDArray[np.int16]]:
+        ready: list[NDArray[np.int16]] = []
         for frame in self._gather.pull():
+            self._unheard.append((frame, self._stats.measured))
             self._stats.add(frame, self._kind, self._channels)
             self._mix.push(frame)
-        return _arrays(self._mix)
+            ready += self._mixed()
+        return ready
+
+    def _mixed(self) -> list[NDArray[np.int16]]:
+        """What the mix gives, second by second: where it is next to silent, the channels are looked at."""
+        heard = _arrays(self._mix)
+        for samples in heard[: len(self._unheard)]:
+            frame, measured = self._unheard.popleft()
+            if measured and self._channels > 1 and not self._left and np.abs(samples).max() < QUIET:
+                self._stats.add_quiet(frame, self._kind)
+        return heard
 
 
 class _Chain:

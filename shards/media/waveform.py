@@ -89,6 +89,7 @@ class AudioTrack:
             f"{self.smoothed} time stamps smoothed": self.smoothed,
             f"{self.non_finite} samples that are no numbers made silent": self.non_finite,
             self.mono: self.mono,
+            f"{self.stats.lost_seconds:.0f} s in which the channels cancel, next to silent": self.stats.lost_seconds,
         }
         return [words for words, happened in found.items() if happened]
 

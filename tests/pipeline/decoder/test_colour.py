@@ -118,7 +118,7 @@ def test_tags_are_believed(size, matrix, full):
         ((64, 48), SMPTE170M),
     ],
 )
-@pytest.mark.parametrize("tag", [UNSPECIFIED, 0, 3])  # 0 says RGB, 3 is reserved: neither can be true of YCbCr
+@pytest.mark.parametrize("tag", [UNSPECIFIED, 0, 3, 65])  # RGB, reserved, beyond the table: not true of YCbCr
 def test_without_a_tag_the_size_decides(size, matrix, tag):
     card = CARDS[0]
     assert np.abs(read(frame_of(ycbcr(np.array(card) / 255, matrix), size, colorspace=tag)) - card).max() <= 2

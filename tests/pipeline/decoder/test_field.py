@@ -17,7 +17,7 @@ from pipeline.decoder.reader import VideoReader, frames_at
 from pipeline.decoder.settings import DecodeSettings
 from shards.format.clip import ClipSpec
 from shards.media.file import UnreadableMedia
-from tests.media import Track, chirp, film, numbered, picture_time, remuxed, sound_file, sound_time, tone
+from tests.media import Track, chirp, damaged, film, numbered, picture_time, remuxed, sound_file, sound_time, tone
 
 SPEC = ClipSpec(seconds=4.0, windows=4)
 CROP = ResizeCrop(64, 64)
@@ -82,20 +82,41 @@ def test_recordings_joined_are_one_film(suffix, offsets, tmp_path):
     assert sum(clip.seconds for clip in clips) >= 11
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".fragmented.mp4", ".mkv", ".flv"])
-@pytest.mark.parametrize("leap", [1000.0, 5000.0])
-def test_a_leap_of_all_stamps_is_left_out(suffix, leap, tmp_path):
-    """Between packets that are no further apart in the file than others: nothing lies there."""
-    source = speaking(tmp_path / "plain.mp4")
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".fragmented.mp4", ".mkv", ".flv", ".ts"])
+@pytest.mark.parametrize(("leap", "across"), [(1000.0, None), (5000.0, None), (1000.0, 5.3), (5000.0, 5.26)])
+def test_a_leap_of_all_stamps_is_left_out(suffix, leap, across, tmp_path):
+    """Between packets that are no further apart in the file than others: nothing lies there. B-frames reach over it."""
     options = {"movflags": "frag_keyframe+empty_moov"} if "fragmented" in suffix else {}
-    path = remuxed(source, tmp_path / f"a{suffix}", leap=(5.0, leap), file_options=options)
+    source = speaking(tmp_path / "plain.mp4", options={"g": "25", "bf": "4"})
+    at = across or 5.0
+    path = remuxed(source, tmp_path / f"a{suffix}", leap=(at, leap), across=bool(across), file_options=options)
     reader = VideoReader(path, SPEC, [CROP], DecodeSettings())
     clips = list(reader.clips())
     require_right(clips, sum(clip.seconds for clip in clips), wander=0.1)
     assert 11 <= sum(clip.seconds for clip in clips) <= 12
     assert reader.account.repaired["clock_breaks"] == 1
     assert reader.account.seconds == pytest.approx(12 + leap, abs=0.2)
-    assert reader.account.left_out["unread"] == pytest.approx(leap, abs=0.2)
+    assert reader.account.left_out["behind_break"] == pytest.approx(leap, abs=0.2)
+    assert reader.account.left_out.get("unread", 0.0) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("suffix", "seed"), [(".ts", 0), (".ts", 1), (".ts", 2), (".mpg", 1), (".mpg", 2), (".mp4", 0)]
+)
+@pytest.mark.parametrize("share", [0.002, 0.02])
+def test_damage_in_the_middle_costs_nothing_in_front_and_behind(suffix, seed, share, tmp_path):
+    """A broken stamp is not believed, nor are those that FFmpeg derives from it: time does not run away."""
+    sound = Track(chirp(60), codec="aac" if suffix == ".mp4" else "mp2")
+    options = {"size": (64, 64), "picture": numbered, "options": {"g": "25"}, "tracks": [sound]}
+    whole = film(tmp_path / f"a{suffix}", 60.0, codec="mpeg2video" if suffix == ".mpg" else "libx264", **options)
+    path = damaged(whole, tmp_path / f"b{suffix}", share=share, seed=seed, within=(1 / 3, 2 / 3))
+    reader = VideoReader(path, SPEC, [CROP], DecodeSettings())
+    clips = list(reader.clips())
+    assert reader.account.seconds == pytest.approx(60, abs=0.2)
+    good = [clip for clip in clips if clip.start < 15 or clip.start > 43]
+    assert len(good) == 8
+    for picture, sound_says in spoken(good):
+        assert -0.025 <= sound_says - picture < 0.065
 
 
 @pytest.mark.parametrize("each", ["frag_keyframe", "frag_every_frame"])
@@ -150,8 +171,14 @@ def test_slides_stay_until_the_next_one_comes(suffix, pace, tmp_path):
         assert shown == [(asked - clips[0].start) // pace * pace for asked in clip.asked]
 
 
-@pytest.mark.parametrize("suffix", [".webm", ".mkv", ".ts", ".flv"])
-@pytest.mark.parametrize(("shown", "seconds"), [([0.0, 8.0, 16.0, 24.0], 30), ([0.0, 3.0, 6.0], 5), ([0.0], 30)])
+@pytest.mark.parametrize(
+    ("suffix", "shown", "seconds"),
+    [
+        *itertools.product([".webm", ".mkv", ".ts", ".flv"], [[0.0, 8.0, 16.0, 24.0]], [30]),
+        *itertools.product([".webm", ".mkv", ".ts", ".flv"], [[0.0, 3.0, 6.0]], [5]),
+        *itertools.product([".webm", ".mkv", ".ts", ".flv", ".mp4", ".mov"], [[0.0]], [30]),
+    ],
+)
 def test_the_last_frame_stays_while_there_is_sound(suffix, shown, seconds, tmp_path):
     """It does not say how long: no longer than one before it did, and a single one to the end."""
     path = film(
@@ -205,8 +232,7 @@ def test_two_stills_and_minutes_of_sound(suffix, tmp_path):
         tmp_path / f"a{suffix}", shown=[0.0, 130.0], last=130.0, size=(64, 64), picture=numbered, tracks=[sound]
     )
     clips = read(path, LONG)
-    told = suffix != ".ts"  # how long the last one stays; else for the minute of sound that is read beyond it
-    assert sum(clip.seconds for clip in clips) == (260 if told else 190)
+    assert sum(clip.seconds for clip in clips) == 260
     assert all(picture_time(clip.pictures[0][0]) == (130.0 if clip.start > 129 else 0.0) for clip in clips)
 
 

@@ -402,6 +402,18 @@ def test_channels_in_opposite_phase_do_not_cancel(left_over, lead, tmp_path):
     assert lines == ["left channel: the channels cancel"]
 
 
+def test_channels_that_turn_to_opposite_phase_later_are_said(tmp_path):
+    """By then it is settled that they are mixed."""
+    sound = tone(40)
+    turned = np.where(np.arange(len(sound)) < 30 * RATE, sound, -sound)
+    lines: list[str] = []
+    waveform = read_waveform(
+        sound_file(tmp_path / "a.wav", np.stack([sound, turned]), "pcm_s16le"), TARGET, lines.append
+    )
+    assert not waveform[31 * TARGET :].any()
+    assert lines == ["10 s in which the channels cancel, next to silent"]
+
+
 @pytest.mark.parametrize(
     ("layout", "gains", "cancel"),
     [
