@@ -41,6 +41,7 @@ from pipeline.executor.job import ClipMembers, ClipRecord, DecodeResult, DecodeT
 SPAWN = multiprocessing.get_context("spawn")  # children import what they need, and inherit no pipe of a neighbour
 Place: TypeAlias = tuple[int, int]  # of a clip's pictures in the spool: the numbers of its task and of the clip
 HELD_SECONDS = 0.02  # between two looks at the flag
+NAME = Path("/proc/self/comm")
 CLOSED = (EOFError, BrokenPipeError, ConnectionResetError)  # of a pipe whose other end has closed or died
 
 
@@ -161,10 +162,17 @@ def spooled(spool: Path, job: VideoJob[Any]) -> Iterator[ClipMembers]:
 def spawn(run: Callable[..., None], *arguments: object) -> tuple[SpawnProcess, Connection]:
     """Start a process that calls run(its end of a pipe, *arguments). Returns the process and our end."""
     ours, theirs = SPAWN.Pipe()
-    process = SPAWN.Process(target=run, name=run.__name__, args=(theirs, *arguments), daemon=True)
+    process = SPAWN.Process(target=run_named, name=run.__name__, args=(run, theirs, *arguments), daemon=True)
     process.start()
     theirs.close()
     return process, ours
+
+
+def run_named(run: Callable[..., None], *arguments: object) -> None:
+    """Under a name by which `top` and `ps -o comm` tell the processes apart: decode_worker, teacher_worker, ..."""
+    if NAME.exists():
+        NAME.write_text(run.__name__.removeprefix("run_"))
+    run(*arguments)
 
 
 def shield(memory_gigabytes: float) -> None:

@@ -48,14 +48,13 @@ def obey_permissions() -> None:
     ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)
 
 
-def children(process: Process, *, with_torch: bool) -> list[int]:
-    """Its child processes that have loaded torch (teachers), or that have loaded FFmpeg and no torch (decoders)."""
+def children(process: Process, name: str) -> list[int]:
+    """Its child processes that are called so: `teacher_worker`, `decode_worker`, `shard_worker`."""
     found = []
     for task in Path(f"/proc/{process.pid}/task").glob("*/children"):
-        for child in task.read_text().split():
-            maps = Path(f"/proc/{child}/maps").read_text()
-            if ("libtorch_cpu" in maps) == with_torch and ("libtorch_cpu" in maps or "libavcodec" in maps):
-                found.append(int(child))
+        found += [
+            int(child) for child in task.read_text().split() if Path(f"/proc/{child}/comm").read_text().strip() == name
+        ]
     return found
 
 

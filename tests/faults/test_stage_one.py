@@ -85,7 +85,7 @@ def test_a_killed_teacher_stops_the_run_in_one_line_and_the_same_command_goes_on
 ) -> None:
     process = begin(decoders=1)
     wait_until(a_shard_is_done(tmp_path / "shards"), process)
-    (teacher,) = children(process, with_torch=True)
+    (teacher,) = children(process, "teacher_worker")
     os.kill(teacher, signal.SIGKILL)
     assert "a teacher process ended with exit code -9" in one_line(finish(process, 1))
     assert not scraps(tmp_path / "shards")
@@ -97,10 +97,22 @@ def test_a_killed_decoder_costs_nothing(begin: Start, tmp_path: Path, undisturbe
     shards = tmp_path / "shards"
     process = begin(decoders=1)
     wait_until(a_shard_is_done(shards), process)
-    for decoder in children(process, with_torch=False):
+    for decoder in children(process, "decode_worker"):
         os.kill(decoder, signal.SIGKILL)
     finish(process)
     assert files(shards, "*.tar") == undisturbed and (shards / "rejects.jsonl").read_text() == ""
+
+
+def test_a_killed_shard_process_stops_the_run_in_one_line_and_the_same_command_goes_on(
+    begin: Start, tmp_path: Path, undisturbed: Mapping[str, bytes]
+) -> None:
+    process = begin(decoders=1)
+    wait_until(a_shard_is_done(tmp_path / "shards"), process)
+    (writer,) = children(process, "shard_worker")
+    os.kill(writer, signal.SIGKILL)
+    assert "a process that writes shards ended with exit code -9" in one_line(finish(process, 1))
+    finish(begin())
+    assert files(tmp_path / "shards", "*.tar") == undisturbed and not scraps(tmp_path / "shards")
 
 
 def test_a_full_disk_while_a_shard_is_written_is_one_line(

@@ -3,7 +3,6 @@
 import os
 import signal
 from dataclasses import replace
-from functools import partial
 
 import pytest
 
@@ -12,9 +11,7 @@ from pipeline.executor.job import DecodeTask
 from pipeline.executor.local import LocalExecutor
 from pipeline.executor.resources import Resources, heads_of
 from pipeline.executor.teacher_worker import TeacherWorker
-from pipeline.output.destination import Output
-from pipeline.output.faults import FaultLimit
-from pipeline.output.writing import require_room, write_shard
+from pipeline.output.writing import require_room
 from pipeline.teachers.cards import cards
 from pipeline.videos.keys import key_of
 from shards.errors import UserError
@@ -157,16 +154,6 @@ def test_no_more_than_the_spool_holds_is_decoded_ahead(executor, monkeypatch):
     with executor(decoders=2, stall_seconds=3600, spool_gigabytes=1e-5) as running:
         assert [job.task.path for job in running.label(deal(names, 7))] == names
     assert gone_on[0] < len(names)
-
-
-def test_a_shard_process_that_dies_ends_the_run_in_one_line(executor, tmp_path):
-    write = partial(write_shard, Output.at(str(tmp_path / "shards"), tmp_path), CLIP.sample_rate, "wav", FaultLimit())
-    with executor(decoders=1) as running:
-        shards = running.shards(deal(SMALL, 2), write, lambda path, result: None)
-        assert next(shards).shard == "train-000000"
-        running._writers[0].process.kill()
-        with pytest.raises(UserError, match="a process that writes shards ended with exit code -9"):
-            list(shards)
 
 
 @pytest.mark.parametrize("does", ["loaded", "labelled a batch"])
