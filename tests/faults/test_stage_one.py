@@ -134,7 +134,7 @@ def test_kill_9_of_the_whole_group_leaves_no_memory_and_the_next_run_clears_the_
     process = begin(os.setsid, decoders=1, spool=place)
     wait_until(a_shard_is_done(shards), process)
     names = {name for _, _, name in shared_mappings(process.pid)}
-    assert list(place.glob("*/*.pcm"))
+    assert list(place.glob("*/*.members"))
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     wait_until(lambda: not living_in_group(process.pid))
