@@ -12,7 +12,6 @@ from evaluate.inference.inputs import find_sounds, log, progress, stream_sound
 from evaluate.inference.posteriors import SoundPosteriors, posteriors_of
 from evaluate.inference.tag.formats import FORMATS
 from evaluate.inference.tag.tags import Baseline, TagReport, tags_of
-from evaluate.inference.tag.timeline import timeline
 from evaluate.model import EvaluatedModel
 from shards.errors import UserError
 from shards.files import write_whole
@@ -84,6 +83,8 @@ def _write(settings: TagSettings, model: EvaluatedModel, sounds: dict[Path, Soun
         settings.out.parent.mkdir(parents=True, exist_ok=True)
         write_whole(settings.out, text)
     if settings.timeline is not None:
+        from evaluate.inference.tag.timeline import timeline  # matplotlib takes 0.3 s to import
+
         ((path, sound),) = sounds.items()
         settings.timeline.parent.mkdir(parents=True, exist_ok=True)
         write_whole(settings.timeline, timeline(path, sound, base, classes))
