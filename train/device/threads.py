@@ -1,7 +1,7 @@
 """How many threads a CPU computes in: small networks side by side, one thread each.
 
-Threads that share one small convolution wait for each other longer than they compute, and spin while they wait: 400
-recordings of 5 s took 3 times the CPU seconds that way on two cores, 8 times on busy ones.
+Threads that share one small convolution wait for each other longer than they compute, and spin while they wait: most of
+the CPU seconds that many short sounds took.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TypeVar
 import torch
 
 AHEAD = 2  # of an iterator's items are held for each thread
-MOST_THREADS = 16  # Python's lock, which decoding holds for a part of its time, lets no more of them through
+MOST_THREADS = 16  # much of reading a short sound is Python, whose lock one has at a time; 16 on 2 cores cost as 2 do
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
