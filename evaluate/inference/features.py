@@ -11,10 +11,13 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
+from train.device.threads import side_by_side
 from train.model.layers import StudentSpec
 from train.model.student import Trunk
 
-STRETCH_SECONDS = 60.0  # of sound in one pass, besides the overlap
+# Of sound in one pass, besides the overlap. Longer ones are no faster, and in a thread, whose allocator gives back what
+# is above 64 MB, half as fast.
+STRETCH_SECONDS = 20.0
 
 
 def features_of(
@@ -24,21 +27,29 @@ def features_of(
 
     A sound too short for the layer is repeated in a circle. No sound, no part.
     """
+
+    def run(stretch: tuple[Tensor, slice]) -> Tensor:
+        waveform, steps = stretch
+        with torch.inference_mode():
+            return network.features(waveform, [layer])[layer][..., steps]
+
+    yield from side_by_side(run, _stretches(network, layer, pieces, stretch_seconds))
+
+
+def _stretches(
+    network: Trunk, layer: str, pieces: Iterable[Tensor], stretch_seconds: float
+) -> Iterator[tuple[Tensor, slice]]:
+    """Waveforms (rows, samples), and which of the layer's steps in them no other stretch gives."""
     spec = network.spec
     stride, shortest = spec.stride(layer), network.min_samples(layer)
     enough = max(round(stretch_seconds * network.sample_rate), shortest) + spec.receptive_field(layer) + stride
     held, first, done = None, 0, 0  # the next stretch, the step it begins at, and how many steps are out
-
-    def run(waveform: Tensor) -> Tensor:
-        with torch.inference_mode():
-            return network.features(waveform, [layer])[layer]
-
     for piece in pieces:
         held = piece if held is None else torch.cat([held, piece], dim=1)
         if held.shape[1] < enough:
             continue
         whole = whole_steps(spec, layer, held.shape[1])  # of the stretch
-        yield run(held)[..., done - first : whole]
+        yield held, slice(done - first, whole)
         done = first + whole
         kept = max(0, (done * stride - padding(spec, layer)) // stride)  # where the next stretch may begin, in steps
         held, first = held[:, (kept - first) * stride :].clone(), kept
@@ -47,7 +58,7 @@ def features_of(
     if done == 0 and held.shape[1] < shortest:
         held = held.repeat(1, -(-shortest // held.shape[1]))[:, :shortest]
     if spec.steps(held.shape[1], layer) > done - first:
-        yield run(held)[..., done - first :]
+        yield held, slice(done - first, None)
 
 
 def padding(spec: StudentSpec, layer: str) -> int:

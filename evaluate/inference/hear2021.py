@@ -19,7 +19,6 @@ from train.model.student import SCALE, Trunk
 CHECKPOINT = "data/published/soundnet8.pt"  # of `make published`
 SCENE_LAYER = "pool5"
 HOP_SECONDS = 0.05
-STRETCH_SECONDS = 20.0  # of a batch of sounds, so that 20 minutes stay far below the rules' 16 GB
 
 
 class HearModel(nn.Module):
@@ -43,7 +42,7 @@ class HearModel(nn.Module):
     def features(self, audio: Tensor, layer: str) -> Tensor:
         """(n_sounds, channels, steps) of audio (n_sounds, n_samples) in [-1, 1], on the model's device."""
         pieces = torch.split(audio.to(device_of(self.network)).float() * SCALE, self.sample_rate, dim=1)
-        return torch.cat(list(features_of(self.network, layer, pieces, STRETCH_SECONDS)), dim=2)
+        return torch.cat(list(features_of(self.network, layer, pieces)), dim=2)
 
 
 def load_model(model_file_path: str = CHECKPOINT) -> HearModel:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,8 @@ from shards.lists import read_lines
 from shards.media.file import RECORDING_SUFFIXES
 from shards.media.waveform import stream_waveform
 
+Result = TypeVar("Result")
+
 LIST_SUFFIX = ".txt"  # a path on each line, from the list's own folder
 
 
@@ -24,7 +28,10 @@ def find_sounds(given: Sequence[Path]) -> list[Path]:
 
     A file is taken whatever it is called. Raises UserError for what is not there, and where nothing is found.
     """
-    found = list(dict.fromkeys(path for each in given for path in _sounds_of(each)))
+    places: dict[str, Path] = {}
+    for path in (path for each in given for path in _sounds_of(each)):
+        places.setdefault(os.path.abspath(path), path)
+    found = list(places.values())
     if not found:
         raise UserError(f"no sound or video in {', '.join(map(str, given))}: give files, a folder or a .txt list")
     return found
@@ -60,12 +67,13 @@ def stream_sound(path: Path, sample_rate: int) -> Iterator[NDArray[np.int16]]:
     yield from stream_waveform(path, sample_rate, lambda line: log(f"{path}: {line}"))
 
 
-def progress(paths: Sequence[Path], title: str) -> Iterator[Path]:
-    """The same paths, with a bar on stderr that is gone at the end; none where stderr is no terminal."""
+def progress(results: Iterable[Result], title: str, total: int) -> Iterator[Result]:
+    """The same results, with a bar on stderr that is gone at the end; none where stderr is no terminal."""
     console = Console(stderr=True)
-    yield from track(paths, title, console=console, transient=True, disable=not console.is_terminal)
+    yield from track(results, title, total, console=console, transient=True, disable=not console.is_terminal)
 
 
 def log(line: str) -> None:
     """A line on stderr; letters that are no text, as in a file's name, become question marks."""
-    print(line.encode(errors="replace").decode(), file=sys.stderr, flush=True)
+    sys.stderr.write(f"{line.encode(errors='replace').decode()}\n")  # in one piece: other threads have lines too
+    sys.stderr.flush()

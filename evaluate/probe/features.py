@@ -16,6 +16,7 @@ from evaluate.benchmarks.recordings import Recordings
 from evaluate.model import run_layers
 from evaluate.probe.windows import HOP_SECONDS, Windows, cut_for, join
 from shards.files import replacing
+from train.device.threads import side_by_side
 from train.model.student import Trunk
 
 BATCH_SECONDS = 80.0  # of sound at a time; twice as much is no faster on a CPU
@@ -90,9 +91,14 @@ def features_of_recordings(network: Trunk, recordings: Recordings, layers: Seque
     """{layer: (channels, steps) per recording}; recordings of one length go through together."""
     count = len(recordings.waveforms)
     found: dict[str, Features] = {layer: [np.empty((0, 0), np.float32)] * count for layer in layers}
-    for batch in batches(recordings):
+
+    def run(batch: list[int]) -> dict[str, NDArray[np.float32]]:
         waveforms = np.stack([recordings.repeated(index) for index in batch])  # (batch, samples)
-        for layer, values in run_layers(network, waveforms, layers).items():
+        return run_layers(network, waveforms, layers)
+
+    together = list(batches(recordings))
+    for batch, by_layer in zip(together, side_by_side(run, together), strict=True):
+        for layer, values in by_layer.items():
             for index, features in zip(batch, values, strict=True):
                 found[layer][index] = features
     return found
@@ -101,8 +107,12 @@ def features_of_recordings(network: Trunk, recordings: Recordings, layers: Seque
 def features_of_excerpts(network: Trunk, recordings: Recordings, layers: Sequence[str]) -> dict[str, Features]:
     """{layer: (windows, channels * steps) per recording}."""
     found: dict[str, Features] = {layer: [] for layer in layers}
-    for index in range(len(recordings.waveforms)):
-        for layer, values in run_layers(network, excerpts(recordings, index), layers).items():
+
+    def run(index: int) -> dict[str, NDArray[np.float32]]:
+        return run_layers(network, excerpts(recordings, index), layers)
+
+    for by_layer in side_by_side(run, range(len(recordings.waveforms))):
+        for layer, values in by_layer.items():
             found[layer].append(values.reshape(len(values), -1))
     return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from shards.errors import UserError
 from train.model.blocks import block_of
 from train.model.layers import Layer, StudentSpec
+from train.model.polyphase import is_fused, pooled
 
 # Full scale of the waveform (paper section 2: [-256, 256]). The authors' training and feature extraction multiply
 # 32-bit samples by 2^-23, which is this; their two eval scripts say 2^-22 (512), a slip: the published batch-norm
@@ -59,14 +60,26 @@ class Trunk(nn.Module):
         deepest = self._deepest(layers)
         self.require_length(waveform.shape[-1], deepest)
         found = {}
-        hidden = waveform.unsqueeze(1)  # (batch, 1, samples)
-        for name, block in self.blocks.items():
-            hidden = block(hidden)
+        for name, hidden in self._outputs(waveform, layers):
             if name in layers:
                 found[name] = hidden
             if name == deepest:
                 break
         return {layer: found[layer] for layer in layers}
+
+    def _outputs(self, waveform: Tensor, wanted: Sequence[str] = ()) -> Iterator[tuple[str, Tensor]]:
+        """Layer by layer its name and output; a convolution that is not wanted may be one with its pool."""
+        hidden = waveform.unsqueeze(1)  # (batch, 1, samples)
+        coming = list(self.blocks.items())
+        while coming:
+            name, block = coming.pop(0)
+            following, pool = coming[0] if coming else ("", None)
+            if name not in wanted and pool is not None and is_fused(block, pool, hidden):
+                hidden, name = pooled(block, pool, hidden), following
+                coming.pop(0)
+            else:
+                hidden = block(hidden)
+            yield name, hidden
 
     def flops(self, samples: int) -> int:
         """Multiplications and additions in the convolutions, for one sound of that many samples on its way forward."""
@@ -116,9 +129,7 @@ class Student(Trunk):
     def forward(self, waveform: Tensor) -> dict[str, Tensor]:
         """{head: logits (batch, classes, steps)} of a waveform (batch, samples), scaled to [-256, 256]."""
         self.require_length(waveform.shape[-1], self.spec.output.name)
-        hidden = waveform.unsqueeze(1)  # (batch, 1, samples)
-        for block in self.blocks.values():
-            hidden = block(hidden)
+        *_, (_, hidden) = self._outputs(waveform)
         return {head: convolution(hidden) for head, convolution in self.heads.items()}
 
     def features(self, waveform: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:

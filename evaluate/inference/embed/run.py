@@ -19,6 +19,7 @@ from shards.errors import UserError
 from shards.media.file import UnreadableMedia
 from shards.media.waveform import RESAMPLER
 from train.device.device import require_device
+from train.device.threads import side_by_side
 from train.model.student import Student, scaled
 
 Rows = tuple[NDArray[np.float64], NDArray[np.float32]]  # seconds (rows,), features (rows, channels)
@@ -80,11 +81,18 @@ def embed_missing(store: FeatureStore, model: EvaluatedModel, paths: Sequence[Pa
         print(f"{len(paths) - len(missing)} of {len(paths)} are there already")
     layer, over_time = store.facts["layer"], store.facts["over_time"]
     unreadable = {}
-    for path in progress(missing, f"computing {layer}"):
+
+    def embed(path: Path) -> UnreadableMedia | None:
         rows = steps_of(model, layer, path)
         try:
             store.save(path, rows if over_time else mean_of(rows))
         except UnreadableMedia as error:
+            return error
+        return None
+
+    done = progress(side_by_side(embed, missing), f"computing {layer}", len(missing))
+    for path, error in zip(missing, done, strict=True):
+        if error is not None:
             unreadable[path] = str(error)
             log(f"{path} cannot be read ({error})")
     return unreadable

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 from evaluate.inference.inputs import find_sounds, log, progress, stream_sound
-from evaluate.inference.posteriors import SoundPosteriors, posteriors_of
+from evaluate.inference.posteriors import CLIPS, SoundPosteriors, posteriors_of_each
 from evaluate.inference.tag.formats import FORMATS
 from evaluate.inference.tag.tags import Baseline, TagReport, tags_of
-from evaluate.inference.tag.timeline import timeline
 from evaluate.model import EvaluatedModel
 from shards.errors import UserError
 from shards.files import write_whole
 from shards.media.file import UnreadableMedia
 from train.device.device import require_device
+from train.device.threads import available_threads, side_by_side
 
 
 @dataclass
@@ -58,11 +60,19 @@ def run(settings: TagSettings) -> None:
 
 def _posteriors(model: EvaluatedModel, paths: Sequence[Path]) -> Iterator[tuple[Path, SoundPosteriors]]:
     """Of every file that can be read; of the others a line on stderr each."""
-    for path in progress(paths, "tagging"):
-        try:
-            yield path, posteriors_of(model, stream_sound(path, model.checkpoint.clip.sample_rate))
-        except UnreadableMedia as error:
-            log(f"{path} cannot be read ({error})")
+    sample_rate = model.checkpoint.clip.sample_rate
+    size = min(CLIPS, math.ceil(len(paths) / available_threads()))  # of sounds heard together in a thread
+    groups = [paths[at : at + size] for at in range(0, len(paths), size)]
+
+    def hear(group: Sequence[Path]) -> list[SoundPosteriors | UnreadableMedia]:
+        return posteriors_of_each(model, [stream_sound(path, sample_rate) for path in group])
+
+    found = chain.from_iterable(side_by_side(hear, groups))
+    for path, sound in zip(paths, progress(found, "tagging", len(paths)), strict=True):
+        if isinstance(sound, UnreadableMedia):
+            log(f"{path} cannot be read ({sound})")
+        else:
+            yield path, sound
 
 
 def _write(settings: TagSettings, model: EvaluatedModel, sounds: dict[Path, SoundPosteriors]) -> None:
@@ -84,6 +94,8 @@ def _write(settings: TagSettings, model: EvaluatedModel, sounds: dict[Path, Soun
         settings.out.parent.mkdir(parents=True, exist_ok=True)
         write_whole(settings.out, text)
     if settings.timeline is not None:
+        from evaluate.inference.tag.timeline import timeline  # matplotlib takes 0.3 s to import
+
         ((path, sound),) = sounds.items()
         settings.timeline.parent.mkdir(parents=True, exist_ok=True)
         write_whole(settings.timeline, timeline(path, sound, base, classes))

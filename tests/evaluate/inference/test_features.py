@@ -37,7 +37,11 @@ def pieces(waveform: Tensor, size: int) -> Sequence[Tensor]:
 
 
 @pytest.mark.parametrize("student", STUDENTS)
-def test_stretches_equal_one_pass_at_every_hidden_layer(student: str) -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_stretches_equal_one_pass_at_every_hidden_layer(
+    student: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.device.threads.available_threads", lambda: threads)
     network = trunk(student)
     for index, layer in enumerate(network.blocks):
         spec = network.spec

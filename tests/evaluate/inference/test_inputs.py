@@ -33,6 +33,15 @@ def test_a_file_is_taken_whatever_it_is_called_and_once(folder: Path) -> None:
     ]
 
 
+def test_two_names_of_one_place_are_one_sound(folder: Path) -> None:
+    assert find_sounds([folder / "deep" / ".." / "b.wav", folder]) == [
+        folder / "deep" / ".." / "b.wav",
+        folder / "a.MP4",
+        folder / "deep/er/c.ogg",
+        folder / "deep/x=1, [y].flac",
+    ]
+
+
 def test_a_list_has_paths_from_its_own_folder(folder: Path) -> None:
     (folder / "list.txt").write_bytes(b"deep/x=1, [y].flac\r\n\n/elsewhere/\xff.wav\n")
     assert find_sounds([folder / "list.txt"]) == [folder / "deep/x=1, [y].flac", Path("/elsewhere/\udcff.wav")]

@@ -11,8 +11,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from evaluate.inference.posteriors import Envelope, clips_of, posteriors_of
+from evaluate.inference.posteriors import Envelope, clips_of, posteriors_of, posteriors_of_each
 from evaluate.model import EvaluatedModel
+from shards.media.file import UnreadableMedia
 
 RATE = 8000
 
@@ -124,3 +125,33 @@ def test_a_short_sound_goes_round_in_a_circle() -> None:
 
 def test_no_sound_is_no_clip() -> None:
     assert list(clips_of([], 8)) == list(clips_of([np.empty(0, np.int16)], 8)) == []
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_sounds_together_are_those_alone_and_one_that_breaks_off_is_no_hindrance(
+    model: EvaluatedModel, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.device.threads.available_threads", lambda: threads)
+    sounds = [noise(seconds, seed=index) for index, seconds in enumerate((0.75, 5.3, 2.0, 9.1, 0.0, 2.7))]
+
+    def broken() -> Iterator[NDArray[np.int16]]:
+        yield from pieces(noise(4.5), 5000)
+        raise UnreadableMedia("damaged", "here it ends")
+
+    first, fault, *others = posteriors_of_each(
+        model, [pieces(sounds[0], 900), broken(), *(pieces(sound, 4001) for sound in sounds[1:])]
+    )
+    assert isinstance(fault, UnreadableMedia) and fault.reason == "damaged"
+    for sound, found in zip(sounds, [first, *others], strict=True):
+        alone = posteriors_of(model, [sound])
+        assert not isinstance(found, UnreadableMedia)
+        assert (
+            found.seconds == alone.seconds == len(sound) / RATE and found.posteriors.keys() == alone.posteriors.keys()
+        )
+        np.testing.assert_array_equal(found.begins, alone.begins)
+        np.testing.assert_array_equal(found.peaks, alone.peaks)
+        for head, posteriors in found.posteriors.items():
+            np.testing.assert_allclose(posteriors, alone.posteriors[head], rtol=1e-5, atol=1e-7)
+            np.testing.assert_allclose(found.means[head], alone.means[head], rtol=1e-5, atol=1e-7)
+    with pytest.raises(UnreadableMedia, match="here it ends"):
+        posteriors_of(model, broken())

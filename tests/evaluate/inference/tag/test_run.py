@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ import torch
 from evaluate.inference.tag.run import TagSettings, run
 from shards.errors import UserError
 from shards.format.manifest import TeacherCard
+from tests.forked import ROOT
 from train.checkpoint.checkpoint import Checkpoint, load, save
 from train.model.student import Student
 
@@ -140,3 +143,20 @@ def test_the_format_follows_the_name_of_the_file() -> None:
     assert chosen("a.json", "csv") == "csv"
     with pytest.raises(ValueError, match="top is at least 1"):
         TagSettings([Path("a")], Path("b"), top=0)
+
+
+def test_a_drawing_library_is_imported_for_a_picture_alone(
+    checkpoint: Path, sounds: list[Path], tmp_path: Path
+) -> None:
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from evaluate.inference.embed.run import EmbedSettings, run as embed\n"
+        "from evaluate.inference.tag.run import TagSettings, run as tag\n"
+        "checkpoint, out, *sounds = map(Path, sys.argv[1:])\n"
+        "embed(EmbedSettings(sounds, checkpoint, out / 'all.npz', layer='conv2'))\n"
+        "tag(TagSettings(sounds, checkpoint, out=out / 'tags.json'))\n"
+        "heavy = {'matplotlib', 'tensorboard', 'torchvision', 'sklearn', 'scipy', 'torch._dynamo'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program, checkpoint, tmp_path, *sounds], check=True, cwd=ROOT)
+    assert json.loads((tmp_path / "tags.json").read_text())["files"]
