@@ -15,7 +15,7 @@ import torchvision
 from PIL import Image
 
 from pipeline.executor import decode_worker
-from pipeline.relabel import RelabelSettings
+from pipeline.relabel.run import RelabelSettings
 from pipeline.settings import PipelineSettings
 from pipeline.teachers.spec import TeacherSet, TeacherSpec, Transform
 from pipeline.videos.keys import key_of

@@ -14,7 +14,7 @@ import torch
 from pipeline.decoder.settings import DecodeSettings
 from pipeline.executor.teacher_worker import TeacherWorker
 from pipeline.output.ranks import FolderLease, Rank
-from pipeline.relabel import run as relabel
+from pipeline.relabel.run import run as relabel
 from pipeline.run import run
 from pipeline.teachers.cards import cards
 from pipeline.teachers.spec import TeacherSet

@@ -9,7 +9,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from pipeline.relabel import run as relabel
+from pipeline.relabel.run import run as relabel
 from pipeline.run import run
 from pipeline.videos.plan import Size
 from shards.errors import UserError

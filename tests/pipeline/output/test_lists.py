@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.output.account import account_of
-from pipeline.relabel import RelabelSettings
-from pipeline.relabel import run as relabel
+from pipeline.relabel.run import RelabelSettings
+from pipeline.relabel.run import run as relabel
 from pipeline.run import run
 from pipeline.settings import PipelineSettings
 from pipeline.teachers.spec import TeacherSet

@@ -15,8 +15,8 @@ import fsspec
 import pytest
 
 from pipeline.output.status import status_of
-from pipeline.relabel import RelabelSettings
-from pipeline.relabel import run as relabel
+from pipeline.relabel.run import RelabelSettings
+from pipeline.relabel.run import run as relabel
 from pipeline.run import run
 from pipeline.videos.plan import Size
 from shards.errors import UserError

@@ -4,8 +4,8 @@ import pytest
 
 from pipeline.executor.cluster.executor import ClusterAllocation
 from pipeline.executor.cluster.session import RaySettings
-from pipeline.relabel import RelabelSettings
-from pipeline.relabel import run as relabel
+from pipeline.relabel.run import RelabelSettings
+from pipeline.relabel.run import run as relabel
 from pipeline.run import run
 from pipeline.teachers.spec import TeacherSet
 from shards.errors import UserError

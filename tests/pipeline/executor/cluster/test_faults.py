@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from pipeline.relabel import RelabelSettings
-from pipeline.relabel import run as relabel
+from pipeline.relabel.run import RelabelSettings
+from pipeline.relabel.run import run as relabel
 from pipeline.run import run
 from pipeline.teachers.spec import TeacherSet
 from shards.errors import UserError

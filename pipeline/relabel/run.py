@@ -27,7 +27,6 @@ from pipeline.videos.fetch import within_reach
 from pipeline.videos.listing import root_of
 from pipeline.videos.plan import NAME as PLAN
 from pipeline.videos.plan import Plan
-from shards.cli.command import command
 from shards.errors import UserError
 from shards.format.example import video_of
 from shards.format.manifest import Manifest, TeacherCard
@@ -187,7 +186,3 @@ def tasks_of(output: Output, shards: Iterable[str]) -> Iterator[DecodeTask]:
             times = [meta.frame_got for meta in video]
             yield DecodeTask(side.shard, video[0].path, key, number, times, video[0].video_sha256)
             number += 1
-
-
-if __name__ == "__main__":
-    command(RelabelSettings, "relabel", run)

@@ -1,0 +1,1 @@
+"""Another teacher set for shards that are there: `python -m pipeline.relabel`."""
