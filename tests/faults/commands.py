@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -29,7 +30,13 @@ def start(module: str, *words: str, before: Callable[[], object] | None = None, 
     """`before` is called in the process before it becomes the command, as for a limit."""
     command = [sys.executable, "-m", module, *words]
     place = os.environ | {"OMP_NUM_THREADS": "1"} | place
-    return subprocess.Popen(command, cwd=ROOT, env=place, stderr=subprocess.PIPE, text=True, preexec_fn=before)
+
+    def begin() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a shell that runs us in the background has ignored
+        if before is not None:
+            before()
+
+    return subprocess.Popen(command, cwd=ROOT, env=place, stderr=subprocess.PIPE, text=True, preexec_fn=begin)
 
 
 def python(*words: object, cwd: Path = ROOT, **place: str) -> subprocess.CompletedProcess[str]:
