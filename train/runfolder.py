@@ -29,6 +29,7 @@ class RunFolder:
         self.record = path / "run.json"
         self.last, self.best = path / "last.pt", path / "best.pt"
         self.metrics, self.validation = path / "metrics.jsonl", path / "validation.json"
+        self.trace = path / "trace.json"
         self.curves, self.card = path / "curves.png", path / "card.md"
 
     def kept(self, step: int) -> Path:

@@ -19,7 +19,7 @@ from train.runfolder import Resume, name_run
 # What decides the weights; and ...
 DECIDING = (
     *("teacher_set", "keep", "batch", "lr", "beta1", "seed", "precision", "augment"),
-    *("init", "schedule", "warmup", "clip_norm", "accumulate"),
+    *("init", "schedule", "warmup", "clip_norm", "accumulate", "sync_batch_norm"),
 )
 DECIDING_IN_NAME = ("shards", "student", "loss", "learn_from")  # ... these, in the name's front
 DECIDING_STREAMING = ("streaming.reader", "streaming.urls", "streaming.block_shards")
@@ -45,6 +45,7 @@ class TrainSettings:
     schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate; cosine falls to 0 at the last step
     warmup: int = 0  # steps in which the learning rate grows
     clip_norm: float | None = None  # the longest gradient; null: any
+    sync_batch_norm: bool = False  # of several GPUs: normalise by all ranks' clips together, not each by its own
     accumulate: int = 1  # parts in which a batch goes through the network, one after the other, to save memory
 
     steps: int = 100_000
@@ -54,6 +55,7 @@ class TrainSettings:
     compile: Compile = "auto"
     deterministic: bool = False  # a GPU gives the same bits each time, more slowly; a CPU does in any case
     streaming: Streaming = field(default_factory=Streaming)
+    profile: bool = False  # write trace.json of a few steps into the run's folder
     log_every: int = 50
     validate_every: int = 1000  # steps, and after the last; 0: never
     validate_clips: int = 4096  # held-out clips measured each time; after the last step all are. 0: all each time
@@ -125,7 +127,10 @@ def record(settings: TrainSettings, catalog: Catalog) -> dict[str, Any]:
         "reader": settings.streaming.reader,
         "block_shards": settings.streaming.block_shards,
         **{name: getattr(settings, name) for name in ("batch", "lr", "beta1", "seed", "precision")},
-        **{name: getattr(settings, name) for name in ("schedule", "warmup", "clip_norm", "accumulate")},
+        **{
+            name: getattr(settings, name)
+            for name in ("schedule", "warmup", "clip_norm", "accumulate", "sync_batch_norm")
+        },
         "init": None if settings.init is None else str(settings.init),
         **({"steps": settings.steps} if settings.schedule == "cosine" else {}),
         **{f"augment.{name}": value for name, value in asdict(settings.augment).items()},

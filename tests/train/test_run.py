@@ -280,6 +280,19 @@ def test_a_batch_in_parts_is_the_same_clips(settings: TrainSettings) -> None:
         run(replace(settings, accumulate=4, schedule="cosine", warmup=3, clip_norm=1.0, steps=40))
 
 
+def test_a_trace_of_a_few_steps_is_written_where_it_is_asked_for(settings: TrainSettings) -> None:
+    run(replace(settings, profile=True, steps=12))
+    assert settings.run is not None
+    events = json.loads((settings.run / "trace.json").read_text())["traceEvents"]
+    steps = {event["name"] for event in events if str(event.get("name", "")).startswith("ProfilerStep")}
+    assert len(steps) == 3 and any("conv" in str(event.get("name")) for event in events)
+
+
+def test_what_a_cpu_cannot_do_together_is_refused(settings: TrainSettings) -> None:
+    with pytest.raises(UserError, match="sync_batch_norm=true is for device=cuda"):
+        run(replace(settings, sync_batch_norm=True))
+
+
 def test_never_means_never(settings: TrainSettings) -> None:
     run(replace(settings, validate_every=0, save_every=0))
     assert settings.run is not None

@@ -118,17 +118,22 @@ def _place() -> tuple[int, int]:
         raise UserError(f"WORLD_SIZE and LOCAL_RANK must be numbers, as torchrun sets them: {error}") from None
 
 
-def data_parallel(frontend: Frontend, device: torch.device, ranks: Ranks) -> nn.Module:
+def data_parallel(frontend: Frontend, device: torch.device, ranks: Ranks, *, sync_batch_norm: bool) -> nn.Module:
     """The network with its gradients averaged over all ranks; with one rank, as it is.
 
-    On GPUs batch norm takes its statistics over all ranks' clips (never run on more than one GPU by its authors).
-    SyncBatchNorm refuses CPU tensors, so there each rank normalises its own share.
+    Each rank normalises its own share, as the paper's one GPU did its 64 clips. `sync_batch_norm` takes the statistics
+    over all ranks' clips, by 14 exchanges a step that all wait for. Raises UserError on a CPU, whose tensors
+    SyncBatchNorm refuses.
     """
+    if sync_batch_norm and device.type != "cuda":
+        raise UserError("sync_batch_norm=true is for device=cuda: on a CPU each rank normalises its own clips")
     if ranks.world == 1:
         return frontend
-    if device.type == "cuda":
+    if sync_batch_norm:
         frontend.network = nn.SyncBatchNorm.convert_sync_batchnorm(frontend.network)  # type: ignore[no-untyped-call]
-        # The statistics are the same on all ranks already, so they are not sent around at each step.
-        device_ids = [device.index]
-        return DistributedDataParallel(frontend, device_ids, broadcast_buffers=False, gradient_as_bucket_view=True)
-    return DistributedDataParallel(frontend, gradient_as_bucket_view=True)
+    device_ids = [device.index] if device.type == "cuda" else None
+    parallel = DistributedDataParallel(frontend, device_ids, gradient_as_bucket_view=True)
+    # Statistics are not sent around at each step: rank 0's are saved, and `agree_on_buffers` before they are used. Set
+    # here, since the argument has another name in newer versions of torch.
+    parallel.broadcast_buffers = False
+    return parallel

@@ -34,6 +34,7 @@ from train.trainer.loop import NEVER, Every, learning_rate, train
 from train.trainer.losses import LOSSES
 from train.trainer.meter import Meter, Reading
 from train.trainer.state import TrainState
+from train.trainer.trace import traced
 from train.trainer.validation import AutoencoderScore, Score, StudentScore, baseline, validate
 
 
@@ -75,9 +76,19 @@ class Trainer:
     def fit(self, stop: Stop) -> int:
         """Train until all steps are taken, or until `stop` is asked for; returns how many are."""
         settings = self.settings
-        with closing(self._training_batches()) as self.batches, Saver() as self.saver:
+        trace = self.folder.trace if settings.profile and self.ranks.is_first else None
+
+        def stopping() -> bool:
+            step_done()
+            return stop()
+
+        with (
+            closing(self._training_batches()) as self.batches,
+            Saver() as self.saver,
+            traced(trace) as step_done,
+        ):
             return train(
-                predictor(data_parallel(self.frontend, self.device, self.ranks), self.compiled),
+                predictor(self._parallel(), self.compiled),
                 self._noting_skips(self.batches, self.corpus.training),
                 self._objective(),
                 self.state.optimizer,
@@ -101,7 +112,7 @@ class Trainer:
                 ),
                 clip_norm=math.inf if settings.clip_norm is None else settings.clip_norm,
                 accumulate=settings.accumulate,
-                stopping=stop,
+                stopping=stopping,
             )
 
     def report(self, step: int, reading: Reading) -> None:
@@ -164,6 +175,10 @@ class Trainer:
                 write_card(self.folder.card, checkpoint, path.name)
 
         self.saver.submit(write)
+
+    def _parallel(self) -> nn.Module:
+        synced = self.settings.sync_batch_norm
+        return data_parallel(self.frontend, self.device, self.ranks, sync_batch_norm=synced)
 
     def _objective(self) -> Callable[[Any, DeviceBatch], Tensor]:
         """The loss of a prediction on its batch."""
