@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import itertools
+import multiprocessing
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from typing import Any
 import fsspec
 import pytest
 
+from pipeline.executor import decode_worker
 from pipeline.output.status import status_of
 from pipeline.relabel.run import RelabelSettings
 from pipeline.relabel.run import run as relabel
@@ -98,6 +100,8 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Weather]:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
             monkeypatch.setenv(name, "us-east-1")
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        # A forked worker would have the surroundings of its server.
+        monkeypatch.setattr(decode_worker, "SPAWN", multiprocessing.get_context("spawn"))
         fsspec.filesystem("s3", skip_instance_cache=True).makedirs(
             "lake", exist_ok=True
         )  # moto keeps it from test to test
