@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import multiprocessing.forkserver as server
 import os
@@ -10,13 +11,27 @@ import signal
 import sys
 import tempfile
 from collections.abc import Mapping
+from multiprocessing import reduction
 from pathlib import Path
+from typing import Any
 
 from pipeline.executor import decode_worker
 
 ROOT = Path(__file__).resolve().parents[1]
 FORKSERVER = multiprocessing.get_context("forkserver")
-FORKSERVER.set_forkserver_preload(["pipeline.run", "train.run", "hydra"])
+FORKSERVER.set_forkserver_preload(["tests.forked", "pipeline.run", "train.run", "hydra"])
+
+
+def _receive_or_abort(*arguments: Any) -> Any:
+    """A command that is killed while it asks for a worker must not end the server, which it shares with others."""
+    try:
+        return _receive(*arguments)
+    except EOFError:
+        raise ConnectionAbortedError(errno.ECONNABORTED, "killed") from None  # which the server goes on after
+
+
+_receive = reduction.recvfds
+reduction.recvfds = _receive_or_abort
 
 
 class Forked:

@@ -60,37 +60,37 @@ class Bench:
     def __init__(self, settings: BenchSettings, catalog: Catalog) -> None:
         self._settings, self._catalog = settings, catalog
         self.device = require_device(settings.device)
-        self._autocast = arithmetic(self.device, settings.precision)
+        self.autocast = arithmetic(self.device, settings.precision)
         network = build(settings.student, catalog.classes, sample_rate=catalog.clip.sample_rate).to(self.device)
         self._optimizer = torch.optim.Adam(network.parameters(), fused=True)
-        self._frontend = Frontend(network)
-        self._eager, self._loss = predictor(self._frontend, lambda function: function), kl
+        self.frontend = Frontend(network)
+        self._eager, self._loss = predictor(self.frontend, lambda function: function), kl
         compiled = compiler(settings.compile, self.device)
-        self._fast, self._fast_loss = predictor(self._frontend, compiled), compiled(kl)
+        self.fast = predictor(self.frontend, compiled), compiled(kl)
         batches = self._batches()
-        self._held = [next(batches) for _ in range(2)]
+        self.held = [next(batches) for _ in range(2)]
         batches.close()
 
     def bare(self) -> float:
         """Seconds a step of forward, loss, backward and optimizer alone, on data that is on the device already."""
-        return self._time(partial(self._steps, self._fast, self._fast_loss))
+        return self.seconds_a_step(partial(self.take_steps, *self.fast))
 
     def eager(self) -> float:
         """The same without the compiler."""
-        return self._time(partial(self._steps, self._eager, self._loss))
+        return self.seconds_a_step(partial(self.take_steps, self._eager, self._loss))
 
     def loop(self) -> float:
         """Seconds a step of the training loop, from the shards on."""
         batches = self._batches()
         self._train(batches, steps=1)  # the reader's threads are at work, as they are in the middle of a run
-        seconds = self._time(partial(self._train, batches))
+        seconds = self.seconds_a_step(partial(self._train, batches))
         batches.close()
         return seconds
 
     def flops(self) -> int:
         """Of one step, forward and backward, multiplications and additions each counted."""
         with FlopCounterMode(display=False) as counter:
-            self._steps(self._eager, self._loss, steps=1)
+            self.take_steps(self._eager, self._loss, steps=1)
         return int(counter.get_total_flops())
 
     def _batches(self) -> DeviceBatches:
@@ -100,26 +100,27 @@ class Bench:
         reader = training_reader(catalog, ring, streaming, seed=0, batch=settings.batch)
         return DeviceBatches(reader, catalog.clip, self.device)
 
-    def _steps(self, network: Callable[[DeviceBatch], Any], loss: Callable[..., Tensor], steps: int) -> None:
-        for batch in itertools.islice(itertools.cycle(self._held), steps):
-            with self._autocast():
+    def take_steps(self, network: Callable[[DeviceBatch], Any], loss: Callable[..., Tensor], steps: int) -> None:
+        for batch in itertools.islice(itertools.cycle(self.held), steps):
+            with self.autocast():
                 distance = loss(network(batch), batch.posteriors)
             distance.backward()  # type: ignore[no-untyped-call]
             self._optimizer.step()
             self._optimizer.zero_grad(set_to_none=True)
 
     def _train(self, batches: DeviceBatches, steps: int) -> None:
+        network, loss = self.fast
         train(
-            self._fast,
+            network,
             batches,
-            lambda logits, batch: self._fast_loss(logits, batch.posteriors),
+            lambda logits, batch: loss(logits, batch.posteriors),
             self._optimizer,
             Meter(self.device),
             steps=steps,
-            autocast=self._autocast,
+            autocast=self.autocast,
         )
 
-    def _time(self, work: Callable[..., None]) -> float:
+    def seconds_a_step(self, work: Callable[..., None]) -> float:
         synchronize(self.device)
         start = time.perf_counter()
         work(steps=self._settings.steps)

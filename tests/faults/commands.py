@@ -79,7 +79,7 @@ def shared_mappings(process: int | str) -> list[tuple[int, int, str]]:
 def finish(process: Process, code: int = 0, seconds: float = 300) -> str:
     """What the process said, once it has ended with this code."""
     _, said = process.communicate(timeout=seconds)
-    assert process.returncode == code, said
+    assert process.returncode == code, f"exit code {process.returncode}: {said}"
     return said
 
 

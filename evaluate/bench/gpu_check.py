@@ -1,0 +1,233 @@
+"""`make gpu-check`: what a first GPU is needed for, as one page and a JSON, within minutes. A CPU runs it too, small.
+
+A part that fails is a line of the page, and the others go on; one that the time is up for is said to be not run.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from evaluate.bench.loading import Load, floor, make_shards, ours
+from evaluate.bench.training import Bench, BenchSettings, best_seconds, describe_card, synchronize
+from shards.cli.command import command
+from shards.errors import UserError
+from shards.files import write_whole
+from shards.loader.catalog import Catalog, load_catalog
+from train.device.device import Compile, require_device
+from train.model.layers import StudentSpec
+from train.trainer.losses import divergence
+from train.trainer.trainer import predictor
+
+TOP = 10  # kernels of a step that are named
+PROFILED = 3  # steps
+PRECISION_BOUND = 0.05  # nats, of bfloat16's logits from float32's
+Part = Callable[["Check"], Mapping[str, Any]]
+
+
+@dataclass
+class GpuCheckSettings:
+    """conf/gpu_check.yaml. Where there is no GPU: device=cpu batch=2 steps=2 rounds=1."""
+
+    student: StudentSpec
+    device: str = "cuda"
+    batch: int = 64
+    steps: int = 20  # a measurement
+    rounds: int = 3
+    clips: int = 512  # to make, 0.9 MB each
+    compile: Compile = "auto"
+    minutes: float = 8.0  # parts that would begin later are not run
+    out: Path = Path("outputs/gpu-check")
+
+
+@dataclass
+class Check:
+    """What the parts share."""
+
+    settings: GpuCheckSettings
+    folder: Path  # of the shards that were made
+    catalog: Catalog
+    bench: Bench
+    found: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def machine(check: Check) -> Mapping[str, Any]:
+    """The card, its driver's words, and torch."""
+    facts: dict[str, Any] = {"torch": torch.__version__, "device": check.settings.device}
+    if check.bench.device.type == "cuda":
+        card = torch.cuda.get_device_properties(check.bench.device)
+        facts |= {"card": card.name, "gigabytes": round(card.total_memory / 1e9, 1), "cards": torch.cuda.device_count()}
+        facts["capability"] = f"{card.major}.{card.minor}"
+        facts["tf32"] = torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32
+    return facts
+
+
+def tests(check: Check) -> Mapping[str, Any]:
+    """The tests that need a GPU."""
+    words = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    lines = done.stdout.splitlines()
+    return {"exit code": done.returncode, "pytest": lines[-1] if lines else done.stderr[-200:]} | {
+        line.split(" - ")[0]: "failed" for line in lines if line.startswith("FAILED")
+    }
+
+
+def arithmetic(check: Check) -> Mapping[str, Any]:
+    """How far the ways of computing one batch are from float32 without the compiler: KL of the logits, in nats."""
+    bench, batch = check.bench, check.bench.held[0]
+
+    def logits(forward: Callable[..., Any]) -> Mapping[str, Tensor]:
+        with torch.no_grad():
+            found: Mapping[str, Tensor] = forward(batch)
+        return {head: each.float().log_softmax(dim=1) for head, each in found.items()}
+
+    eager = predictor(bench.frontend, lambda function: function)
+    plain = logits(eager)
+
+    def nats(other: Mapping[str, Tensor]) -> float:
+        return max(float(divergence(plain[head].exp(), other[head]).abs().max()) for head in plain)
+
+    def in_bfloat16(forward: Callable[..., Any]) -> Callable[..., Any]:
+        def run(batch: Any) -> Any:
+            with torch.autocast(bench.device.type, torch.bfloat16):
+                return forward(batch)
+
+        return run
+
+    ways = {"the same again": eager, "bfloat16": in_bfloat16(eager), "compiled": bench.fast[0]}
+    found = {name: nats(logits(forward)) for name, forward in ways.items()}
+    return found | {"bfloat16 within bound": found["bfloat16"] < PRECISION_BOUND}
+
+
+def step(check: Check) -> Mapping[str, Any]:
+    """Milliseconds a step, in turn: as shipped from the shards, the bare step, uncompiled, with CUDA graphs."""
+    bench = check.bench
+    graphs = predictor(bench.frontend, partial(torch.compile, dynamic=False, mode="reduce-overhead"))
+    ways: dict[str, Callable[[], float]] = {"loop": bench.loop, "bare": bench.bare, "eager": bench.eager}
+    if bench.device.type == "cuda":
+        ways["reduce-overhead"] = lambda: bench.seconds_a_step(partial(bench.take_steps, graphs, bench.fast[1]))
+    for way in ways.values():
+        way()  # compilers and searches for algorithms
+    rounds = [{name: way() for name, way in ways.items()} for _ in range(check.settings.rounds)]
+    middle = {name: 1e3 * median(each[name] for each in rounds) for name in ways}
+    return middle | {"loop over bare": median(each["loop"] / each["bare"] for each in rounds)}
+
+
+def share(check: Check) -> Mapping[str, Any]:
+    """Of the card's matrix rate and of its memory's."""
+    if check.bench.device.type != "cuda":
+        return {"not run": "it is a card's"}
+    settings = BenchSettings(check.settings.student, batch=check.settings.batch)
+    return {"step": describe_card(check.bench, settings, check.catalog, check.found["step"]["bare"] / 1e3)}
+
+
+def kernels(check: Check) -> Mapping[str, Any]:
+    """The kernels that a step takes longest in, milliseconds a step."""
+    from torch.profiler import profile
+
+    with profile() as profiler:
+        check.bench.seconds_a_step(lambda steps: check.bench.take_steps(*check.bench.fast, steps=PROFILED))
+    on_gpu = check.bench.device.type == "cuda"
+    rows = [
+        (row.self_device_time_total if on_gpu else row.self_cpu_time_total, row.key) for row in profiler.key_averages()
+    ]
+    return {key[:90]: time / 1e3 / PROFILED for time, key in sorted(rows, reverse=True)[:TOP]}
+
+
+def wall(check: Check) -> Mapping[str, Any]:
+    """Clips a second of reading (by threads), of copying to the device and of the bare step; the least is the wall."""
+    settings, device = check.settings, check.bench.device
+    rates = {}
+    for threads in (1, 2, 4, 8):
+        rates[f"reading, {threads} threads"] = ours(Load(check.catalog, settings.batch, settings.steps, threads))
+    rates["bare reading, 4 threads"] = floor(Load(check.catalog, settings.batch, settings.steps, 4))
+    waveform = check.bench.held[0].waveform.cpu()
+    waveform = waveform.pin_memory() if device.type == "cuda" else waveform
+    rates["copying"] = settings.batch / best_seconds(lambda: waveform.to(device, copy=True, non_blocking=True), device)
+    rates["arithmetic"] = settings.batch / (check.found["step"]["bare"] / 1e3)
+    least = min(
+        (name for name in rates if name in ("reading, 4 threads", "copying", "arithmetic")), key=rates.__getitem__
+    )
+    return rates | {"the wall": least}
+
+
+def ranks(check: Check) -> Mapping[str, Any]:
+    """Two ranks under torchrun, where there are two cards (or on the CPU)."""
+    if check.bench.device.type == "cuda" and torch.cuda.device_count() < 2:
+        return {"not run": "there is one card"}
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "train"]
+    words = {
+        "shards": check.folder,
+        "run": check.folder / "run",
+        "device": check.settings.device,
+        "batch": 4,
+        "steps": 3,
+    }
+    words |= {"compile": "false", "validate_every": 0}
+    command = [sys.executable, *torchrun, *(f"{name}={value}" for name, value in words.items())]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return {"exit code": done.returncode, "last line": (done.stderr.strip().splitlines() or [""])[-1]}
+
+
+PARTS: tuple[Part, ...] = (machine, tests, arithmetic, step, share, kernels, wall, ranks)
+
+
+def run(settings: GpuCheckSettings) -> None:
+    """Run every part, and write check.json and check.md. Raises UserError where there is no such device."""
+    begun = time.monotonic()
+    require_device(settings.device)
+    with TemporaryDirectory() as folder:
+        make_shards(Path(folder), clips=settings.clips, shards=min(16, settings.clips))
+        catalog = load_catalog(folder, "train")
+        bench = Bench(
+            BenchSettings(settings.student, settings.device, settings.batch, settings.steps, compile=settings.compile),
+            catalog,
+        )
+        check = Check(settings, Path(folder), catalog, bench)
+        for part in PARTS:
+            check.found[part.__name__] = outcome(part, check, time.monotonic() - begun)
+            synchronize(bench.device)
+            print(page({part.__name__: check.found[part.__name__]}), flush=True)
+    settings.out.mkdir(parents=True, exist_ok=True)
+    write_whole(settings.out / "check.json", json.dumps(check.found, indent=1).encode())
+    write_whole(settings.out / "check.md", page(check.found).encode())
+    print(f"{settings.out / 'check.md'} and check.json, {time.monotonic() - begun:.0f} s")
+
+
+def outcome(part: Part, check: Check, seconds: float) -> Mapping[str, Any]:
+    """What a part found, or why it did not."""
+    if seconds > 60 * check.settings.minutes:
+        return {"not run": f"{check.settings.minutes:g} minutes were up"}
+    try:
+        return dict(part(check))
+    except (RuntimeError, UserError, OSError, KeyError, ValueError, TypeError) as error:
+        return {"failed": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+
+
+def page(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """In Markdown, a table for each part."""
+    lines = []
+    for name, facts in found.items():
+        about = next(part for part in PARTS if part.__name__ == name).__doc__ or ""
+        lines += [f"## {name}", "", about, "", "| what | found |", "|---|---|"]
+        lines += [
+            f"| {key} | {f'{value:.4g}' if isinstance(value, float) else value} |" for key, value in facts.items()
+        ]
+        lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    command(GpuCheckSettings, "gpu_check", run)
