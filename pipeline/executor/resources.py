@@ -45,7 +45,7 @@ class Resources:
     spool_gigabytes: float = 0.0  # decoded clips on disk that are in no shard yet; 0: 16, or half of what is free
     stall_seconds: float = 60.0
     memory_gigabytes: float = 4.0  # that a decode process may take for one video
-    spool: Path | None = None  # for sound, and videos from URLs, under way; null: the system's temporary folder
+    spool: Path | None = None  # for decoded clips, and videos from URLs, under way; null: the temporary folder
     ray: RaySettings = field(default_factory=RaySettings)
 
     def precision_of(self, labels: Manifest | None) -> str:

@@ -72,9 +72,8 @@ class Demuxer(MediaFile):
                 self.errors, other.errors = self.errors + other.errors, 0
                 yield from clock.push(packet)
                 behind = min((late, ahead), key=lambda index: clock.end(index, held=True))
-            stays = max(
-                clock.longest(behind), LEAD_SECONDS
-            )  # a last frame, or one that is shown long after it is decoded
+            # A last frame, or one that is shown long after it is decoded.
+            stays = max(clock.longest(behind), LEAD_SECONDS)
             for packet in sources[late + ahead - behind]:
                 yield from clock.push(packet)
                 if clock.end(packet.stream_index) > clock.end(behind, held=True) + stays:
@@ -129,7 +128,7 @@ class Demuxer(MediaFile):
 def _shown(packet: AnyPacket) -> AnyPacket:
     """A copy that is not marked as hidden.
 
-    FFmpeg marks a packet of a fragmented file so that is decoded no later than the one before it, as where stamps
+    FFmpeg hides a packet of a fragmented file whose stamp of decoding is no later than the one before, as where stamps
     wander; one that an edit list hides is later.
     """
     copy: AnyPacket = Packet(bytes(packet))
