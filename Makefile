@@ -95,7 +95,7 @@ bench-train: $(INSTALLED) ## Time stage two: reader, loop, compiler; device=cpu 
 	$(RUN) evaluate.bench.training $(OVERRIDES)
 
 gpu-check: $(INSTALLED) ## All that a first GPU is needed for, on one page; device=cpu batch=2 steps=2 rounds=1 clips=16
-	$(RUN) evaluate.bench.gpu_check $(OVERRIDES)
+	$(RUN) evaluate.bench.gpu.check $(OVERRIDES)
 
 test: $(INSTALLED) ## Run all tests, on all cores
 	$(RUN) pytest -n auto --dist worksteal

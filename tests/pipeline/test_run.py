@@ -351,3 +351,12 @@ def test_missing_weights_stop_before_anything_is_written(settings, tmp_path, sma
     with pytest.raises(UserError, match=r"nowhere\.pth"):
         run(settings(tmp_path / "shards", teachers=TeacherSet("small", {"objects": missing})))
     assert not (tmp_path / "shards").exists()
+
+
+@pytest.mark.gpu
+def test_a_gpu_labels_what_a_cpu_labels(settings, undisturbed, tmp_path):
+    run(settings(tmp_path, device="cuda", precision="float32"))
+    for wanted, found in zip(all_examples(undisturbed), all_examples(tmp_path), strict=True):
+        assert (found.key, found.waveform.tobytes()) == (wanted.key, wanted.waveform.tobytes())
+        for head, posterior in wanted.posteriors.items():
+            assert np.allclose(found.posteriors[head], posterior, atol=2e-3)

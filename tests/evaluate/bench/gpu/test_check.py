@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from evaluate.bench import gpu_check
-from evaluate.bench.gpu_check import GpuCheckSettings, outcome, run
+from evaluate.bench.gpu import check as gpu_check
+from evaluate.bench.gpu.check import GpuCheckSettings, outcome, run
 from shards.cli.command import compose
 from shards.errors import UserError
 

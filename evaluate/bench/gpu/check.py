@@ -17,23 +17,32 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+import torchvision
+from torch import Tensor, nn
 
+from evaluate.bench.gpu.variants import Variant, channels_last, polyphase
 from evaluate.bench.loading import Load, floor, make_shards, ours
 from evaluate.bench.training import Bench, BenchSettings, best_seconds, describe_card, synchronize
+from pipeline.teachers.cards import cards
+from pipeline.teachers.precision import fastest_precision
+from pipeline.teachers.spec import TeacherSet, TeacherSpec, Transform
+from pipeline.teachers.teacher import Teacher
 from shards.cli.command import command
 from shards.errors import UserError
 from shards.files import write_whole
 from shards.loader.catalog import Catalog, load_catalog
-from train.device.device import Compile, require_device
+from train.device.device import Compile, compiler, require_device
 from train.model.layers import StudentSpec
+from train.model.student import Student
 from train.trainer.losses import divergence
 from train.trainer.trainer import predictor
 
 TOP = 10  # kernels of a step that are named
 PROFILED = 3  # steps
 PRECISION_BOUND = 0.05  # nats, of bfloat16's logits from float32's
+TRANSFORM = Transform(256, 224, "rgb", [124.0, 116.0, 104.0], [58.0, 57.0, 57.0], "bilinear")
 Part = Callable[["Check"], Mapping[str, Any]]
 
 
@@ -112,12 +121,24 @@ def arithmetic(check: Check) -> Mapping[str, Any]:
 
 
 def step(check: Check) -> Mapping[str, Any]:
-    """Milliseconds a step, in turn: as shipped from the shards, the bare step, uncompiled, with CUDA graphs."""
+    """Milliseconds a step, in turn: as shipped from the shards, the bare step, uncompiled, other ways."""
     bench = check.bench
-    graphs = predictor(bench.frontend, partial(torch.compile, dynamic=False, mode="reduce-overhead"))
+    compiled = compiler(check.settings.compile, bench.device)
     ways: dict[str, Callable[[], float]] = {"loop": bench.loop, "bare": bench.bare, "eager": bench.eager}
+
+    def timed(forward: Callable[..., Any]) -> Callable[[], float]:
+        return lambda: bench.seconds_a_step(partial(bench.take_steps, forward, bench.fast[1]))
+
+    student = bench.frontend.network
+    if isinstance(student, Student) and all(
+        isinstance(block, nn.Sequential | nn.MaxPool1d) for block in student.blocks.values()
+    ):
+        ways["channels last"] = timed(predictor(Variant(student, channels_last), compiled))
+        ways["polyphase"] = timed(predictor(Variant(student, polyphase), compiled))
     if bench.device.type == "cuda":
-        ways["reduce-overhead"] = lambda: bench.seconds_a_step(partial(bench.take_steps, graphs, bench.fast[1]))
+        ways["CUDA graphs"] = timed(
+            predictor(bench.frontend, partial(torch.compile, dynamic=False, mode="reduce-overhead"))
+        )
     for way in ways.values():
         way()  # compilers and searches for algorithms
     rounds = [{name: way() for name, way in ways.items()} for _ in range(check.settings.rounds)]
@@ -163,6 +184,24 @@ def wall(check: Check) -> Mapping[str, Any]:
     return rates | {"the wall": least}
 
 
+def teachers(check: Check) -> Mapping[str, Any]:
+    """Pictures a second that networks of random weights label, copies from the host included."""
+    found = {}
+    precision = fastest_precision(check.settings.device)
+    for architecture in ("alexnet", "resnet50"):
+        path, names = check.folder / f"{architecture}.pth", check.folder / "classes.txt"
+        torch.save(getattr(torchvision.models, architecture)(num_classes=1000).state_dict(), path)
+        names.write_text("".join(f"class {number}\n" for number in range(1000)))
+        spec = TeacherSpec(architecture, str(path), TRANSFORM, str(names))
+        card = cards(TeacherSet("random", {"objects": spec}))["objects"]
+        teacher = Teacher(spec, card, check.settings.device, precision)
+        crop = teacher.transform.crop
+        pictures = np.random.default_rng(0).integers(0, 256, (check.settings.batch, crop, crop, 3), np.uint8)
+        seconds = best_seconds(partial(teacher.posteriors, pictures), check.bench.device)
+        found[f"{architecture}, {precision}"] = len(pictures) / seconds
+    return found
+
+
 def ranks(check: Check) -> Mapping[str, Any]:
     """Two ranks under torchrun, where there are two cards (or on the CPU)."""
     if check.bench.device.type == "cuda" and torch.cuda.device_count() < 2:
@@ -181,7 +220,7 @@ def ranks(check: Check) -> Mapping[str, Any]:
     return {"exit code": done.returncode, "last line": (done.stderr.strip().splitlines() or [""])[-1]}
 
 
-PARTS: tuple[Part, ...] = (machine, tests, arithmetic, step, share, kernels, wall, ranks)
+PARTS: tuple[Part, ...] = (machine, tests, arithmetic, step, share, kernels, wall, teachers, ranks)
 
 
 def run(settings: GpuCheckSettings) -> None:
