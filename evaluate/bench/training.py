@@ -5,6 +5,7 @@ The contestants take turns and ratios are medians over the rounds. Shards are ma
 
 from __future__ import annotations
 
+import copy
 import itertools
 import time
 from collections.abc import Callable
@@ -62,6 +63,7 @@ class Bench:
         self.device = require_device(settings.device)
         self.autocast = arithmetic(self.device, settings.precision)
         network = build(settings.student, catalog.classes, sample_rate=catalog.clip.sample_rate).to(self.device)
+        self._initial = copy.deepcopy(network.state_dict())
         self._optimizer = torch.optim.Adam(network.parameters(), fused=True)
         self.frontend = Frontend(network)
         self._eager, self._loss = predictor(self.frontend, lambda function: function), kl
@@ -86,6 +88,11 @@ class Bench:
         seconds = self.seconds_a_step(partial(self._train, batches))
         batches.close()
         return seconds
+
+    def begin_anew(self) -> None:
+        """The weights as they were drawn, and an optimizer that has seen no step."""
+        self.frontend.network.load_state_dict(self._initial)
+        self._optimizer.state.clear()
 
     def flops(self) -> int:
         """Of one step, forward and backward, multiplications and additions each counted."""

@@ -22,7 +22,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from evaluate.bench.gpu.variants import Variant, channels_last, polyphase
+from evaluate.bench.gpu.variants import Variant, channels_last, folded, polyphase
 from evaluate.bench.loading import Load, floor, make_shards, ours
 from evaluate.bench.training import Bench, BenchSettings, best_seconds, describe_card, synchronize
 from pipeline.teachers.cards import cards
@@ -70,6 +70,7 @@ class Check:
     catalog: Catalog
     bench: Bench
     found: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    forwards: dict[str, Callable[..., Any]] = field(default_factory=dict)  # compiled, by the names of `step`
 
 
 def machine(check: Check) -> Mapping[str, Any]:
@@ -115,35 +116,48 @@ def arithmetic(check: Check) -> Mapping[str, Any]:
 
         return run
 
-    ways = {"the same again": eager, "bfloat16": in_bfloat16(eager), "compiled": bench.fast[0]}
+    ways = {"the same again": eager, "compiled": bench.fast[0], **variants(check, lambda function: function)}
     found = {name: nats(logits(forward)) for name, forward in ways.items()}
-    return found | {"bfloat16 within bound": found["bfloat16"] < PRECISION_BOUND}
+    del ways["compiled"]  # once more would be a minute of compiling
+    halved = {f"{name}, bfloat16": nats(logits(in_bfloat16(forward))) for name, forward in ways.items()}
+    return found | halved | {"bfloat16 within bound": max(halved.values()) < PRECISION_BOUND}
+
+
+def variants(check: Check, compiled: Callable[[Any], Any]) -> dict[str, Callable[..., Any]]:
+    """Other ways of computing the network, where it is of plain convolutions and pools."""
+    student = check.bench.frontend.network
+    if not isinstance(student, Student) or not all(
+        hasattr(each, "conv") or isinstance(each, nn.MaxPool1d) for each in student.blocks.values()
+    ):
+        return {}
+    ways = {"channels last": channels_last, "polyphase": polyphase, "folded": folded}
+    return {name: predictor(Variant(student, way), compiled) for name, way in ways.items()}
 
 
 def step(check: Check) -> Mapping[str, Any]:
     """Milliseconds a step, in turn: as shipped from the shards, the bare step, uncompiled, other ways."""
     bench = check.bench
-    compiled = compiler(check.settings.compile, bench.device)
-    ways: dict[str, Callable[[], float]] = {"loop": bench.loop, "bare": bench.bare, "eager": bench.eager}
+    check.forwards = forwards = {
+        "bare": bench.fast[0],
+        **variants(check, compiler(check.settings.compile, bench.device)),
+    }
+    if bench.device.type == "cuda":
+        graphs = partial(torch.compile, dynamic=False, mode="reduce-overhead")
+        forwards["CUDA graphs"] = predictor(bench.frontend, graphs)
 
     def timed(forward: Callable[..., Any]) -> Callable[[], float]:
         return lambda: bench.seconds_a_step(partial(bench.take_steps, forward, bench.fast[1]))
 
-    student = bench.frontend.network
-    if isinstance(student, Student) and all(
-        isinstance(block, nn.Sequential | nn.MaxPool1d) for block in student.blocks.values()
-    ):
-        ways["channels last"] = timed(predictor(Variant(student, channels_last), compiled))
-        ways["polyphase"] = timed(predictor(Variant(student, polyphase), compiled))
-    if bench.device.type == "cuda":
-        ways["CUDA graphs"] = timed(
-            predictor(bench.frontend, partial(torch.compile, dynamic=False, mode="reduce-overhead"))
-        )
-    for way in ways.values():
-        way()  # compilers and searches for algorithms
-    rounds = [{name: way() for name, way in ways.items()} for _ in range(check.settings.rounds)]
-    middle = {name: 1e3 * median(each[name] for each in rounds) for name in ways}
-    return middle | {"loop over bare": median(each["loop"] / each["bare"] for each in rounds)}
+    ways = {"loop": bench.loop, "eager": bench.eager} | {name: timed(forward) for name, forward in forwards.items()}
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(1 + check.settings.rounds):  # the first is the compilers' and searches' for algorithms
+        for name, way in ways.items():
+            bench.begin_anew()  # so that none goes on from what another has made of the weights
+            found[name].append(1e3 * way())
+            if not all(bool(each.isfinite().all()) for each in bench.frontend.parameters()):
+                raise RuntimeError(f"{name}: weights that are not finite")
+    loop = median(loop / bare for loop, bare in zip(found["loop"][1:], found["bare"][1:], strict=True))
+    return {name: median(each[1:]) for name, each in found.items()} | {"loop over bare": loop}
 
 
 def share(check: Check) -> Mapping[str, Any]:
@@ -156,10 +170,21 @@ def share(check: Check) -> Mapping[str, Any]:
 
 def kernels(check: Check) -> Mapping[str, Any]:
     """The kernels that a step takes longest in, milliseconds a step."""
+    return longest(check, check.bench.fast[0])
+
+
+def folded_kernels(check: Check) -> Mapping[str, Any]:
+    """The same of the folded step."""
+    return longest(check, check.forwards["folded"]) if "folded" in check.forwards else {"not run": "no such step"}
+
+
+def longest(check: Check, forward: Callable[..., Any]) -> Mapping[str, float]:
     from torch.profiler import profile
 
+    take = partial(check.bench.take_steps, forward, check.bench.fast[1])
+    take(steps=1)
     with profile() as profiler:
-        check.bench.seconds_a_step(lambda steps: check.bench.take_steps(*check.bench.fast, steps=PROFILED))
+        check.bench.seconds_a_step(lambda steps: take(steps=PROFILED))
     on_gpu = check.bench.device.type == "cuda"
     rows = [
         (row.self_device_time_total if on_gpu else row.self_cpu_time_total, row.key) for row in profiler.key_averages()
@@ -220,7 +245,7 @@ def ranks(check: Check) -> Mapping[str, Any]:
     return {"exit code": done.returncode, "last line": (done.stderr.strip().splitlines() or [""])[-1]}
 
 
-PARTS: tuple[Part, ...] = (machine, tests, arithmetic, step, share, kernels, wall, teachers, ranks)
+PARTS: tuple[Part, ...] = (machine, tests, arithmetic, step, share, kernels, folded_kernels, wall, teachers, ranks)
 
 
 def run(settings: GpuCheckSettings) -> None:

@@ -68,6 +68,64 @@ def polyphase(student: Student, waveform: Tensor) -> Logits:
     return {head: module(hidden) for head, module in student.heads.items()}
 
 
+def folded(student: Student, waveform: Tensor) -> Logits:
+    """Channels innermost, and every stride folded into them: `stride` steps of C channels are one step of stride x C.
+
+    In this layout both that and the phases of `polyphase` are views. Each convolution has stride 1 then, and conv1 16
+    channels in and 128 out instead of 1 and 16.
+    """
+    hidden = waveform.unsqueeze(2)  # (batch, steps, channels), as all that follows
+    coming: list[Any] = list(student.blocks.values())
+    while coming:
+        block = coming.pop(0)
+        if not hasattr(block, "conv"):
+            pooled = F.max_pool1d(hidden.transpose(1, 2), block.kernel_size, block.stride, block.padding)
+            hidden = pooled.transpose(1, 2)
+            continue
+        pool = coming[0] if coming else None
+        phases = 1
+        if isinstance(pool, nn.MaxPool1d) and _pays(block.conv, pool):
+            phases = coming.pop(0).kernel_size
+        steps, rest = _folded(block.conv, hidden, phases)
+        hidden = _normalised_steps(block.norm, steps, rest).amax(dim=2)
+    logits = {}
+    for head, module in student.heads.items():
+        assert isinstance(module, nn.Conv1d)
+        logits[head] = _folded(module, hidden, 1)[0].squeeze(2).transpose(1, 2)
+    return logits
+
+
+def _folded(convolution: nn.Conv1d, hidden: Tensor, phases: int) -> tuple[Tensor, Tensor | None]:
+    """(batch, steps, channels) -> (batch, windows, phases, filters), and what is behind: (batch, steps, filters)."""
+    kernel, stride, padding = convolution.kernel_size[0], convolution.stride[0], int(convolution.padding[0])
+    batch, samples, channels = hidden.shape
+    steps = (samples + 2 * padding - kernel) // stride + 1
+    windows, fold = steps // phases, stride * phases
+    taps = -(-(kernel + (phases - 1) * stride) // fold)  # of the folded kernel
+    needed = (windows + taps - 1) * fold
+    padded = F.pad(hidden, (0, 0, padding, needed - padding - samples))  # a negative pad cuts
+    laid = padded.view(batch, needed // fold, 1, fold * channels).permute(0, 3, 2, 1)  # channels last, without a copy
+    shifts = range(0, fold, stride)
+    weight = torch.stack([F.pad(convolution.weight, (shift, taps * fold - kernel - shift)) for shift in shifts])
+    filters = weight.shape[1]
+    weight = weight.view(phases * filters, channels, taps, 1, fold).permute(0, 4, 1, 3, 2)
+    weight = weight.reshape(phases * filters, fold * channels, 1, taps).contiguous(memory_format=torch.channels_last)
+    assert convolution.bias is not None
+    found = F.conv2d(laid, weight, convolution.bias.repeat(phases))  # (batch, phases x filters, 1, windows)
+    found = found.permute(0, 3, 2, 1).reshape(batch, windows, phases, filters)
+    if steps == windows * phases:
+        return found, None
+    behind = F.pad(hidden, (0, 0, 0, padding))[:, windows * fold - padding :]
+    rest = F.conv1d(behind.transpose(1, 2), convolution.weight, convolution.bias, stride)
+    return found, rest.transpose(1, 2)
+
+
+def _normalised_steps(norm: nn.Module, steps: Tensor, rest: Tensor | None) -> Tensor:
+    """Batch norm, ReLU: (batch, windows, phases, filters). `rest` (batch, steps, filters) counts in the statistics."""
+    counted = steps.permute(0, 2, 3, 1)
+    return _normalised_phases(norm, counted, None if rest is None else rest.transpose(1, 2)).permute(0, 3, 1, 2)
+
+
 def _pays(convolution: nn.Module, pool: nn.MaxPool1d) -> bool:
     assert isinstance(convolution, nn.Conv1d) and isinstance(pool.kernel_size, int)
     kernel = convolution.kernel_size[0]
@@ -96,13 +154,15 @@ def _normalised_phases(norm: nn.Module, folded: Tensor, rest: Tensor | None) -> 
     """Batch norm, ReLU: (batch, phases, filters, windows). `rest` (batch, filters, steps) counts in the statistics."""
     assert isinstance(norm, nn.BatchNorm1d) and norm.running_mean is not None and norm.running_var is not None
     wide = folded.to(norm.weight.dtype)
-    count, total, squares = wide.numel() // wide.shape[2], wide.sum(dim=(0, 1, 3)), wide.square().sum(dim=(0, 1, 3))
-    if rest is not None:
-        over = rest.to(norm.weight.dtype)
-        count += over.shape[0] * over.shape[2]
-        total, squares = total + over.sum(dim=(0, 2)), squares + over.square().sum(dim=(0, 2))
-    mean = total / count
-    variance = squares / count - mean.square()
+    count = wide.numel() // wide.shape[2]
+    variance, mean = torch.var_mean(wide, dim=(0, 1, 3), correction=0)
+    if rest is not None:  # Chan et al. 1979: the statistics of two parts together
+        more = rest.shape[0] * rest.shape[2]
+        other, middle = torch.var_mean(rest.to(norm.weight.dtype), dim=(0, 2), correction=0)
+        share, apart = more / (count + more), middle - mean
+        mean = mean + share * apart
+        variance = (1 - share) * variance + share * other + share * (1 - share) * apart.square()
+        count += more
     with torch.no_grad():
         assert norm.momentum is not None and norm.num_batches_tracked is not None
         norm.running_mean.lerp_(mean, norm.momentum)

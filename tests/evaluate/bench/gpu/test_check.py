@@ -29,7 +29,7 @@ def test_the_parts_are_on_the_page_and_one_that_breaks_costs_no_other(
     run(compose(GpuCheckSettings, "gpu_check", [*words, f"out={tmp_path}"]))
     found: dict[str, Any] = json.loads((tmp_path / "check.json").read_text())
     assert found["arithmetic"]["the same again"] == found["arithmetic"]["compiled"] == 0
-    assert found["arithmetic"]["bfloat16"] > 0 and found["step"]["bare"] > 0
+    assert found["arithmetic"]["folded, bfloat16"] > 0 and found["step"]["bare"] > 0
     assert found["broken"] == {"failed": "RuntimeError: no kernel image"}
     rates = found["wall"]
     least = min(rates[name] for name in ("reading, 4 threads", "copying", "arithmetic"))

@@ -8,14 +8,14 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from evaluate.bench.gpu.variants import channels_last, polyphase
+from evaluate.bench.gpu.variants import channels_last, folded, polyphase
 from train.model.layers import Layer, StudentSpec
 from train.model.student import Student
 
 LAYERS = [Layer("conv1", 16, 2, 8, 4), Layer("pool1", 8, 8), Layer("conv2", 8, 1, 4, 6), Layer("pool2", 3, 3)]
 
 
-@pytest.mark.parametrize("variant", [channels_last, polyphase])
+@pytest.mark.parametrize("variant", [channels_last, polyphase, folded])
 @pytest.mark.parametrize("samples", [2000, 2013, 2015])
 def test_a_variant_is_the_step(variant: Callable[..., dict[str, torch.Tensor]], samples: int) -> None:
     plain = Student(
