@@ -1,7 +1,8 @@
-"""A convolution and its pool in one: the blocks one after the other in float64, and only where nothing is trained."""
+"""A convolution and its pool in one: the blocks one after the other in float64, in eval mode and in training."""
 
 from __future__ import annotations
 
+import copy
 from contextlib import AbstractContextManager, nullcontext
 
 import pytest
@@ -10,10 +11,11 @@ from torch import Tensor, nn
 
 from shards.cli.command import compose
 from train.checkpoint.checkpoint import build
+from train.model import student as student_module
 from train.model.blocks import block_of
 from train.model.layers import Layer, StudentSpec
 from train.model.polyphase import is_fused, pooled
-from train.model.student import Trunk
+from train.model.student import Student, Trunk
 
 CONVOLUTION, POOL = Layer("conv", 64, 2, 32, 5), Layer("pool", 8, 8)
 
@@ -57,7 +59,53 @@ def test_it_is_left_where_it_is_not_the_same_or_not_faster() -> None:
             assert not is_fused(block, block_of(other, 1), hidden)
         assert not is_fused(*blocks(Layer("conv", 4, 2, 2, 5), Layer("pool", 4, 4), 3), hidden)  # 2.5 times the work
         assert not is_fused(block_of(Layer("res", 9, 2, 4, 5, "residual"), 3).eval(), pool, hidden)
-        assert not is_fused(block.train(), pool, hidden)
+        assert not is_fused(block.train(), pool, hidden)  # and no compiler
+
+
+@pytest.mark.parametrize("samples", [14, 30, 400, 401, 415])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_in_training_gradients_and_statistics_are_those_of_the_blocks(samples: int, stride: int) -> None:
+    """Steps behind the pool's last window are in the statistics, though they are in no window."""
+    block, pool = blocks(Layer("conv", 24, stride, 12, 5), Layer("pool", 3, 3), 3)
+    block.train()
+    other = copy.deepcopy(block)
+    hidden = torch.randn(2, 3, samples, dtype=torch.float64, requires_grad=True)
+    twin = hidden.detach().clone().requires_grad_()
+    expected, found = pool(block(hidden)), pooled(other, pool, twin)
+    slope = torch.randn_like(expected)
+    expected.backward(slope)
+    found.backward(slope)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(twin.grad, hidden.grad, rtol=1e-8, atol=1e-10)
+    for (name, parameter), value in zip(block.named_parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(value.grad, parameter.grad, rtol=1e-8, atol=1e-9, msg=name)
+    for (name, buffer), value in zip(block.named_buffers(), other.named_buffers(), strict=True):
+        torch.testing.assert_close(value[1], buffer, rtol=1e-12, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_a_compiled_training_step_takes_it_and_is_the_plain_step(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiled for the CPU, as `make train device=cpu` does: gradients as without the compiler."""
+    try:
+        torch.compile(lambda value: value + 1)(torch.ones(3))
+    except RuntimeError:
+        pytest.skip("the compiler does not work here: no C++ compiler")
+    layers = [Layer("conv1", 32, 2, 16, 4), Layer("pool1", 8, 8), Layer("conv2", 8, 2, 4, 6)]
+    plain = Student(StudentSpec("small", layers, Layer("out", 4, 2)), {"a": 3}, sample_rate=8000)
+    other, waveform, taken = copy.deepcopy(plain), 50 * torch.randn(3, 3001), []
+    monkeypatch.setattr(student_module, "pooled", lambda *words: taken.append(1) or pooled(*words))
+    fast = torch.compile(other, dynamic=False, backend="aot_eager" if precision == "bf16" else "inductor")
+    for network in (plain, fast):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            network(waveform)["a"].square().mean().backward()
+    assert taken
+    for (name, parameter), twin in zip(plain.named_parameters(), other.parameters(), strict=True):
+        assert parameter.grad is not None and twin.grad is not None
+        if not name.endswith("conv.bias"):  # in front of batch norm a bias has no gradient but rounding
+            far = (twin.grad - parameter.grad).norm() / parameter.grad.norm()
+            assert far < (5e-2 if precision == "bf16" else 1e-3), name
 
 
 @pytest.mark.parametrize("student", ["soundnet8", "soundnet5", "resnet1d"])
