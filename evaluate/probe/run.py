@@ -21,6 +21,8 @@ from shards.format.clip import ClipSpec
 from train.device.device import require_device
 from train.model.layers import StudentSpec
 
+PAPER_HEADS = {"objects": 1000, "scenes": 401}  # ImageNet and Places401: conv8 of a network without a checkpoint
+
 
 @dataclass
 class EvaluateSettings:
@@ -98,7 +100,7 @@ def _sources(
     if "random" in settings.baselines:
         # The untrained sibling of the network under evaluation; where there is none, of `student`.
         spec = settings.student if model is None else model.checkpoint.spec
-        heads = {"objects": 1} if model is None else model.checkpoint.heads
+        heads = PAPER_HEADS if model is None else model.checkpoint.heads
         for seed in range(settings.seeds):
             init, options = RandomInit(spec, heads, seed), {"windows": settings.windows, "device": settings.device}
             yield untrained_source(init, recordings, settings.layers, **options), settings.svm

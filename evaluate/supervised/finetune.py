@@ -18,7 +18,7 @@ from shards.cli.command import command
 from shards.errors import UserError
 from train.checkpoint.checkpoint import load, load_student, save
 from train.checkpoint.modelcard import write_card
-from train.device.device import require_device
+from train.device.device import Compile, require_device
 from train.runfolder import RUNS
 
 NAME = "finetuned.pt"
@@ -38,6 +38,7 @@ class FinetuneSettings:
     seed: int = 0
     hold_out: str | None = None
     device: str = "cuda"
+    compile: Compile = "auto"
     log_every: int = 50
     out: Path | None = None
 
@@ -56,6 +57,7 @@ class FinetuneSettings:
             lr=self.lr,
             seed=self.seed,
             device=self.device,
+            compile=self.compile,
             log_every=self.log_every,
             out=self.out or RUNS / f"finetuned-{spec.name}-{name}",
         )

@@ -29,9 +29,10 @@ from shards.format.clip import ClipSpec
 from shards.format.manifest import TeacherCard
 from train.checkpoint.checkpoint import Checkpoint, load, load_student, save
 from train.checkpoint.modelcard import LABELS
-from train.device.device import arithmetic, require_device
+from train.device.device import Compile, arithmetic, compiler, require_device
+from train.model.frontend import Frontend
 from train.model.layers import Layer, StudentSpec
-from train.model.student import Student, Trunk, scaled
+from train.model.student import Student, Trunk
 from train.trainer.loop import train
 from train.trainer.meter import Meter, Reading
 
@@ -53,6 +54,7 @@ class SupervisedSettings:
     seed: int = 0
     folds: list[str] = field(default_factory=list)
     device: str = "cuda"
+    compile: Compile = "auto"
     log_every: int = 50
     out: Path | None = None
 
@@ -111,8 +113,9 @@ def train_fold(settings: SupervisedSettings, recordings: Recordings, split: Spli
     def error(logits: Tensor, batch: Excerpts) -> Tensor:
         return F.cross_entropy(logits.mean(dim=2).float(), batch.labels)
 
+    fast = compiler(settings.compile, device)(Frontend(network))
     train(
-        lambda batch: network(scaled(batch.waveforms))[HEAD],
+        lambda batch: fast(batch.waveforms)[HEAD],
         excerpts(settings, recordings, split, device),
         error,
         torch.optim.Adam(network.parameters(), lr=settings.lr),

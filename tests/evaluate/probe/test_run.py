@@ -58,6 +58,13 @@ def test_every_number_hangs_together(settings: EvaluateSettings) -> None:
     assert scores.checkpoint is not None and scores.checkpoint["student"] == "tiny"
 
 
+def test_the_output_layer_of_a_random_network_alone_tells_sounds_apart(settings: EvaluateSettings) -> None:
+    """Its heads are the paper's: of a single class the posterior would be 1 whatever it hears."""
+    alone = replace(settings, checkpoint=None, baselines=["random"], layers=["conv3"], seeds=1)
+    (score,) = evaluate(alone).scores
+    assert score.accuracy > 0.6  # three tones; chance is a third
+
+
 def test_labels_by_chance_are_not_learned(settings: EvaluateSettings) -> None:
     """Nothing of a test fold reaches its classifier: with shuffled labels accuracy falls to a third."""
     table = settings.root / "meta" / "esc50.csv"

@@ -42,7 +42,7 @@ def settings(tmp_path: Path, checkpoint: Path) -> FinetuneSettings:
     folder = BenchmarkSpec("folder", "folder", seconds=1.0, window_seconds=0.5)
     return FinetuneSettings(
         folder, tmp_path / "sounds", tmp_path / "start.pt", seconds=0.5, steps=60, batch=8, lr=0.01, device="cpu",
-        out=tmp_path / "run",
+        compile=False, out=tmp_path / "run",
     )  # fmt: skip
 
 

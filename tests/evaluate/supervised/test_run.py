@@ -27,7 +27,16 @@ SMALL = StudentSpec("small", [Layer("conv1", 64, 8, 32, 8), Layer("pool1", 32, 3
 @pytest.fixture
 def settings(esc_spec: BenchmarkSpec, esc_root: Path, tmp_path: Path) -> SupervisedSettings:
     return SupervisedSettings(
-        esc_spec, esc_root, SMALL, seconds=0.5, steps=60, batch=12, lr=0.01, device="cpu", out=tmp_path / "supervised"
+        esc_spec,
+        esc_root,
+        SMALL,
+        seconds=0.5,
+        steps=60,
+        batch=12,
+        lr=0.01,
+        device="cpu",
+        out=tmp_path / "supervised",
+        compile=False,
     )
 
 
