@@ -62,7 +62,9 @@ def open_corpus(settings: TrainSettings) -> Corpus:
             f"keep leaves out all {corpus.training.left_out} clips of {settings.shards} to train on: {settings.keep}"
         )
     if not corpus.training.clips:
-        raise UserError(f"{settings.shards} holds no clip to train on: see `python -m shards check`")
+        raise UserError(
+            f"{settings.shards} holds no clip to train on: see `make check-shards shards={settings.shards}`"
+        )
     if settings.student.kind == "student":
         windows_per_step(settings.student, corpus.training.clip)
     return corpus

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from shards.cli.arguments import OVERRIDE, PositionalArguments, is_override
+from shards.cli.commands import as_called
 from shards.cli.help import usage
 from shards.cli.pipes import ending_quietly
 from shards.cli.preemption import PREEMPTED, Preempted, preemptible
@@ -206,5 +207,5 @@ def _one_line(error: BaseException) -> str:
 
 def _print_error(line: str, code: int) -> int:
     """Print the line that a command ends with; returns the exit code, to be raised with."""
-    print(f"error: {line}", file=sys.stderr)
+    print(f"error: {as_called(line)}", file=sys.stderr)
     return code

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from shards.cli.commands import program
 from shards.cli.settings import REQUIRED, describe, leaves
 
 WIDTH = 36  # of the column `key=default`
@@ -27,7 +27,7 @@ def usage(settings: type, values: Mapping[str, Any], choices: Mapping[str, str],
             optional.append(_row(f"{key}={_text(value)}", meaning))
     files = {group: sorted(path.stem for path in (config.parent / group).glob("*.yaml")) for group in choices}
     groups = [_row(f"{group}={choices[group] or 'null'}", f"one of {', '.join(files[group])}") for group in choices]
-    head = [f"usage: python -m {_program()} [key=value ...]", "       --multirun: run every combination of key=a,b"]
+    head = [f"usage: {program()} [key=value ...]", "       --multirun: run every combination of key=a,b"]
     lines = [*head, "", *required, *groups, *optional]
     return "\n".join(lines)
 
@@ -48,8 +48,3 @@ def _text(value: Any) -> str:
 
 def _row(left: str, right: str) -> str:
     return f"  {left if len(left) <= WIDTH else left[: WIDTH - 3] + '...':<{WIDTH}} {right}"
-
-
-def _program() -> str:
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return spec.name.removesuffix(".__main__") if spec else Path(sys.argv[0]).name

@@ -92,7 +92,7 @@ def test_no_target_runs_what_a_setting_says(root: Path, venv: Path, tmp_path: Pa
     for target in targets(root):
         subprocess.run(["make", "-s", f"VENV={venv}", target, *words], cwd=root, capture_output=True, check=True)
         assert not (tmp_path / "made").exists(), target
-    assert make(root, venv, "check-shards", *words)[0] == ["-m", "shards", "check", typed]
+    assert make(root, venv, "check-shards", *words)[0] == ["-m", "shards", *sorted(words)]
 
 
 def test_help_is_the_default_and_lists_every_target(root: Path) -> None:

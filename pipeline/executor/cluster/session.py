@@ -56,7 +56,7 @@ def import_ray() -> Any:
     try:
         import ray
     except ImportError:
-        raise UserError("executor=ray needs Ray, which is not installed: pip install -e '.[ray]'") from None
+        raise UserError("executor=ray needs Ray, which is not installed: pip install 'soundnet[ray]'") from None
     return ray
 
 
