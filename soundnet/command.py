@@ -8,13 +8,13 @@ import sys
 from typing import NoReturn
 
 from soundnet import __version__
-from soundnet.modules import PACKAGES, ROOT
+from soundnet.modules import ROOT
 
 
 def main() -> None:
     """Run the command that sys.argv names, as `python -m` does, in this process. Exit code 2: there is none such."""
     sys.path.insert(0, str(ROOT))  # this process is ours alone; those that it spawns get the same path
-    from shards.cli.commands import COMMANDS, PROGRAM
+    from shards.cli.commands import COMMANDS, PROGRAM, missing
     from shards.cli.settings import unknown
 
     name, words = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
@@ -33,11 +33,9 @@ def main() -> None:
         try:
             runpy.run_module(command.module, run_name="__main__", alter_sys=True)
         except ModuleNotFoundError as error:
-            package = (error.name or "").partition(".")[0]
-            if not command.extras or package in PACKAGES:
+            if (line := missing(error)) is None:
                 raise
-            remedy = f"pip install 'soundnet[{command.extras}]'"
-            _fail(f"soundnet {name} needs {package}, which is not installed: {remedy}", 1)
+            _fail(line, 1)
         except KeyboardInterrupt:  # while the command's modules are imported
             _fail("interrupted", 130)
 

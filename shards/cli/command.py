@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from shards.cli.arguments import OVERRIDE, PositionalArguments, is_override
-from shards.cli.commands import as_called
+from shards.cli.commands import as_called, missing
 from shards.cli.help import usage
 from shards.cli.pipes import ending_quietly
 from shards.cli.preemption import PREEMPTED, Preempted, preemptible
@@ -160,6 +160,10 @@ def _run_hydra(
                 run(values)
         except (UserError, UnreadableMedia) as error:
             raise stop(_print_error(str(error), 1)) from None
+        except ModuleNotFoundError as error:  # which only some settings need
+            if (line := missing(error)) is None:
+                raise
+            raise stop(_print_error(line, 1)) from None
         except OSError as error:  # a full disk, a folder that may not be written: the machine's fault, or the path's
             where = f"{error.filename}: " if error.filename else ""
             raise stop(_print_error(f"{where}{error.strerror or error}", 1)) from None

@@ -29,9 +29,7 @@ COMMANDS = {
     "relabel": Command(
         "pipeline.relabel", "Add another teacher set to finished shards: shards=... teachers=resnet50", extras="shards"
     ),
-    "status": Command(
-        "pipeline.output.status", "How far a folder of shards is, over all ranks: shards=... json=true", extras="shards"
-    ),
+    "status": Command("pipeline.output.status", "How far a folder of shards is, over all ranks: shards=... json=true"),
     "check-shards": Command("shards", "Verify every shard of a folder: shards=...", extras="shards"),
     "train": Command("train", "Stage two: shards=... run=... student=soundnet8 loss=kl", extras="train"),
     "sweep": Command(
@@ -81,6 +79,19 @@ COMMANDS = {
     ),
 }
 NAMED = re.compile(rf"\bmake (?=(?:{'|'.join(COMMANDS)})\b)")
+
+
+def missing(error: ModuleNotFoundError) -> str | None:
+    """The line for a package of an extra; None where that is not what `soundnet` lacks."""
+    called, package = os.environ.get(PROGRAM, ""), (error.name or "").partition(".")[0]
+    command = COMMANDS.get(called.removeprefix("soundnet "))
+    if (
+        command is None
+        or not command.extras
+        or package in {each.module.partition(".")[0] for each in COMMANDS.values()}
+    ):
+        return None
+    return f"{called} needs {package}, which is not installed: pip install 'soundnet[{command.extras}]'"
 
 
 def program() -> str:

@@ -47,8 +47,10 @@ class TagSettings:
 def run(settings: TagSettings) -> None:
     """Tag every file, then print or write the tags and draw them. Raises UserError where some could not be read."""
     paths = find_sounds(settings.files)
-    if settings.timeline is not None and len(paths) > 1:
-        raise UserError(f"timeline={settings.timeline} shows one sound, {len(paths)} are given: give one")
+    if settings.timeline is not None:
+        if len(paths) > 1:
+            raise UserError(f"timeline={settings.timeline} shows one sound, {len(paths)} are given: give one")
+        import matplotlib  # noqa: F401 - an extra: missed here, and not after the work
     require_device(settings.device)
     model = EvaluatedModel.load(settings.checkpoint, settings.device, heads=True)
     sounds = dict(_posteriors(model, paths))
