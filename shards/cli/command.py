@@ -132,6 +132,7 @@ def _run_hydra(
     positional: PositionalArguments | None,
 ) -> None:
     import hydra
+    from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
@@ -155,6 +156,7 @@ def _run_hydra(
             raise stop(_print_error(str(error), 2)) from None
         except ValueError as error:  # from a `__post_init__`: each value fits, but not beside the others
             raise stop(_print_error(str(error), 1)) from None
+        GlobalHydra.instance().clear()  # it has done its part; `run` may compose other settings
         try:
             with ending_quietly():  # here too, or Hydra would say that its job has failed
                 run(values)

@@ -147,6 +147,14 @@ def test_a_sweep_runs_every_combination(start: Callable[..., list[Dummy]], tmp_p
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["outputs"]
 
 
+def test_a_stage_may_compose_other_settings(start: Callable[..., list[Dummy]], conf: Path) -> None:
+    names: list[str] = []
+    got = start(
+        "videos=a", "-m", "steps=1,2", run=lambda _: names.append(compose(Networks, "teachers/vgg16", [], conf).name)
+    )
+    assert [job.steps for job in got] == [1, 2] and names == ["vgg16", "vgg16"]
+
+
 def test_a_sweep_goes_on_after_a_job_that_fails(
     start: Callable[..., list[Dummy]], capsys: pytest.CaptureFixture[str]
 ) -> None:
