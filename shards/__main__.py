@@ -13,7 +13,7 @@ from shards.format.check import check
 class CheckSettings:
     """conf/check_shards.yaml."""
 
-    shards: Path
+    shards: Path  # a folder of shards
 
 
 def run(settings: CheckSettings) -> None:

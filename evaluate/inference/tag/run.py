@@ -26,15 +26,19 @@ from train.device.threads import available_threads, side_by_side
 class TagSettings:
     """conf/tag.yaml. Heads, class names, sample rate and clip length come with the checkpoint."""
 
+    # a sound or video, a folder of them, or a .txt list of them
     files: list[Path] = field(metadata={"example": "/my/sounds"})
+    # a checkpoint of `make train`, `make finetune` or `make published`
     checkpoint: Path = field(metadata={"example": "data/published/soundnet8.pt"})
-    top: int = 5
-    over_time: bool = True
+    top: int = 5  # names for each head, at most
+    over_time: bool = True  # true: names of each part of a sound too; false: of each sound as a whole alone
+    # sounds to compare with, for the lift; null: the checkpoint's training mean, or else the files themselves
     base: list[Path] | None = None
+    # table, json or csv; null: as the name of `out` ends, or else table
     format: Literal["table", "json", "csv"] | None = None
-    out: Path | None = None
-    timeline: Path | None = None
-    device: str = "cpu"
+    out: Path | None = None  # a file for the names; null: the screen
+    timeline: Path | None = None  # a PNG to draw one sound's names over time in
+    device: str = "cpu"  # cpu or cuda
 
     def __post_init__(self) -> None:
         if self.top < 1:

@@ -27,14 +27,14 @@ QUIET = {
 class RaySettings:
     """The conf block `ray`. None of it changes a result, but for the kind of device."""
 
-    # local: a cluster on this machine, for this run; auto: the one this machine is in; host:port
+    # local: a cluster on this machine, for this run; auto: the one this machine is in; or host:port
     address: str = "local"
-    cpus_per_decoder: float = 1.0
-    cpus_per_teacher: float = 1.0
-    gpus_per_teacher: float = 1.0  # 0.25: four teachers share a GPU
-    shards: int = 0  # under way at once; 0: one for each 4 decoders, and at least 2
-    videos: int = 8  # of each shard, under way at once
-    clips: int = 64  # of each shard, decoded and not labelled yet; from there on no further video is begun
+    cpus_per_decoder: float = 1.0  # CPUs that Ray reserves for a decode process
+    cpus_per_teacher: float = 1.0  # CPUs that Ray reserves for a teacher process
+    gpus_per_teacher: float = 1.0  # GPUs that Ray reserves for a teacher process; 0.25: four share a GPU
+    shards: int = 0  # shards under way at once; 0: one for each 4 decoders, and at least 2
+    videos: int = 8  # videos of each shard under way at once
+    clips: int = 64  # clips of each shard decoded and not labelled yet; from there on no further video is begun
 
     def __post_init__(self) -> None:
         if min(self.cpus_per_decoder, self.gpus_per_teacher) <= 0 or self.cpus_per_teacher < 0 or self.shards < 0:

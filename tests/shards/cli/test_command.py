@@ -33,19 +33,21 @@ class Networks:
 
 @dataclass
 class Dummy:
-    videos: Path
+    videos: Path  # a folder of videos
+    # the networks that look,
+    # one a head
     teachers: Networks
     clip: ClipSpec = field(default_factory=ClipSpec)
     steps: int = 10
     rate: float = 1e-3
-    loss: Literal["kl", "l2"] = "kl"
+    loss: Literal["kl", "l2"] = "kl"  # the distance
     learn_from: list[str] | None = None
     note: str | None = None
     fast: bool = False
 
 
 FILES = {
-    "dummy.yaml": "defaults: [clip: paper, teachers: alexnet, _self_]\nvideos: ???  # a folder of videos\nsteps: 20\n",
+    "dummy.yaml": "defaults: [clip: paper, teachers: alexnet, _self_]\nvideos: ???\nsteps: 20\n",
     "clip/paper.yaml": "seconds: 20\nwindows: 4\n",
     "teachers/alexnet.yaml": "name: alexnet\nheads:\n  objects: {architecture: alexnet, mean: [1, 2.5]}\n"
     "  scenes: {architecture: alexnet, mean: [1, 2], classes: places.txt}\n",
@@ -244,8 +246,13 @@ def test_help_names_keys_defaults_and_choices(start: Callable[..., Any], capsys:
     assert start("--help") == []
     shown = capsys.readouterr().out
     rows = {line.split("=")[0].strip(): line for line in shown.splitlines() if line.startswith("  ")}
-    assert "alexnet, vgg16" in rows["teachers"] and "a folder of videos (required)" in rows["videos"]
-    assert "steps=20" in rows["steps"] and "clip.windows=4" in rows["clip.windows"] and "kl, l2" in rows["loss"]
+    assert rows["teachers"].endswith("  the networks that look, one a head: alexnet, vgg16")
+    assert "a folder of videos (required)" in rows["videos"]
+    assert (
+        "steps=20" in rows["steps"]
+        and "clip.windows=4" in rows["clip.windows"]
+        and rows["loss"].endswith("  the distance (one of kl, l2)")
+    )
     assert len(shown.splitlines()) < 30
 
 
