@@ -111,6 +111,9 @@ test-machines: $(INSTALLED) ## Run the tests that compute as on other CPUs; full
 test-gpu: $(INSTALLED) ## Run the tests that need a GPU
 	$(RUN) pytest -m gpu
 
+settings: $(INSTALLED) ## Write docs/settings.md, the page of all settings, anew
+	$(RUN) tests.docs.test_settings_page
+
 lint: $(INSTALLED) ## Check style and format
 	$(RUN) ruff check . && $(RUN) ruff format --check .
 
