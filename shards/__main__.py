@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shards.cli.command import command
+from shards.cli.words import amount
 from shards.format.check import check
 
 
@@ -19,7 +20,8 @@ class CheckSettings:
 def run(settings: CheckSettings) -> None:
     found = check(settings.shards)
     print(
-        f"{settings.shards}: {found.shards} shards, {found.clips} clips, {found.seconds / 3600:.2f} h of sound: whole"
+        f"{settings.shards}: {amount(found.shards, 'shard')}, {amount(found.clips, 'clip')}, "
+        f"{found.seconds / 3600:.2f} h of sound: whole"
     )
 
 

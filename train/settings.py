@@ -76,7 +76,8 @@ class TrainSettings:
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise ValueError(f"clip_norm is above 0, not {self.clip_norm}; null does not clip")
         if self.lr <= 0 or not 0 <= self.beta1 < 1 or self.seed < 0:
-            raise ValueError(f"lr is above 0, beta1 in [0, 1), seed at least 0: {self.lr=} {self.beta1=} {self.seed=}")
+            given = f"lr={self.lr:g} beta1={self.beta1:g} seed={self.seed}"
+            raise ValueError(f"lr is above 0, beta1 at least 0 and below 1, seed at least 0, not {given}")
 
     @property
     def folder(self) -> Path:

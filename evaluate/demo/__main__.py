@@ -15,4 +15,7 @@ if __name__ == "__main__":
         try:
             main()
         except UserError as error:
-            sys.exit(str(error))
+            sys.exit(f"error: {as_called(str(error))}")
+        except KeyboardInterrupt:
+            print("error: interrupted: the same command goes on from what is finished", file=sys.stderr)
+            sys.exit(130)

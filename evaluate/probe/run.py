@@ -17,6 +17,7 @@ from evaluate.probe.features import FeatureCache, extract
 from evaluate.probe.mfcc import describe
 from evaluate.probe.scores import Score, Scores
 from evaluate.probe.untrained import RandomInit, untrained_source
+from shards.cli.words import amount
 from shards.format.clip import ClipSpec
 from train.device.device import require_device
 from train.model.layers import StudentSpec
@@ -66,7 +67,7 @@ def run(settings: EvaluateSettings) -> None:
     """Print every number as it comes and write scores.json."""
     scores = evaluate(settings)
     out = settings.out or Path("outputs/scores") / f"{scores.benchmark}-{scores.name}"
-    print(f"{scores.save(out)}: {len(scores.scores)} scores on {scores.benchmark}")
+    print(f"{scores.save(out)}: {amount(len(scores.scores), 'score')} on {scores.benchmark}")
 
 
 def evaluate(settings: EvaluateSettings) -> Scores:

@@ -23,6 +23,7 @@ from evaluate.probe.classifiers import FittedClassifier
 from evaluate.probe.crossvalidation import Source, evaluate_folds
 from evaluate.probe.scores import Scores
 from evaluate.probe.windows import Windows, join
+from shards.cli.words import amount
 from shards.errors import require_same
 from shards.files import sha256_of
 from shards.format.clip import ClipSpec
@@ -105,7 +106,7 @@ def train_fold(settings: SupervisedSettings, recordings: Recordings, split: Spli
     """A network that learned the labels of a split's training recordings, as a checkpoint that says so."""
     torch.manual_seed(settings.seed)
     network = build_network(settings, recordings).to(device).train()
-    print(f"{network.spec.name}, fold {split.tested} held out: {len(split.train)} recordings", flush=True)
+    print(f"{network.spec.name}, fold {split.tested} held out: {amount(len(split.train), 'recording')}", flush=True)
 
     def report(step: int, reading: Reading) -> None:
         print(f"step {step} of {settings.steps}: loss {reading.loss:.3f}", flush=True)

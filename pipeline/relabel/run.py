@@ -27,6 +27,7 @@ from pipeline.videos.fetch import within_reach
 from pipeline.videos.listing import root_of
 from pipeline.videos.plan import NAME as PLAN
 from pipeline.videos.plan import Plan
+from shards.cli.words import amount
 from shards.errors import UserError
 from shards.format.example import video_of
 from shards.format.manifest import Manifest, TeacherCard
@@ -173,8 +174,9 @@ def without_labels(labels: Output, lacking: dict[str, list[Reject]]) -> str:
     ]
     more = f" and {len(lacking) - NAMED} more, named in the log" if len(lacking) > NAMED else ""
     return (
-        f"{labels.location} lacks labels of {len(lacking)} shards: {', '.join(named)}{more}. videos=... must hold the "
-        "very files that the shards were made from: bring them back, and the same command goes on; other labels stand"
+        f"{labels.location} lacks labels of {amount(len(lacking), 'shard')}: {', '.join(named)}{more}. "
+        "videos=... must hold the very files that the shards were made from: bring them back, and the same command "
+        "goes on; other labels stand"
     )
 
 

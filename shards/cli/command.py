@@ -18,7 +18,7 @@ from shards.cli.commands import as_called, missing
 from shards.cli.help import usage
 from shards.cli.pipes import ending_quietly
 from shards.cli.preemption import PREEMPTED, Preempted, preemptible
-from shards.cli.settings import SettingsError, build, is_named, is_paths, is_text, kind_of, unknown
+from shards.cli.settings import REQUIRED, SettingsError, build, is_named, is_paths, is_text, kind_of, leaves, unknown
 from shards.errors import UserError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -31,6 +31,8 @@ QUIET = (
     "hydra.sweep.dir=outputs/sweeps/${now:%Y-%m-%d_%H-%M-%S}",
     "hydra.sweep.subdir=.",
 )
+
+SWEEP = ("--multirun", "-m")
 
 Settings = TypeVar("Settings")
 
@@ -46,11 +48,14 @@ def command(
     conf: Path = CONF,
     *,
     positional: str | None = None,
+    resumable: bool = False,
 ) -> None:
     """Run a stage with conf/<config>.yaml and the overrides in sys.argv; with `--multirun`, each job of a sweep.
 
     `positional` names the setting, a list of paths, that words without a key belong to: `FILE... key=value`.
+    `resumable`: the same command goes on where an earlier one was stopped, and says so when it is.
     """
+    goes_on = ": the same command goes on from what is finished" if resumable else ""
     try:
         with ending_quietly(), preemptible():
             arguments = PositionalArguments.taken(positional, settings) if positional else None
@@ -59,9 +64,9 @@ def command(
             else:
                 _run_hydra(settings, config, run, conf, arguments)
     except KeyboardInterrupt:
-        sys.exit(_print_error("interrupted", 130))
+        sys.exit(_print_error(f"interrupted{goes_on}", 130))
     except Preempted:
-        sys.exit(_print_error("stopped by SIGTERM: the same command goes on from what is finished", PREEMPTED))
+        sys.exit(_print_error(f"stopped by SIGTERM{goes_on}", PREEMPTED))
     except SettingsError as error:
         sys.exit(_print_error(str(error), 2))
     except _JobStopped as stopped:
@@ -117,6 +122,17 @@ def _translate(settings: type, word: str, groups: set[str], sweeping: bool) -> s
     return f"{sign}{key}={value}"
 
 
+def _no_setting(settings: type, word: str) -> str:
+    """The line for a word that is neither a setting nor an option."""
+    bare = word.lstrip("-")
+    if bare != word and "=" in bare:
+        return f"{word} is no setting: leave out the dashes, {bare}"
+    if bare != word:
+        return f"{word} is no option: there are --help and --multirun, and settings are key=value"
+    required = [key for key, _, default in leaves(settings) if default == REQUIRED and "." not in key]
+    return f"{word} is no setting: settings are key=value, as {next(iter(required), 'key')}={word}"
+
+
 def _is_literal(kind: Any, value: str) -> bool:
     """Whether a value is taken letter by letter: a text, or one path where a list of paths is wanted."""
     return is_text(kind) or (is_paths(kind) and value[:1] != "[")
@@ -146,8 +162,11 @@ def _run_hydra(
     from shards.media.file import UnreadableMedia
 
     options = [word for word in sys.argv[1:] if not is_override(word)]
+    for word in options:
+        if word not in SWEEP:
+            raise SettingsError(_no_setting(settings, word))
     overrides = [word for word in sys.argv[1:] if is_override(word)]
-    sweeping = not {"--multirun", "-m"}.isdisjoint(options)
+    sweeping = bool(options)
     stop = _JobStopped if sweeping else SystemExit
 
     def job(composed: Any) -> None:

@@ -15,6 +15,7 @@ from evaluate.inference.features import features_of
 from evaluate.inference.inputs import find_sounds, log, progress, stream_sound
 from evaluate.inference.posteriors import posteriors_of
 from evaluate.model import EvaluatedModel, device_of
+from shards.cli.words import amount
 from shards.errors import UserError
 from shards.media.file import UnreadableMedia
 from shards.media.waveform import RESAMPLER
@@ -70,10 +71,11 @@ def run(settings: EmbedSettings) -> None:
         whole = [path for path in paths if path not in unreadable]
         if whole and settings.is_joined:
             store.join(settings.out, whole, unreadable, over_time=settings.over_time)
-    print(f"{settings.out}: {settings.layer} of {len(whole)} of {len(paths)} files")
+    print(f"{settings.out}: {settings.layer} of {len(whole)} of {amount(len(paths), 'file')}")
     if unreadable:
         raise UserError(
-            f"{len(unreadable)} of {len(paths)} files could not be read, as said above and noted in {settings.folder}"
+            f"{len(unreadable)} of {amount(len(paths), 'file')} could not be read, as said above and noted in "
+            f"{settings.folder}"
         )
 
 

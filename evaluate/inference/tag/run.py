@@ -15,6 +15,7 @@ from evaluate.inference.posteriors import CLIPS, SoundPosteriors, posteriors_of_
 from evaluate.inference.tag.formats import FORMATS
 from evaluate.inference.tag.tags import Baseline, TagReport, tags_of
 from evaluate.model import EvaluatedModel
+from shards.cli.words import amount
 from shards.errors import UserError
 from shards.files import write_whole
 from shards.media.file import UnreadableMedia
@@ -61,7 +62,7 @@ def run(settings: TagSettings) -> None:
     if sounds:
         _write(settings, model, sounds)
     if failed := len(paths) - len(sounds):
-        raise UserError(f"{failed} of {len(paths)} files could not be read, as said above")
+        raise UserError(f"{failed} of {amount(len(paths), 'file')} could not be read, as said above")
 
 
 def _posteriors(model: EvaluatedModel, paths: Sequence[Path]) -> Iterator[tuple[Path, SoundPosteriors]]:
@@ -114,10 +115,8 @@ def _baseline(settings: TagSettings, model: EvaluatedModel, sounds: dict[Path, S
         where = ", ".join(map(str, settings.base))
         if not others:
             raise UserError(f"no sound of base={where} could be read, as said above")
-        return Baseline.of(others, f"the mean over base={where} ({_count(others)})")
+        return Baseline.of(others, f"the mean over base={where} ({amount(len(others), 'sound')})")
     trained = Baseline.trained(model.checkpoint)
-    return trained or Baseline.of(list(sounds.values()), f"the mean over what was given ({_count(list(sounds))})")
-
-
-def _count(sounds: Sequence[object]) -> str:
-    return f"{len(sounds)} sounds" if len(sounds) > 1 else "1 sound"
+    return trained or Baseline.of(
+        list(sounds.values()), f"the mean over what was given ({amount(len(sounds), 'sound')})"
+    )

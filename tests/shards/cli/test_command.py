@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pytest
 
 from shards.cli.command import command, compose
+from shards.cli.preemption import Preempted
 from shards.cli.settings import SettingsError
 from shards.errors import UserError
 from shards.format.clip import ClipSpec
@@ -69,10 +70,10 @@ def start(conf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
 
-    def start(*words: str, run: Callable[[Dummy], None] = lambda settings: None) -> list[Dummy]:
+    def start(*words: str, run: Callable[[Dummy], None] = lambda settings: None, **how: Any) -> list[Dummy]:
         seen: list[Dummy] = []
         monkeypatch.setattr(sys, "argv", ["dummy", *words])
-        command(Dummy, "dummy", lambda settings: (seen.append(settings), run(settings))[1], conf)
+        command(Dummy, "dummy", lambda settings: (seen.append(settings), run(settings))[1], conf, **how)
         return seen
 
     return start
@@ -192,7 +193,9 @@ def test_a_sweep_goes_on_after_a_job_that_fails(
         (["steps=1,2"], "steps=1,2 gives several values, which only a sweep takes"),
         (["teachers=alexnet,vgg16"], "teachers=alexnet,vgg16 gives several values"),
         (["learn_from=[a"], "learn_from=[a cannot be read"),
-        (["nonsense"], "Error parsing override 'nonsense'"),
+        (["/my/videos"], "/my/videos is no setting: settings are key=value, as videos=/my/videos"),
+        (["--steps=3"], "--steps=3 is no setting: leave out the dashes, steps=3"),
+        (["--steps", "3"], "--steps is no option: there are --help and --multirun, and settings are key=value"),
     ],
 )
 def test_a_wrong_setting_is_one_line_and_exit_code_2(
@@ -222,7 +225,6 @@ def test_settings_that_do_not_go_together_are_one_line(
         (UserError("a has 3, b has 4: make b again"), 1, "a has 3, b has 4: make b again"),
         (UnreadableMedia("empty", "zero bytes"), 1, "empty: zero bytes"),
         (OSError(28, "No space left on device", "/x/y.tar.partial"), 1, "/x/y.tar.partial: No space left on device"),
-        (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
 def test_what_a_stage_refuses_is_one_line(
@@ -232,6 +234,27 @@ def test_what_a_stage_refuses_is_one_line(
         raise error
 
     assert stopped(start, capsys, "videos=a", run=run) == (code, line)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"), [(KeyboardInterrupt(), 130, "interrupted"), (Preempted(), 75, "stopped by SIGTERM")]
+)
+@pytest.mark.parametrize("sweep", [[], ["-m", "steps=1,2"]], ids=["run", "sweep"])
+def test_what_can_go_on_says_so_when_it_is_stopped(
+    start: Callable[..., Any],
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+    said: str,
+    sweep: list[str],
+) -> None:
+    def run(settings: Dummy) -> None:
+        raise error
+
+    for resumable, more in ((True, ": the same command goes on from what is finished"), (False, "")):
+        with pytest.raises(SystemExit) as stop:
+            start("videos=a", *sweep, run=run, resumable=resumable)
+        assert (stop.value.code, capsys.readouterr().err.splitlines()[-1]) == (code, f"error: {said}{more}")
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(start: Callable[..., Any]) -> None:
