@@ -1,11 +1,14 @@
 """What goes into the wheel: the package soundnet, and inside it, as soundnet/checkout/, the stages and conf/."""
 
 from pathlib import Path
+from shutil import rmtree
 
 from setuptools import find_packages, setup
 
 INSIDE = "soundnet.checkout"  # soundnet/modules.py finds them there
 STAGES = ("shards", "pipeline", "train", "evaluate")
+
+rmtree("build/lib", ignore_errors=True)  # setuptools would pack what an earlier version of us has left there, too
 
 modules = find_packages(include=[f"{name}{deeper}" for name in STAGES for deeper in ("", ".*")])
 conf = [".".join(folder.parts) for folder in (Path("conf"), *Path("conf").rglob("*/"))]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from evaluate.probe.classifiers import GRID
 from pipeline.teachers.spec import TeacherSet
+from shards.cli.commands import as_called
 from train.model.layers import StudentSpec
 
 
@@ -40,4 +41,4 @@ class Missing(Exception):
 
     def __init__(self, what: str, command: str) -> None:
         super().__init__(what, command)
-        self.what, self.command = what, command
+        self.what, self.command = what, as_called(command)

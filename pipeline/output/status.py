@@ -16,6 +16,7 @@ from pipeline.output.destination import finished_of
 from pipeline.output.ledger import RUNS, RunRecord, ShardRow
 from pipeline.videos.plan import NAME as PLAN
 from shards.cli.command import command
+from shards.cli.commands import as_called
 from shards.cli.words import amount
 from shards.errors import UserError
 from shards.format.manifest import NAME as MANIFEST
@@ -241,7 +242,7 @@ def _state(run: RunRecord) -> str:
 
 def run(settings: StatusSettings) -> None:
     status = status_of(settings.shards)
-    print(json.dumps(asdict(status)) if settings.json else status)
+    print(json.dumps(asdict(status)) if settings.json else as_called(str(status)))
 
 
 if __name__ == "__main__":

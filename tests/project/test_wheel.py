@@ -63,6 +63,9 @@ def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(root / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(root / name, source)
+    stale = source / "build" / "lib" / "soundnet" / "checkout" / "train" / "gone.py"  # of an earlier version
+    stale.parent.mkdir(parents=True)
+    stale.touch()
     run(sys.executable, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps", source, "-w", source / "dist")
     (built,) = (source / "dist").glob("*.whl")
     return built
@@ -77,6 +80,7 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index", wheel)
     (packages,) = folder.glob("lib/python3*/site-packages")
     assert {path.name for path in packages.iterdir() if path.suffix != ".dist-info"} == {"soundnet"}
+    assert not list(packages.rglob("gone.py")) and (packages / "soundnet" / "checkout" / "train" / "run.py").is_file()
     (packages / "running.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
     return python
 

@@ -9,11 +9,13 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from shards.errors import UserError
 
 ANSWER_SECONDS = 10.0
+ROOT = Path(__file__).resolve().parents[3]  # what `pipeline` is imported from
 
 # Ray reads these when it is imported. No statistics are sent, and nothing but errors is printed.
 QUIET = {
@@ -66,10 +68,16 @@ def connected(address: str, cpus: int) -> Iterator[None]:
     ray = import_ray()
     require_answer(address)
     handler = signal.getsignal(signal.SIGTERM)  # Ray puts its own in its place
+    # By itself Ray has workers look for our packages in the current folder alone.
+    found_in = ray.job_config.JobConfig(_py_driver_sys_path=[str(ROOT)])
     options = {"include_dashboard": False, "num_cpus": cpus, "_node_ip_address": "127.0.0.1"}
     try:
         ray.init(
-            address=address, log_to_driver=False, logging_level=logging.ERROR, **(options if address == "local" else {})
+            address=address,
+            job_config=found_in,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **(options if address == "local" else {}),
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise no_cluster(address, error) from None
