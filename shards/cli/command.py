@@ -37,10 +37,6 @@ SWEEP = ("--multirun", "-m")
 Settings = TypeVar("Settings")
 
 
-class _JobStopped(Exception):
-    """A job of a sweep has ended and its line is printed; carries the exit code, while the other jobs go on."""
-
-
 def command(
     settings: type[Settings],
     config: str,
@@ -69,8 +65,6 @@ def command(
         sys.exit(_print_error(f"stopped by SIGTERM{goes_on}", PREEMPTED))
     except SettingsError as error:
         sys.exit(_print_error(str(error), 2))
-    except _JobStopped as stopped:
-        sys.exit(stopped.args[0])
 
 
 def help_of(settings: type, config: str, conf: Path = CONF, positional: str | None = None) -> str:
@@ -156,10 +150,7 @@ def _run_hydra(
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
-    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
-
-    from shards.media.file import UnreadableMedia
 
     options = [word for word in sys.argv[1:] if not is_override(word)]
     for word in options:
@@ -167,32 +158,14 @@ def _run_hydra(
             raise SettingsError(_no_setting(settings, word))
     overrides = [word for word in sys.argv[1:] if is_override(word)]
     sweeping = bool(options)
-    stop = _JobStopped if sweeping else SystemExit
+    codes = []
 
     def job(composed: Any) -> None:
         if sweeping:
             job_config = HydraConfig.get()
             print(f"job {job_config.job.num}: {' '.join(job_config.overrides.task).replace('++', '')}", file=sys.stderr)
-        try:
-            given: Any = OmegaConf.to_container(composed, resolve=True)
-            values = build(settings, positional.added_to(given) if positional else given)
-        except SettingsError as error:
-            raise stop(_print_error(str(error), 2)) from None
-        except ValueError as error:  # from a `__post_init__`: each value fits, but not beside the others
-            raise stop(_print_error(str(error), 1)) from None
         GlobalHydra.instance().clear()  # it has done its part; `run` may compose other settings
-        try:
-            with ending_quietly():  # here too, or Hydra would say that its job has failed
-                run(values)
-        except (UserError, UnreadableMedia) as error:
-            raise stop(_print_error(str(error), 1)) from None
-        except ModuleNotFoundError as error:  # which only some settings need
-            if (line := missing(error)) is None:
-                raise
-            raise stop(_print_error(line, 1)) from None
-        except OSError as error:  # a full disk, a folder that may not be written: the machine's fault, or the path's
-            where = f"{error.filename}: " if error.filename else ""
-            raise stop(_print_error(f"{where}{error.strerror or error}", 1)) from None
+        codes.append(_run_job(settings, composed, positional, run))
 
     overrides = translate(settings, overrides, conf, sweeping=sweeping)
     # Options first: argparse takes no second run of overrides behind an option.
@@ -202,6 +175,38 @@ def _run_hydra(
         hydra.main(config_path=str(conf), config_name=config, version_base="1.3")(job)()
     except (HydraException, OmegaConfBaseException) as error:
         raise SettingsError(_one_line(error)) from None
+    if any(codes):
+        sys.exit(next(filter(None, codes)))
+
+
+def _run_job(
+    settings: type[Settings], composed: Any, positional: PositionalArguments | None, run: Callable[[Settings], None]
+) -> int:
+    """The exit code: 0, or another and the line that says why is printed; the other jobs of a sweep go on."""
+    from omegaconf import OmegaConf
+
+    from shards.media.file import UnreadableMedia
+
+    try:
+        given: Any = OmegaConf.to_container(composed, resolve=True)
+        values = build(settings, positional.added_to(given) if positional else given)
+    except SettingsError as error:
+        return _print_error(str(error), 2)
+    except ValueError as error:  # from a `__post_init__`: each value fits, but not beside the others
+        return _print_error(str(error), 1)
+    try:
+        with ending_quietly():  # here too, or Hydra would say that its job has failed
+            run(values)
+    except (UserError, UnreadableMedia) as error:
+        return _print_error(str(error), 1)
+    except ModuleNotFoundError as error:  # which only some settings need
+        if (line := missing(error)) is None:
+            raise
+        return _print_error(line, 1)
+    except OSError as error:  # a full disk, a folder that may not be written: the machine's fault, or the path's
+        where = f"{error.filename}: " if error.filename else ""
+        return _print_error(f"{where}{error.strerror or error}", 1)
+    return 0
 
 
 def _compose(config: str, overrides: Sequence[str], conf: Path) -> tuple[dict[str, Any], dict[str, str]]:

@@ -166,6 +166,7 @@ def test_a_sweep_goes_on_after_a_job_that_fails(
         start("videos=a", "-m", "clip.windows=2,0,4", run=lambda settings: ran.append(settings.clip.windows))
     assert stop.value.code == 1 and ran == [2, 4]
     lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(" ")[0] for line in lines] == ["job", "job", "error:", "job"]
     assert "clip.windows=0" in lines[1] and lines[2].startswith("error: a clip needs")
 
 
