@@ -8,6 +8,7 @@ that does not exist or has the wrong type, 1 for what a stage refuses, 130 for a
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -108,7 +109,8 @@ def _translate(settings: type, word: str, groups: set[str], sweeping: bool) -> s
             raise SettingsError(f"{word} cannot be read: {_one_line(error)}") from None
         several = False
     if _is_literal(kind, value) and not (several and sweeping) and not _in_grammar(kind, value):
-        value = QuotedString(value, Quote.single).with_quotes()
+        plain = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # and no interpolation
+        value = QuotedString(plain, Quote.single).with_quotes()
     elif several and not sweeping:
         raise SettingsError(f"{word} gives several values, which only a sweep takes: `make sweep ...` or --multirun")
     if kind is not None and not sign and is_named(settings, key):
@@ -193,7 +195,7 @@ def _run_job(
     except SettingsError as error:
         return _print_error(str(error), 2)
     except ValueError as error:  # from a `__post_init__`: each value fits, but not beside the others
-        return _print_error(str(error), 1)
+        return _print_error(_one_line(error), 1)
     try:
         with ending_quietly():  # here too, or Hydra would say that its job has failed
             run(values)

@@ -120,6 +120,8 @@ def test_settings_are_the_dataclass_with_its_types(start: Callable[..., list[Dum
         "17",
         "1e3",
         "a b#c$d;e",
+        "${x}",
+        "a\\${x}\\$${y",
         "it's",
         'say "x"',
         "a\\b\\",
