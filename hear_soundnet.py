@@ -3,7 +3,7 @@
 With this checkout on the path (PYTHONPATH) nothing needs to be installed but its dependencies.
 """
 
-from soundnet_checkout import own
+from soundnet.modules import own
 
 _api = own("evaluate.inference.hear2021")
 

@@ -25,7 +25,7 @@ def soundnet5(checkpoint: str | os.PathLike[str], device: str = "cpu") -> Any:
 
 
 def _network(name: str, path: str | os.PathLike[str], device: str) -> Any:
-    from soundnet_checkout import own
+    from soundnet.modules import own
 
     network, checkpoint = own("train.checkpoint.checkpoint").load_student(Path(path), device)
     if checkpoint.spec.name != name:

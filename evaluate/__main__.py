@@ -4,4 +4,4 @@ from evaluate.probe.run import EvaluateSettings, run
 from shards.cli.command import command
 
 if __name__ == "__main__":
-    command(EvaluateSettings, "evaluate", run)
+    command(EvaluateSettings, "evaluate", run, resumable=True)

@@ -5,4 +5,4 @@ from pipeline.settings import PipelineSettings
 from shards.cli.command import command
 
 if __name__ == "__main__":
-    command(PipelineSettings, "pipeline", run)
+    command(PipelineSettings, "pipeline", run, resumable=True)

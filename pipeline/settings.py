@@ -23,22 +23,25 @@ WIDEST_JPEG = 65_500  # pixels, of libjpeg
 class PipelineSettings(Resources):
     """The first block is recorded in the manifest and may not change later."""
 
-    videos: str = field(kw_only=True, metadata={"example": "/my/videos"})  # a path, or any fsspec URL
+    # a folder of videos, or a .csv or .txt list of them; a path or any fsspec URL
+    videos: str = field(kw_only=True, metadata={"example": "/my/videos"})
+    # the folder for the shards; a path or any fsspec URL
     shards: str = field(kw_only=True, metadata={"example": "outputs/shards/mine"})
-    teachers: TeacherSet = field(kw_only=True)
-    clip: ClipSpec = field(default_factory=ClipSpec)
+    teachers: TeacherSet = field(kw_only=True)  # the vision networks that look at the frames
+    clip: ClipSpec = field(default_factory=ClipSpec)  # the length of a clip and its labels
     reading: DecodeSettings = field(default_factory=DecodeSettings)
-    audio: str = "wav"
-    keep_frames: bool = True
-    validation_share: float = 140_000 / 2_140_000  # section 4: 2,000,000 videos to train on, 140,000 held out
-    seed: int = 0
+    audio: str = "wav"  # how sound is stored: wav, or flac (smaller, and slower to read)
+    keep_frames: bool = True  # keep the frames that were labelled, as a JPEG in each clip
+    # share of the videos that is held out; the paper has 140,000 of 2,140,000
+    validation_share: float = 140_000 / 2_140_000
+    seed: int = 0  # seed of the split
 
     shard_size: Size = field(default_factory=Size)
-    max_reject_share: float = 0.5
-    retry_rejected: bool = False
-    rank: int = 0  # this run makes every world-th shard, from the rank-th on
-    world: int = 1
-    work: Path = Path("outputs/work")  # where shards for a URL are made, before they are sent
+    max_reject_share: float = 0.5  # stop where more than this share of the videos is rejected
+    retry_rejected: bool = False  # read the videos again that an earlier run has rejected
+    rank: int = 0  # number of this run, from 0: it makes every world-th shard from this one on
+    world: int = 1  # runs that share the work, as in an array job
+    work: Path = Path("outputs/work")  # folder where shards for a URL are made before they are sent
 
     def __post_init__(self) -> None:
         if self.audio not in ("wav", "flac"):

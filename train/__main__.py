@@ -5,4 +5,4 @@ from train.run import run
 from train.settings import TrainSettings
 
 if __name__ == "__main__":
-    command(TrainSettings, "train", run)
+    command(TrainSettings, "train", run, resumable=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
+from shards.cli.words import amount
 from shards.errors import UserError
 from shards.loader.catalog import Catalog, load_catalog
 from shards.loader.order import sample
@@ -62,7 +63,9 @@ def open_corpus(settings: TrainSettings) -> Corpus:
             f"keep leaves out all {corpus.training.left_out} clips of {settings.shards} to train on: {settings.keep}"
         )
     if not corpus.training.clips:
-        raise UserError(f"{settings.shards} holds no clip to train on: see `python -m shards check`")
+        raise UserError(
+            f"{settings.shards} holds no clip to train on: see `make check-shards shards={settings.shards}`"
+        )
     if settings.student.kind == "student":
         windows_per_step(settings.student, corpus.training.clip)
     return corpus
@@ -99,16 +102,14 @@ def open_journal(
     journal = stack.enter_context(Journal(folder, step=state.step, steps=settings.steps, batch=settings.batch))
     heads = ", ".join(f"{head} ({classes})" for head, classes in corpus.training.classes.items())
     objective = f"{settings.loss} to {heads}" if settings.student.kind == "student" else "reconstruction"
-    journal.log(
-        f"{settings.student.name}: {objective}; {corpus.training.clips} clips, {corpus.held_out.clips} held out; "
-        f"run {folder.path}"
-    )
+    clips = f"{amount(corpus.training.clips, 'clip')}, {corpus.held_out.clips} held out"
+    journal.log(f"{settings.student.name}: {objective}; {clips}; run {folder.path}")
     if begun:
         journal.log(begun)
     if settings.keep.chosen:
         journal.log(f"keep {settings.keep}: {_left_out(corpus.training)}, {_left_out(corpus.held_out)}")
     if state.step >= settings.steps:
-        journal.log(f"all {state.step} steps are done: raise steps=... to go on")
+        journal.log(f"all {amount(state.step, 'step')} are done: raise steps=... to go on")
     elif state.step:
         journal.log(f"going on after step {state.step}")
     if not corpus.held_out.clips:
@@ -117,4 +118,4 @@ def open_journal(
 
 
 def _left_out(catalog: Catalog) -> str:
-    return f"{catalog.left_out} of {catalog.left_out + catalog.clips} {catalog.split} clips are left out"
+    return f"{catalog.left_out} of {amount(catalog.left_out + catalog.clips, f'{catalog.split} clip')} left out"

@@ -29,37 +29,41 @@ DECIDING_STREAMING = ("streaming.reader", "streaming.urls", "streaming.block_sha
 class TrainSettings:
     """The paper's values (section 3.4) where it names one. The first block may not change when a run is resumed."""
 
-    shards: str = field(kw_only=True, metadata={"example": "outputs/shards/mine"})  # a folder, or any fsspec URL
-    student: StudentSpec = field(kw_only=True)
-    learn_from: list[str] | None = None  # heads; null: all
-    teacher_set: str | None = None  # relabelled by `make relabel`; null: the shards' own
-    keep: Keep = field(default_factory=Keep)  # the clips to train and validate on
+    # a folder of shards, of `make teacher-shards`; a path or any fsspec URL
+    shards: str = field(kw_only=True, metadata={"example": "outputs/shards/mine"})
+    student: StudentSpec = field(kw_only=True)  # the network to train
+    learn_from: list[str] | None = None  # heads to learn from, as [objects]; null: all
+    # labels of `make relabel` to learn from, by their name; null: those the shards were made with
+    teacher_set: str | None = None
+    keep: Keep = field(default_factory=Keep)
+    # the distance from the teachers: kl (the paper's), l2 (Table 5), torch7 (kl as the authors' code weighs it)
     loss: Literal["kl", "l2", "torch7"] = "kl"
-    batch: int = 64  # clips, of all ranks together
-    lr: float = 1e-3
-    beta1: float = 0.9
-    seed: int = 0
-    precision: Precision = "auto"
+    batch: int = 64  # clips of a step, of all ranks together
+    lr: float = 1e-3  # Adam's learning rate
+    beta1: float = 0.9  # Adam's first beta
+    seed: int = 0  # seed of weights, order and augmentation
+    precision: Precision = "auto"  # what the device computes in; auto: bf16 where it has it
     augment: Augment = field(default_factory=Augment)
     init: Path | None = None  # a checkpoint to begin from, also a published one: its layers, and the heads that fit
-    schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate; cosine falls to 0 at the last step
-    warmup: int = 0  # steps in which the learning rate grows
-    clip_norm: float | None = None  # the longest gradient; null: any
-    sync_batch_norm: bool = False  # of several GPUs: normalise by all ranks' clips together, not each by its own
+    # course of the learning rate; cosine falls to 0 at the last step
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: int = 0  # steps in which the learning rate grows from 0
+    clip_norm: float | None = None  # the longest gradient, which longer ones are scaled to; null: any
+    sync_batch_norm: bool = False  # of several GPUs: normalise by all ranks' clips together, not each rank by its own
     accumulate: int = 1  # parts in which a batch goes through the network, one after the other, to save memory
 
-    steps: int = 100_000
-    run: Path | None = None  # null: a folder in outputs/runs, named after what differs
-    resume: Resume = "auto"
-    device: str = "cuda"
-    compile: Compile = "auto"
+    steps: int = 100_000  # training steps
+    run: Path | None = None  # the run's folder; null: one in outputs/runs, named after what differs
+    resume: Resume = "auto"  # auto: go on with a run that is there; never: refuse
+    device: str = "cuda"  # cuda or cpu
+    compile: Compile = "auto"  # compile the network: true, false, or auto (where it works)
     deterministic: bool = False  # a GPU gives the same bits each time, more slowly; a CPU does in any case
     streaming: Streaming = field(default_factory=Streaming)
     profile: bool = False  # write trace.json of a few steps into the run's folder
-    log_every: int = 50
-    validate_every: int = 1000  # steps, and after the last; 0: never
-    validate_clips: int = 4096  # held-out clips measured each time; after the last step all are. 0: all each time
-    save_every: int = 1000  # steps, and after the last; 0: never
+    log_every: int = 50  # steps from one line of the log to the next
+    validate_every: int = 1000  # steps from one validation to the next, and one after the last step; 0: none at all
+    validate_clips: int = 4096  # held-out clips of a validation; after the last step all are taken. 0: all each time
+    save_every: int = 1000  # steps from one last.pt to the next, and one after the last step; 0: only beside a best.pt
     keep_every: int = 0  # steps between networks that are kept apart, as step-0010000.pt; 0: none is
 
     def __post_init__(self) -> None:
@@ -72,7 +76,8 @@ class TrainSettings:
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise ValueError(f"clip_norm is above 0, not {self.clip_norm}; null does not clip")
         if self.lr <= 0 or not 0 <= self.beta1 < 1 or self.seed < 0:
-            raise ValueError(f"lr is above 0, beta1 in [0, 1), seed at least 0: {self.lr=} {self.beta1=} {self.seed=}")
+            given = f"lr={self.lr:g} beta1={self.beta1:g} seed={self.seed}"
+            raise ValueError(f"lr is above 0, beta1 at least 0 and below 1, seed at least 0, not {given}")
 
     @property
     def folder(self) -> Path:

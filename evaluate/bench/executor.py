@@ -27,15 +27,15 @@ TARGET_MS, TARGET_SHARE = 0.3, 0.05
 class ExecutorBench:
     """conf/bench_executor.yaml."""
 
-    clips: int = 400  # each a video of 20 s
-    audio: list[str] = field(default_factory=lambda: ["wav", "flac"])
-    rounds: int = 3
-    long_seconds: int = 1200
-    short_videos: int = 150
-    short_seconds: int = 10
-    height: int = 96
-    decoders: int = 0
-    out: Path = Path("outputs/bench/executor")
+    clips: int = 400  # clips to weigh the parent process on, each a video of 20 s
+    audio: list[str] = field(default_factory=lambda: ["wav", "flac"])  # how the clips' sound is stored: wav, flac
+    rounds: int = 3  # rounds, in each of which everything is timed once
+    long_seconds: int = 1200  # length of the film that stands before the short ones
+    short_videos: int = 150  # short films behind it
+    short_seconds: int = 10  # length of a short film
+    height: int = 96  # height of all films, in pixels
+    decoders: int = 0  # decode processes; 0: one for each core
+    out: Path = Path("outputs/bench/executor")  # folder for what is made; removed at the end
 
 
 def labelled(*arguments: Any) -> Labelled:

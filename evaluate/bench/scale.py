@@ -178,8 +178,8 @@ def run(settings: Scale) -> None:
 class Corpus:
     """The videos to be worked through. The paper: over two million, more than a year of sound (section 1)."""
 
-    videos: int = 2_000_000
-    seconds: float = 15.75  # of each
+    videos: int = 2_000_000  # videos of the corpus that is estimated
+    seconds: float = 15.75  # length of each; the paper's have more than a year of sound together
 
 
 @dataclass(frozen=True)
@@ -197,23 +197,25 @@ class Rates:
 class Prices:
     """In dollars; a cloud's list prices of its cheaper kinds, to be replaced by your own."""
 
-    core_hour: float = 0.04
-    gpu_hour: float = 2.5
-    terabyte_month: float = 20.0
+    core_hour: float = 0.04  # dollars for an hour of a CPU core
+    gpu_hour: float = 2.5  # dollars for an hour of a GPU
+    terabyte_month: float = 20.0  # dollars for a month of a terabyte
 
 
 @dataclass(frozen=True)
 class Scale:
     """conf/bench_scale.yaml."""
 
-    rows: int = 2_000_000  # of the list that is planned and resumed
+    rows: int = 2_000_000  # rows of the list that is planned and resumed
+    # numbers of small videos that go through the whole of stage one
     small_videos: list[int] = field(default_factory=lambda: [10, 100, 1000])
-    height: int = 480  # of the film that is timed
-    films: tuple[int, int] = (16, 80)  # copies of it through the whole of stage one: a video costs their difference
-    rounds: int = 3  # of the teachers
+    height: int = 480  # height in pixels of the film that is timed
+    # copies of it, few and many, that go through the whole of stage one: a video costs their difference
+    films: tuple[int, int] = (16, 80)
+    rounds: int = 3  # rounds in which the teachers are timed
     lake: Corpus = field(default_factory=Corpus)
     prices: Prices = field(default_factory=Prices)
-    out: Path = Path("outputs/bench/scale")
+    out: Path = Path("outputs/bench/scale")  # folder for what is made; removed at the end
 
 
 @dataclass(frozen=True)

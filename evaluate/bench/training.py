@@ -44,15 +44,15 @@ PASSES = 5
 class BenchSettings:
     """conf/bench_train.yaml."""
 
-    student: StudentSpec
-    device: str = "cuda"
-    batch: int = 64
-    steps: int = 30  # a measurement
-    rounds: int = 5
-    clips: int = 512  # to make, 0.9 MB each
-    workers: int = 4  # reading threads, and processes of the stock pipeline
-    precision: Precision = "auto"
-    compile: Compile = "auto"
+    student: StudentSpec  # the network to train
+    device: str = "cuda"  # cuda or cpu
+    batch: int = 64  # clips of a training step
+    steps: int = 30  # steps of one measurement
+    rounds: int = 5  # rounds, in each of which everything is timed once
+    clips: int = 512  # clips to make and read, 0.9 MB each
+    workers: int = 4  # reading threads, and processes of PyTorch's DataLoader beside them
+    precision: Precision = "auto"  # what the device computes in; auto: bf16 where it has it
+    compile: Compile = "auto"  # compile the network: true, false, or auto (where it works)
 
 
 class Bench:

@@ -20,16 +20,17 @@ INNER_FOLDS = 5  # of a training set that brings no folds of its own
 class BenchmarkSpec:
     """A file of conf/benchmark/: what a data set must look like, and the lengths the paper uses for it (section 4)."""
 
-    name: str
-    layout: str  # how it lies on disk: a key of evaluate.benchmarks.layouts.LAYOUTS
-    seconds: float  # shorter recordings are repeated to this length
-    window_seconds: float  # of one excerpt
-    classes: list[str] = field(default_factory=list)  # empty: whatever is found
-    folds: list[str] = field(default_factory=list)
-    tested: list[str] = field(default_factory=list)  # empty: every fold
-    per_class: int | None = None  # recordings of each class in each fold; None: any number
-    min_seconds: float = 0.0  # a shorter recording is a damaged one
-    source: str = ""  # where to get it
+    name: str  # name of the benchmark, in scores and file names
+    layout: str  # how it lies on disk: esc, dcase2013 or folder
+    seconds: float  # length that recordings are repeated to where they are shorter
+    window_seconds: float  # length of one excerpt
+    classes: list[str] = field(default_factory=list)  # its classes; empty: whatever is found
+    folds: list[str] = field(default_factory=list)  # its folds; empty: whatever is found
+    # folds that are tested, each after training on the others; empty: every fold
+    tested: list[str] = field(default_factory=list)
+    per_class: int | None = None  # recordings of each class in each fold; null: any number
+    min_seconds: float = 0.0  # a recording shorter than this is taken for a damaged one
+    source: str = ""  # where to get it, for the line that says it is not there
 
     def __post_init__(self) -> None:
         if not 0 < self.window_seconds <= self.seconds:

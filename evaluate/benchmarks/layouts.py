@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from evaluate.benchmarks.benchmark import INNER_FOLDS, Benchmark, BenchmarkSpec, Recording, stratified
+from shards.cli.words import amount
 from shards.errors import UserError
 from shards.lists import read_table
 from shards.media.file import RECORDING_SUFFIXES
@@ -97,7 +98,8 @@ LAYOUTS = {"esc": read_esc, "dcase2013": read_dcase2013, "folder": read_folder}
 def _require_classes(spec: BenchmarkSpec, root: Path, classes: Sequence[str], entries: Sequence[Entry]) -> None:
     """Every class is there, with its number of recordings in every fold, and no name stands there twice."""
     if len(classes) < 2:
-        raise UserError(f"{root} holds sounds of {len(classes)} classes, a classifier needs 2. {_remedy(spec, root)}")
+        heard = amount(len(classes), "class", many="classes")
+        raise UserError(f"{root} holds sounds of {heard}, a classifier needs 2. {_remedy(spec, root)}")
     missing = sorted(set(classes) - {entry.category for entry in entries})
     if missing:
         raise UserError(

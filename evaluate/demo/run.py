@@ -23,10 +23,10 @@ from evaluate.demo.results import Distance, HeldOut, Probe
 from evaluate.probe.scores import NAME as SCORES_NAME
 from evaluate.probe.scores import Scores
 from pipeline.videos.keys import key_of, split_of
+from shards.cli.commands import as_called
 from shards.files import sha256_of, write_whole
 from train.runfolder import RunFolder
 
-ROOT = Path(__file__).parents[2]  # of the checkout; its commands run there
 FOLDER = Path("outputs/demo")
 VIDEOS = FOLDER / "synthetic-videos"
 SHARDS = FOLDER / "synthetic-shards"
@@ -57,7 +57,7 @@ def render_videos() -> None:
             print(f"\r{done} of {wanted} videos", end="" if done < wanted else "\n", flush=True)
 
     processes = min(os.cpu_count() or 1, MAX_PROCESSES)
-    clips = render_corpus(ROOT / VIDEOS, CORPUS, processes=processes, rendered=rendered)
+    clips = render_corpus(VIDEOS, CORPUS, processes=processes, rendered=rendered)
     seconds = sum(clip.seconds for clip in clips)
     print(f"{VIDEOS}: {len(clips)} videos of {len(CORPUS.photographs)} photographs, {seconds / 60:.1f} min")
     print(SYNTHETIC)
@@ -66,18 +66,24 @@ def render_videos() -> None:
 def label_videos() -> None:
     """Write teacher shards, with an ImageNet network whose weights are in a Python package."""
     teacher = ("teachers=efficientnet_lite0", "device=cpu", "precision=float32")  # the same labels on every CPU
-    run("pipeline", f"videos={VIDEOS}", f"shards={SHARDS}", *teacher, f"validation_share={CORPUS.validation_share}")
+    run(
+        "teacher-shards",
+        f"videos={VIDEOS}",
+        f"shards={SHARDS}",
+        *teacher,
+        f"validation_share={CORPUS.validation_share}",
+    )
 
 
 def check_shards() -> None:
     """Check every byte of the shards."""
-    run("shards", "check", str(SHARDS))
+    run("check-shards", f"shards={SHARDS}")
 
 
 def train_student() -> None:
     """Train SoundNet8 to say from the sound what the network saw; then look at the videos held out."""
     run("train", f"shards={SHARDS}", f"run={RUN}", "device=cpu", *TRAINING, *REPORTS)
-    show_held_out(HeldOut.load(ROOT / RunFolder(RUN).validation, HEAD))
+    show_held_out(HeldOut.load(RunFolder(RUN).validation, HEAD))
 
 
 def probe_student() -> None:
@@ -88,18 +94,17 @@ def probe_student() -> None:
     if is_probed(checkpoint):
         print(f"{SCORES} holds the scores of {checkpoint} already")
     else:
-        what = ("benchmark=folder", f"root={RECORDINGS}", f"checkpoint={checkpoint}", "layer=pool5")
-        run("evaluate", *what, "C=0.01", "baselines=[random]", "seeds=1", f"out={SCORES}")
-    show_probe(Probe.of(Scores.load(ROOT / SCORES)))
+        what = (f"root={RECORDINGS}", f"checkpoint={checkpoint}", "layer=pool5")
+        run("eval-folder", *what, "C=0.01", "baselines=[random]", "seeds=1", f"out={SCORES}")
+    show_probe(Probe.of(Scores.load(SCORES)))
 
 
 def put_on_a_page() -> None:
     """Put the whole on one page."""
-    made = [RunFolder(ROOT / RUN).last, RunFolder(ROOT / RUN).validation, ROOT / SCORES / SCORES_NAME]
-    page = ROOT / PAGE
-    if not page.is_file() or page.stat().st_mtime <= max(path.stat().st_mtime for path in made):
-        write_page(page, shards=ROOT / SHARDS, run=ROOT / RUN, scores=ROOT / SCORES, head=HEAD, origin=SYNTHETIC)
-    print(f"{PAGE}: {page.stat().st_size / 1e6:.1f} MB")
+    made = [RunFolder(RUN).last, RunFolder(RUN).validation, SCORES / SCORES_NAME]
+    if not PAGE.is_file() or PAGE.stat().st_mtime <= max(path.stat().st_mtime for path in made):
+        write_page(PAGE, shards=SHARDS, run=RUN, scores=SCORES, head=HEAD, origin=SYNTHETIC)
+    print(f"{PAGE}: {PAGE.stat().st_size / 1e6:.1f} MB")
 
 
 STEPS: list[Callable[[], None]] = [
@@ -117,20 +122,20 @@ def write_recordings() -> None:
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(("path", "label", "split"))
-    for video in sorted((ROOT / VIDEOS).glob("*/*.mp4")):
-        path = video.relative_to(ROOT / VIDEOS).as_posix()
+    for video in sorted(VIDEOS.glob("*/*.mp4")):
+        path = video.relative_to(VIDEOS).as_posix()
         is_held_out = split_of(key_of(path), CORPUS.validation_share, CORPUS.split_seed) == "validation"
-        place = Path(os.path.relpath(video, (ROOT / RECORDINGS).parent)).as_posix()
+        place = Path(os.path.relpath(video, RECORDINGS.parent)).as_posix()
         writer.writerow((place, video.parent.name, "test" if is_held_out else "train"))
-    write_whole(ROOT / RECORDINGS, table.getvalue().encode())
+    write_whole(RECORDINGS, table.getvalue().encode())
 
 
 def is_probed(checkpoint: Path) -> bool:
     """Whether the scores are there and of these very weights."""
-    if not (ROOT / SCORES / SCORES_NAME).is_file():
+    if not (SCORES / SCORES_NAME).is_file():
         return False
-    record = Scores.load(ROOT / SCORES).checkpoint
-    return record is not None and record["sha256"] == sha256_of(ROOT / checkpoint)
+    record = Scores.load(SCORES).checkpoint
+    return record is not None and record["sha256"] == sha256_of(checkpoint)
 
 
 def show_held_out(held_out: HeldOut) -> None:
@@ -172,10 +177,10 @@ def show(table: Table) -> None:
     Console(markup=False, highlight=False).print(table)
 
 
-def run(module: str, *arguments: str) -> None:
+def run(name: str, *arguments: str) -> None:
     """Run a command of this project as a user would; a failure ends the demo with the command's own exit status."""
-    print("$ python -m", module, *arguments, flush=True)
-    status = subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, check=False).returncode
+    print(as_called(f"$ make {name}"), *arguments, flush=True)
+    status = subprocess.run([sys.executable, "-m", "soundnet", name, *arguments], check=False).returncode
     if status:
         sys.exit(status)
 

@@ -17,6 +17,7 @@ from evaluate.probe.features import FeatureCache, extract
 from evaluate.probe.mfcc import describe
 from evaluate.probe.scores import Score, Scores
 from evaluate.probe.untrained import RandomInit, untrained_source
+from shards.cli.words import amount
 from shards.format.clip import ClipSpec
 from train.device.device import require_device
 from train.model.layers import StudentSpec
@@ -28,21 +29,26 @@ PAPER_HEADS = {"objects": 1000, "scenes": 401}  # ImageNet and Places401: conv8 
 class EvaluateSettings:
     """conf/evaluate.yaml. Sample rate and layers come with the checkpoint; they are no settings."""
 
-    benchmark: BenchmarkSpec
-    root: Path
-    student: StudentSpec
-    checkpoint: Path | None = None
-    layer: str | None = None
-    layers: list[str] = field(default_factory=lambda: ["pool5"])
+    benchmark: BenchmarkSpec  # the benchmark
+    root: Path  # the benchmark's folder; of benchmark=folder also a CSV file
+    student: StudentSpec  # the network of the baseline `random` where there is no checkpoint
+    checkpoint: Path | None = None  # the checkpoint to score; null: the baselines alone
+    layer: str | None = None  # one layer to score, instead of `layers`
+    layers: list[str] = field(default_factory=lambda: ["pool5"])  # layers to score, all computed in one pass
+    # the SVM's C; null: chosen from `grid` by cross-validation inside the training folds. The authors' scripts have
+    # 0.01
     C: float | None = None
-    grid: list[float] = field(default_factory=lambda: list(GRID))
+    grid: list[float] = field(default_factory=lambda: list(GRID))  # the values that C is chosen from
+    # what is cut into the paper's excerpts: `features` of a layer, or the `waveform`
     windows: Literal["features", "waveform"] = "features"
+    # scored on the same folds: random (an untrained network), mfcc, forest (a random forest on mfcc)
     baselines: list[Literal["random", "mfcc", "forest"]] = field(default_factory=list)
-    seeds: int = 3
-    folds: list[str] = field(default_factory=list)
-    device: str = "cpu"
+    seeds: int = 3  # untrained networks of the baseline `random`
+    folds: list[str] = field(default_factory=list)  # folds to test; empty: all
+    device: str = "cpu"  # cpu or cuda
+    # folder that keeps features, by hashes of checkpoint and data, so that none is computed twice
     cache: Path = Path("outputs/cache")
-    out: Path | None = None
+    out: Path | None = None  # folder of scores.json; null: outputs/scores/<benchmark>-<student>-<hash>
 
     def __post_init__(self) -> None:
         if self.checkpoint is None and not self.baselines:
@@ -61,7 +67,7 @@ def run(settings: EvaluateSettings) -> None:
     """Print every number as it comes and write scores.json."""
     scores = evaluate(settings)
     out = settings.out or Path("outputs/scores") / f"{scores.benchmark}-{scores.name}"
-    print(f"{scores.save(out)}: {len(scores.scores)} scores on {scores.benchmark}")
+    print(f"{scores.save(out)}: {amount(len(scores.scores), 'score')} on {scores.benchmark}")
 
 
 def evaluate(settings: EvaluateSettings) -> Scores:

@@ -8,4 +8,4 @@ from evaluate.reproduce.settings import ReproduceSettings
 from shards.cli.command import command
 
 if __name__ == "__main__":
-    command(ReproduceSettings, "reproduce", partial(run, experiments=Experiments.compose()))
+    command(ReproduceSettings, "reproduce", partial(run, experiments=Experiments.compose()), resumable=True)

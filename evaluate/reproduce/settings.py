@@ -7,6 +7,7 @@ from pathlib import Path
 
 from evaluate.probe.classifiers import GRID
 from pipeline.teachers.spec import TeacherSet
+from shards.cli.commands import as_called
 from train.model.layers import StudentSpec
 
 
@@ -14,22 +15,25 @@ from train.model.layers import StudentSpec
 class ReproduceSettings:
     """conf/reproduce.yaml."""
 
-    student: StudentSpec  # of the random network
-    teachers: TeacherSet  # whose features of frames Table 7 and Figure 4 are about
-    roots: dict[str, Path] = field(default_factory=dict)  # benchmark -> where it lies
-    runs: Path = Path("outputs/runs")
-    published: Path = Path("data/published/soundnet8.pt")
-    shards: Path | None = None
-    videos: Path | None = None
-    tables: list[int] = field(default_factory=lambda: [3, 4, 5, 6, 7])
-    figures: list[int] = field(default_factory=lambda: [2, 3, 4, 5, 6])
-    units: int = 8
+    student: StudentSpec  # the network of the baseline `random`
+    teachers: TeacherSet  # the teachers whose features of frames Table 7 and Figure 4 are about
+    roots: dict[str, Path] = field(default_factory=dict)  # where each benchmark lies
+    runs: Path = Path("outputs/runs")  # folder of runs: a row of a table reads <runs>/<experiment>
+    published: Path = Path("data/published/soundnet8.pt")  # the authors' weights, of `make published`
+    shards: Path | None = None  # a folder of shards with frames, for Figures 2 and 6
+    videos: Path | None = None  # a CSV file with path and label, for Table 7 and Figure 4
+    tables: list[int] = field(default_factory=lambda: [3, 4, 5, 6, 7])  # the paper's tables to make
+    figures: list[int] = field(default_factory=lambda: [2, 3, 4, 5, 6])  # the paper's figures to make
+    units: int = 8  # units that Figure 6 shows
+    # the SVM's C; null: chosen from `grid` by cross-validation inside the training folds. The authors' scripts have
+    # 0.01
     C: float | None = None
-    grid: list[float] = field(default_factory=lambda: list(GRID))
-    seeds: int = 3
-    device: str = "cpu"
+    grid: list[float] = field(default_factory=lambda: list(GRID))  # the values that C is chosen from
+    seeds: int = 3  # untrained networks of the baseline `random`
+    device: str = "cpu"  # cpu or cuda
+    # folder that keeps features, by hashes of checkpoint and data, so that none is computed twice
     cache: Path = Path("outputs/cache")
-    out: Path = Path("outputs/reproduce")
+    out: Path = Path("outputs/reproduce")  # folder of the page
 
 
 class Missing(Exception):
@@ -37,4 +41,4 @@ class Missing(Exception):
 
     def __init__(self, what: str, command: str) -> None:
         super().__init__(what, command)
-        self.what, self.command = what, command
+        self.what, self.command = what, as_called(command)

@@ -4,4 +4,4 @@ from evaluate.supervised.run import SupervisedSettings, run
 from shards.cli.command import command
 
 if __name__ == "__main__":
-    command(SupervisedSettings, "supervised", run)
+    command(SupervisedSettings, "supervised", run, resumable=True)

@@ -28,19 +28,20 @@ NAME = "finetuned.pt"
 class FinetuneSettings:
     """conf/finetune.yaml. The network is the checkpoint's; `benchmark` says how the sounds lie."""
 
-    benchmark: BenchmarkSpec
+    benchmark: BenchmarkSpec  # how the sounds lie
+    # a folder with a folder of sounds for each class, or a CSV file with path, label and perhaps fold or split
     root: Path
-    checkpoint: Path
-    seconds: float = 5.0
-    steps: int = 500
-    batch: int = 64
-    lr: float = 1e-3
-    seed: int = 0
-    hold_out: str | None = None
-    device: str = "cuda"
-    compile: Compile = "auto"
-    log_every: int = 50
-    out: Path | None = None
+    checkpoint: Path  # the checkpoint whose hidden layers are the beginning
+    seconds: float = 5.0  # length of one excerpt; 5 in the authors' fine-tuning
+    steps: int = 500  # training steps; on a CPU take fewer
+    batch: int = 64  # excerpts of a training step; on a CPU take fewer
+    lr: float = 1e-3  # Adam's learning rate
+    seed: int = 0  # seed of new weights and excerpts
+    hold_out: str | None = None  # the fold to test on; null: `test` where there is one, or else a fifth of every class
+    device: str = "cuda"  # cuda or cpu
+    compile: Compile = "auto"  # compile the network: true, false, or auto (where it works)
+    log_every: int = 50  # steps from one line of the log to the next
+    out: Path | None = None  # folder of the checkpoint; null: outputs/runs/finetuned-<student>-<name of root>
 
     def as_supervised(self) -> SupervisedSettings:
         """The same as settings of `make supervised`. Raises UserError where the checkpoint has no heads."""

@@ -23,6 +23,7 @@ from evaluate.probe.classifiers import FittedClassifier
 from evaluate.probe.crossvalidation import Source, evaluate_folds
 from evaluate.probe.scores import Scores
 from evaluate.probe.windows import Windows, join
+from shards.cli.words import amount
 from shards.errors import require_same
 from shards.files import sha256_of
 from shards.format.clip import ClipSpec
@@ -43,20 +44,20 @@ HEAD = "classes"
 class SupervisedSettings:
     """conf/supervised.yaml: the authors' fine-tuning, where they say something."""
 
-    benchmark: BenchmarkSpec
-    root: Path
-    student: StudentSpec
-    start: Path | None = None
-    seconds: float = 5.0
-    steps: int = 2000
-    batch: int = 64
-    lr: float = 1e-3
-    seed: int = 0
-    folds: list[str] = field(default_factory=list)
-    device: str = "cuda"
-    compile: Compile = "auto"
-    log_every: int = 50
-    out: Path | None = None
+    benchmark: BenchmarkSpec  # the benchmark
+    root: Path  # the benchmark's folder; of benchmark=folder also a CSV file
+    student: StudentSpec  # the network to train from scratch
+    start: Path | None = None  # a checkpoint to begin from; null: from scratch
+    seconds: float = 5.0  # length of one excerpt; 5 in the authors' fine-tuning
+    steps: int = 2000  # training steps for each tested fold
+    batch: int = 64  # excerpts of a training step
+    lr: float = 1e-3  # Adam's learning rate
+    seed: int = 0  # seed of weights and excerpts
+    folds: list[str] = field(default_factory=list)  # folds to test; empty: all
+    device: str = "cuda"  # cuda or cpu
+    compile: Compile = "auto"  # compile the network: true, false, or auto (where it works)
+    log_every: int = 50  # steps from one line of the log to the next
+    out: Path | None = None  # folder of checkpoints and scores; null: outputs/runs/supervised-<student>-<benchmark>
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch, self.log_every) < 1 or self.lr <= 0:
@@ -105,7 +106,7 @@ def train_fold(settings: SupervisedSettings, recordings: Recordings, split: Spli
     """A network that learned the labels of a split's training recordings, as a checkpoint that says so."""
     torch.manual_seed(settings.seed)
     network = build_network(settings, recordings).to(device).train()
-    print(f"{network.spec.name}, fold {split.tested} held out: {len(split.train)} recordings", flush=True)
+    print(f"{network.spec.name}, fold {split.tested} held out: {amount(len(split.train), 'recording')}", flush=True)
 
     def report(step: int, reading: Reading) -> None:
         print(f"step {step} of {settings.steps}: loss {reading.loss:.3f}", flush=True)

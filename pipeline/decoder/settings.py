@@ -17,11 +17,12 @@ class DecodeSettings:
     (AVI) are read exactly in any case.
     """
 
+    # which frame is taken for a time: exact, the cheapest within tolerance, or the nearest keyframe
     sampling: str = "exact"
-    tolerance: float = 0.5  # seconds
-    min_seconds: float = 1.0  # of sound and picture together
-    max_pixels: int = MAX_PIXELS  # of a frame
-    max_gigabytes: float = 16.0  # of a video that is fetched from a URL
+    tolerance: float = 0.5  # seconds that a frame may be off, with sampling=tolerance
+    min_seconds: float = 1.0  # a video whose sound and picture last less than this is rejected
+    max_pixels: int = MAX_PIXELS  # a video with larger frames is rejected
+    max_gigabytes: float = 16.0  # a video behind a URL that is larger is rejected
 
     def __post_init__(self) -> None:
         if self.sampling not in ("exact", "tolerance", "keyframe"):

@@ -36,16 +36,20 @@ LEAST_SECONDS = 600  # of sound, int16, that the spool must have room for, for e
 class Resources:
     """Settings shared by every command of stage one that decodes and labels."""
 
-    executor: Literal["local", "ray"] = "local"
-    device: str = "auto"  # auto: every GPU there is, else the CPU
-    precision: Precision = "auto"  # auto: that of the labels already there; else bfloat16 where the device has it
+    executor: Literal["local", "ray"] = "local"  # local: this machine; ray: a Ray cluster (extra `ray`)
+    device: str = "auto"  # cpu, cuda, cuda:1, ...; auto: every GPU there is, else the CPU
+    # what teachers compute in; auto: as the labels already there, else bfloat16 where the device has it
+    precision: Precision = "auto"
     decoders: int = 0  # decode processes; 0: one for each core
-    teacher_processes: int = 0  # 0: one for each GPU, or for each two cores of a CPU
-    batch_clips: int = 8
-    spool_gigabytes: float = 0.0  # decoded clips on disk that are in no shard yet; 0: 16, or half of what is free
+    teacher_processes: int = 0  # teacher processes; 0: one for each GPU, or for each two cores of a CPU
+    batch_clips: int = 8  # clips that a teacher labels at once
+    # decoded clips on disk that are in no shard yet, at most; 0: 16, or half of what is free
+    spool_gigabytes: float = 0.0
+    # seconds without progress after which a decode process is replaced, or the run stops because of a teacher
     stall_seconds: float = 60.0
-    memory_gigabytes: float = 4.0  # that a decode process may take for one video
-    spool: Path | None = None  # for decoded clips, and videos from URLs, under way; null: the temporary folder
+    memory_gigabytes: float = 4.0  # memory that a decode process may take for one video
+    # folder for decoded clips, and videos from URLs, under way; null: the system's temporary folder
+    spool: Path | None = None
     ray: RaySettings = field(default_factory=RaySettings)
 
     def precision_of(self, labels: Manifest | None) -> str:

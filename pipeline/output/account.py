@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pipeline.videos.listing import counted
 from pipeline.videos.plan import NAME as PLAN
+from shards.cli.words import amount
 from shards.errors import UserError
 from shards.files import write_whole
 from shards.format.clip import ClipSpec
@@ -56,9 +57,9 @@ class Account:
 
     def __str__(self) -> str:
         total = self.total
-        text = f"{self.inputs} inputs = {total.videos} accepted + {len(self.rejects)} rejected"
-        text += f" + {self.duplicates} duplicates" + (f" + {self.waiting} waiting" if self.waiting else "")
-        text += f"; {total.clips} clips, {total.seconds / 3600:.2f} h of sound; {self.media}"
+        text = f"{amount(self.inputs, 'input')} = {total.videos} accepted + {len(self.rejects)} rejected"
+        text += f" + {amount(self.duplicates, 'duplicate')}" + (f" + {self.waiting} waiting" if self.waiting else "")
+        text += f"; {amount(total.clips, 'clip')}, {total.seconds / 3600:.2f} h of sound; {self.media}"
         repaired = ", ".join(f"{count:g} {what}" for what, count in sorted(self.media.repaired.items()))
         text += f"; repaired: {repaired}" if repaired else ""
         return f"{text}; not taken by suffix: {counted(self.not_taken)}" if self.not_taken else text

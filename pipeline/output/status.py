@@ -16,6 +16,8 @@ from pipeline.output.destination import finished_of
 from pipeline.output.ledger import RUNS, RunRecord, ShardRow
 from pipeline.videos.plan import NAME as PLAN
 from shards.cli.command import command
+from shards.cli.commands import as_called
+from shards.cli.words import amount
 from shards.errors import UserError
 from shards.format.manifest import NAME as MANIFEST
 from shards.storage import address, is_remote, names_in, open_place, reaching, side_by_side
@@ -28,8 +30,9 @@ SILENT_SECONDS = 600  # from here on a run that has not ended is not counted as 
 class StatusSettings:
     """Settings of `make status`."""
 
+    # a folder of shards, finished or not; a path or any fsspec URL
     shards: str = field(metadata={"example": "outputs/shards/mine"})
-    json: bool = False
+    json: bool = False  # true: one line of JSON, for another program
 
 
 @dataclass
@@ -71,16 +74,16 @@ class Status:
 
     def __str__(self) -> str:
         hours = "" if self.hours is None else f", {self.hours:.2f} h of sound"
-        count = f"{self.inputs} inputs = {self.accepted} accepted + {self.rejected} rejected"
-        count += f" + {self.duplicates} duplicates + {self.left} left; {self.clips} clips{hours}"
-        lines = [f"{self.location}: {self.finished_shards} of {self.planned_shards} shards are finished", count]
+        count = f"{amount(self.inputs, 'input')} = {self.accepted} accepted + {self.rejected} rejected"
+        count += f" + {amount(self.duplicates, 'duplicate')} + {self.left} left; {amount(self.clips, 'clip')}{hours}"
+        lines = [f"{self.location}: {self.finished_shards} of {amount(self.planned_shards, 'shard')} finished", count]
         if not self.planned_shards:
             lines[1:] = ["nothing is planned there yet"]
         if self.reasons:
             lines.append("rejected: " + ", ".join(f"{count} {reason}" for reason, count in self.reasons.items()))
         if self.retried:
-            lines.append(f"{self.retried} rejects are to be tried once more")
-        lines += [f"labels of {name}: {count} shards" for name, count in self.labels.items()]
+            lines.append(f"to be tried once more: {amount(self.retried, 'reject')}")
+        lines += [f"labels of {name}: {amount(count, 'shard')}" for name, count in self.labels.items()]
         lines += [f"{name} cannot be read: `make check-shards` says more" for name in self.unreadable]
         return "\n".join(lines + list(map(_line, self.ranks)) + self._outlook())
 
@@ -93,13 +96,13 @@ class Status:
             last = max(rank.seconds_left or 0 for rank in at_work)
             lines.append(f"{len(at_work)} at work, {speed:.2f} videos a second; the last ends in {_span(last)}")
         if self.planned_shards > self.finished_shards and not any(rank.name.startswith("relabel") for rank in at_work):
-            lines += [f"nobody is at {waiting} videos: run their ranks again"] if waiting > 0 else []
+            lines += [f"nobody is at {amount(waiting, 'video')}: run their ranks again"] if waiting > 0 else []
         return lines
 
 
 def _line(rank: RankStatus) -> str:
-    text = f"{rank.state:<9} {rank.name} on {rank.host}, process {rank.process}: {rank.shards} shards; of its latest "
-    text += f"{rank.videos} videos {rank.done}, {rank.videos_per_second:.2f} a second"
+    text = f"{rank.state:<9} {rank.name} on {rank.host}, process {rank.process}: {amount(rank.shards, 'shard')}; "
+    text += f"of its latest {amount(rank.videos, 'video')} {rank.done}, {rank.videos_per_second:.2f} a second"
     text += f", {_span(rank.seconds_left)} left" if rank.seconds_left is not None else ""
     return f"{text}; last sign {_span(rank.silent_seconds)} ago"
 
@@ -239,7 +242,7 @@ def _state(run: RunRecord) -> str:
 
 def run(settings: StatusSettings) -> None:
     status = status_of(settings.shards)
-    print(json.dumps(asdict(status)) if settings.json else status)
+    print(json.dumps(asdict(status)) if settings.json else as_called(str(status)))
 
 
 if __name__ == "__main__":

@@ -7,4 +7,4 @@ from pipeline.relabel.run import RelabelSettings, run
 from shards.cli.command import command
 
 if __name__ == "__main__":
-    command(RelabelSettings, "relabel", run)
+    command(RelabelSettings, "relabel", run, resumable=True)

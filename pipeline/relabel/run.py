@@ -27,6 +27,7 @@ from pipeline.videos.fetch import within_reach
 from pipeline.videos.listing import root_of
 from pipeline.videos.plan import NAME as PLAN
 from pipeline.videos.plan import Plan
+from shards.cli.words import amount
 from shards.errors import UserError
 from shards.format.example import video_of
 from shards.format.manifest import Manifest, TeacherCard
@@ -42,14 +43,16 @@ NAMED = 5  # shards that lack labels
 class RelabelSettings(Resources):
     """Settings of `make relabel`. `videos` is the folder or list that the shards were made from."""
 
-    videos: str = field(kw_only=True, metadata={"example": "/my/videos"})  # a path, or any fsspec URL
+    # the folder or list that the shards were made from
+    videos: str = field(kw_only=True, metadata={"example": "/my/videos"})
+    # the folder of shards to label; a path or any fsspec URL
     shards: str = field(kw_only=True, metadata={"example": "outputs/shards/mine"})
-    teachers: TeacherSet = field(kw_only=True)
+    teachers: TeacherSet = field(kw_only=True)  # the vision networks that look at the frames
     reading: DecodeSettings = field(default_factory=DecodeSettings)
-    max_reject_share: float = 0.5
-    rank: int = 0  # this run labels every world-th shard, from the rank-th on
-    world: int = 1
-    work: Path = Path("outputs/work")  # where labels for a URL are made, before they are sent
+    max_reject_share: float = 0.5  # stop where more than this share of the videos cannot be read again
+    rank: int = 0  # number of this run, from 0: it labels every world-th shard from this one on
+    world: int = 1  # runs that share the work, as in an array job
+    work: Path = Path("outputs/work")  # folder where labels for a URL are made before they are sent
 
     def __post_init__(self) -> None:
         if self.reading.sampling != "exact":
@@ -171,8 +174,9 @@ def without_labels(labels: Output, lacking: dict[str, list[Reject]]) -> str:
     ]
     more = f" and {len(lacking) - NAMED} more, named in the log" if len(lacking) > NAMED else ""
     return (
-        f"{labels.location} lacks labels of {len(lacking)} shards: {', '.join(named)}{more}. videos=... must hold the "
-        "very files that the shards were made from: bring them back, and the same command goes on; other labels stand"
+        f"{labels.location} lacks labels of {amount(len(lacking), 'shard')}: {', '.join(named)}{more}. "
+        "videos=... must hold the very files that the shards were made from: bring them back, and the same command "
+        "goes on; other labels stand"
     )
 
 

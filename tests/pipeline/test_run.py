@@ -312,7 +312,7 @@ def test_ranks_of_a_relabel_share_the_work_and_give_the_bytes_of_one(again, undi
 def test_relabel_takes_the_limits_of_reading(again, undisturbed, tmp_path):
     """The first video of the plan has more pixels than the others."""
     shutil.copytree(undisturbed, tmp_path / "shards")
-    with pytest.raises(UserError, match=r"lacks labels of 1 shards: .*'00\.mp4': too_large: 320x240 is more than"):
+    with pytest.raises(UserError, match=r"lacks labels of 1 shard: .*'00\.mp4': too_large: 320x240 is more than"):
         relabel(again(tmp_path / "shards", reading=DecodeSettings(max_pixels=320 * 240 - 1)))
 
 

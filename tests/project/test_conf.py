@@ -12,6 +12,8 @@ from typing import Any, get_type_hints
 import pytest
 
 from shards.cli.command import CONF, compose
+from shards.cli.help import group_comments, meanings
+from shards.cli.settings import leaves
 
 ROOT = CONF.parent
 
@@ -65,6 +67,30 @@ def test_no_key_shares_the_name_of_a_group(config: str) -> None:
     hints = get_type_hints(settings_of(config))
     groups = {path.name for path in CONF.iterdir() if path.is_dir()}
     assert [name for name in groups & set(hints) if not is_dataclass(hints[name])] == []
+
+
+@pytest.mark.parametrize("config", COMMANDS)
+def test_every_setting_says_what_it_does(config: str) -> None:
+    """Beside its definition, in one plain line; a group of settings that is chosen as a file does so too."""
+    text = (CONF / f"{config}.yaml").read_text()
+    groups = re.findall(r"^  - (\w+): ", text, re.MULTILINE)
+    lines = meanings(settings_of(config))
+    said = group_comments(CONF / f"{config}.yaml") | {key: line for key, line in lines.items() if line}
+    keys = [key for key, _, _ in leaves(settings_of(config))]
+    assert [key for key in (*keys, *groups) if len(said.get(key, "").split()) < 2] == []
+
+
+@pytest.mark.parametrize("config", COMMANDS)
+def test_a_file_says_of_each_setting_what_help_says(config: str) -> None:
+    lines, parents, found = meanings(settings_of(config)), [""], {}
+    for line in (CONF / f"{config}.yaml").read_text().splitlines():
+        if match := re.fullmatch(r"(?P<indent> *)(?:- )?(?P<key>\w+):[^#]*(?:# (?P<comment>.*))?", line):
+            depth = len(match["indent"]) // 2
+            parents = [*parents[: depth + 1], match["key"]]
+            key = ".".join(parents[1:]).removeprefix("defaults.")
+            found[key] = match["comment"] or ""
+    wrong = {key: lines[key] for key, comment in found.items() if lines.get(key) and comment != lines[key]}
+    assert wrong == {}, "these comments belong there"
 
 
 def takes(path: Path, group: str) -> bool:

@@ -16,7 +16,7 @@ import hubconf
 from shards.cli.command import compose
 from shards.format.clip import ClipSpec
 from shards.format.manifest import TeacherCard
-from soundnet_checkout import own
+from soundnet.modules import own
 from train.checkpoint.checkpoint import Checkpoint, build, load_network, save
 from train.model.layers import StudentSpec
 

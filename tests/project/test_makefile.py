@@ -13,6 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from shards.cli.commands import COMMANDS
+
 STUB = f"#!{sys.executable}\nimport json, os, sys\nprint(json.dumps([sys.argv[1:], dict(os.environ)]))\n"
 
 
@@ -92,7 +94,7 @@ def test_no_target_runs_what_a_setting_says(root: Path, venv: Path, tmp_path: Pa
     for target in targets(root):
         subprocess.run(["make", "-s", f"VENV={venv}", target, *words], cwd=root, capture_output=True, check=True)
         assert not (tmp_path / "made").exists(), target
-    assert make(root, venv, "check-shards", *words)[0] == ["-m", "shards", "check", typed]
+    assert make(root, venv, "check-shards", *words)[0] == ["-m", "shards", *sorted(words)]
 
 
 def test_help_is_the_default_and_lists_every_target(root: Path) -> None:
@@ -106,6 +108,19 @@ def test_every_target_runs_a_module_that_is_there(root: Path) -> None:
     modules = {module for recipe in targets(root).values() for module in re.findall(r"\$\(RUN\) ([\w.]+)", recipe)}
     assert {"pytest", "pipeline"} <= modules
     assert [module for module in sorted(modules) if find_spec(module) is None] == []
+
+
+def test_soundnet_has_the_same_commands(root: Path) -> None:
+    """All but those that need a checkout: its environment, tests and benchmarks."""
+    found, text = {}, (root / "Makefile").read_text()
+    lines = re.findall(r"^([a-z0-9-]+):.*## (.*)\n\t\$\(RUN\) (.*) \$\(OVERRIDES\)$", text, re.MULTILINE)
+    for name, about, run in lines:
+        module, *words = run.split()
+        found[name] = (module, tuple(words), about)
+    extra = {name for name in found if name.startswith("bench-")} | {"gpu-check", "test-machines"}
+    expected = {name: (command.module, command.words, command.about) for name, command in COMMANDS.items()}
+    assert found.keys() - extra == expected.keys()
+    assert {name: found[name] for name in expected} == expected
 
 
 def test_a_fresh_environment_is_set_up_first(root: Path, tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from shards.cli.commands import COMMANDS
+
 
 def pins(root: Path) -> dict[str, str]:
     lines = [line for line in (root / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
@@ -24,6 +26,11 @@ def test_every_direct_dependency_is_pinned_within_its_range(root: Path) -> None:
     pinned = pins(root)
     assert [str(need) for need in wanted if not need.specifier.contains(pinned[canonicalize_name(need.name)])] == []
     assert {need.name for need in wanted} >= {"torch", "torchvision", "webdataset", "av", "hydra-core", "pytest"}
+
+
+def test_the_extras_that_commands_name_are_there(root: Path) -> None:
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {extra for command in COMMANDS.values() for extra in command.extras.split(",")} - {""} <= extras.keys()
 
 
 def test_constraints_hold_on_every_platform(root: Path) -> None:

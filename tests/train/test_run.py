@@ -155,7 +155,7 @@ def test_only_kept_clips_are_learned_from_and_validated_on(
         path.write_text(json.dumps(json.loads(path.read_bytes()) | {"given": given}))
     kept = replace(settings, keep=Keep(given={"class": ["dog", "cat"]}))
     run(kept)
-    line = "keep given.class=['cat', 'dog']: 11 of 35 train clips are left out, 2 of 7 validation clips are left out"
+    line = "keep given.class=['cat', 'dog']: 11 of 35 train clips left out, 2 of 7 validation clips left out"
     assert capsys.readouterr().err.count(line) == 1
     found = json.loads((settings.run / "validation.json").read_text())
     assert found["clips"] == 5

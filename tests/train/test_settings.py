@@ -63,7 +63,7 @@ def test_a_long_name_stays_a_name() -> None:
     ("override", "named"),
     [
         ("batch=0", "batch"),
-        ("lr=0", "lr"),
+        ("lr=0", "seed at least 0, not lr=0 beta1=0.9 seed=0"),
         ("beta1=1", "beta1"),
         ("save_every=-1", "save_every"),
         ("accumulate=3", "accumulate"),

@@ -24,9 +24,10 @@ SUFFIXES = {"onnx": ".onnx", "safetensors": SUFFIX}
 class ExportSettings:
     """conf/export.yaml."""
 
-    checkpoint: Path
-    format: Literal["onnx", "safetensors"] = "onnx"
-    out: Path | None = None  # null: beside the checkpoint
+    checkpoint: Path  # a checkpoint of `make train`, `make finetune` or `make published`
+    format: Literal["onnx", "safetensors"] = "onnx"  # onnx or safetensors
+    out: Path | None = None  # the file; null: beside the checkpoint, under its name
+    # of an ONNX file, as [pool5,objects]; null: the deepest pool, the deepest hidden layer and all heads
     outputs: list[str] | None = None
 
     @property

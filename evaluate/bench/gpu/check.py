@@ -50,15 +50,15 @@ Part = Callable[["Check"], Mapping[str, Any]]
 class GpuCheckSettings:
     """conf/gpu_check.yaml. Where there is no GPU: device=cpu batch=2 steps=2 rounds=1."""
 
-    student: StudentSpec
-    device: str = "cuda"
-    batch: int = 64
-    steps: int = 20  # a measurement
-    rounds: int = 3
-    clips: int = 512  # to make, 0.9 MB each
-    compile: Compile = "auto"
-    minutes: float = 8.0  # parts that would begin later are not run
-    out: Path = Path("outputs/gpu-check")
+    student: StudentSpec  # the network to train
+    device: str = "cuda"  # cuda or cpu
+    batch: int = 64  # clips of a training step
+    steps: int = 20  # steps of one measurement
+    rounds: int = 3  # rounds, in each of which everything is timed once
+    clips: int = 512  # clips to make and read, 0.9 MB each
+    compile: Compile = "auto"  # compile the network: true, false, or auto (where it works)
+    minutes: float = 8.0  # parts that would begin later than this are not run
+    out: Path = Path("outputs/gpu-check")  # folder of the page and its JSON
 
 
 @dataclass

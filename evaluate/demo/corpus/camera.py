@@ -37,7 +37,7 @@ def load_photograph(name: str) -> Picture:
     if find_spec(package.partition(".")[0]) is None or not (place := files(package).joinpath(path)).is_file():
         raise UserError(
             f"the photograph {name} is not in this Python: {package.partition('.')[0]} has no {path}. "
-            'Install what the demo needs: pip install -e ".[demo]"'
+            "Install what the demo needs: pip install 'soundnet[demo]'"
         )
     with place.open("rb") as stream, Image.open(stream) as image:
         return np.asarray(image.convert("RGB"))

@@ -4,4 +4,4 @@ from evaluate.inference.embed.run import EmbedSettings, run
 from shards.cli.command import command
 
 if __name__ == "__main__":
-    command(EmbedSettings, "embed", run, positional="files")
+    command(EmbedSettings, "embed", run, positional="files", resumable=True)

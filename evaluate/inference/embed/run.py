@@ -15,6 +15,7 @@ from evaluate.inference.features import features_of
 from evaluate.inference.inputs import find_sounds, log, progress, stream_sound
 from evaluate.inference.posteriors import posteriors_of
 from evaluate.model import EvaluatedModel, device_of
+from shards.cli.words import amount
 from shards.errors import UserError
 from shards.media.file import UnreadableMedia
 from shards.media.waveform import RESAMPLER
@@ -29,12 +30,15 @@ Rows = tuple[NDArray[np.float64], NDArray[np.float32]]  # seconds (rows,), featu
 class EmbedSettings:
     """conf/embed.yaml. Sample rate and layers come with the checkpoint."""
 
+    # a sound or video, a folder of them, or a .txt list of them
     files: list[Path] = field(metadata={"example": "/my/sounds"})
+    # a checkpoint of `make train`, `make finetune` or `make published`
     checkpoint: Path = field(metadata={"example": "data/published/soundnet8.pt"})
+    # an .npz file, with a folder .npz.parts beside it; or a folder, with three files for each sound
     out: Path = Path("outputs/features.npz")
-    layer: str = "pool5"
-    over_time: bool = False
-    device: str = "cpu"
+    layer: str = "pool5"  # the layer; the output layer gives log posteriors
+    over_time: bool = False  # true: every step with its time; false: the mean over each sound
+    device: str = "cpu"  # cpu or cuda
 
     @property
     def folder(self) -> Path:
@@ -67,10 +71,11 @@ def run(settings: EmbedSettings) -> None:
         whole = [path for path in paths if path not in unreadable]
         if whole and settings.is_joined:
             store.join(settings.out, whole, unreadable, over_time=settings.over_time)
-    print(f"{settings.out}: {settings.layer} of {len(whole)} of {len(paths)} files")
+    print(f"{settings.out}: {settings.layer} of {len(whole)} of {amount(len(paths), 'file')}")
     if unreadable:
         raise UserError(
-            f"{len(unreadable)} of {len(paths)} files could not be read, as said above and noted in {settings.folder}"
+            f"{len(unreadable)} of {amount(len(paths), 'file')} could not be read, as said above and noted in "
+            f"{settings.folder}"
         )
 
 

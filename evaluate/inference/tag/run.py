@@ -15,6 +15,7 @@ from evaluate.inference.posteriors import CLIPS, SoundPosteriors, posteriors_of_
 from evaluate.inference.tag.formats import FORMATS
 from evaluate.inference.tag.tags import Baseline, TagReport, tags_of
 from evaluate.model import EvaluatedModel
+from shards.cli.words import amount
 from shards.errors import UserError
 from shards.files import write_whole
 from shards.media.file import UnreadableMedia
@@ -26,15 +27,19 @@ from train.device.threads import available_threads, side_by_side
 class TagSettings:
     """conf/tag.yaml. Heads, class names, sample rate and clip length come with the checkpoint."""
 
+    # a sound or video, a folder of them, or a .txt list of them
     files: list[Path] = field(metadata={"example": "/my/sounds"})
+    # a checkpoint of `make train`, `make finetune` or `make published`
     checkpoint: Path = field(metadata={"example": "data/published/soundnet8.pt"})
-    top: int = 5
-    over_time: bool = True
+    top: int = 5  # names for each head, at most
+    over_time: bool = True  # true: names of each part of a sound too; false: of each sound as a whole alone
+    # sounds to compare with, for the lift; null: the checkpoint's training mean, or else the files themselves
     base: list[Path] | None = None
+    # table, json or csv; null: as the name of `out` ends, or else table
     format: Literal["table", "json", "csv"] | None = None
-    out: Path | None = None
-    timeline: Path | None = None
-    device: str = "cpu"
+    out: Path | None = None  # a file for the names; null: the screen
+    timeline: Path | None = None  # a PNG to draw one sound's names over time in
+    device: str = "cpu"  # cpu or cuda
 
     def __post_init__(self) -> None:
         if self.top < 1:
@@ -47,15 +52,17 @@ class TagSettings:
 def run(settings: TagSettings) -> None:
     """Tag every file, then print or write the tags and draw them. Raises UserError where some could not be read."""
     paths = find_sounds(settings.files)
-    if settings.timeline is not None and len(paths) > 1:
-        raise UserError(f"timeline={settings.timeline} shows one sound, {len(paths)} are given: give one")
+    if settings.timeline is not None:
+        if len(paths) > 1:
+            raise UserError(f"timeline={settings.timeline} shows one sound, {len(paths)} are given: give one")
+        import matplotlib  # noqa: F401 - an extra: missed here, and not after the work
     require_device(settings.device)
     model = EvaluatedModel.load(settings.checkpoint, settings.device, heads=True)
     sounds = dict(_posteriors(model, paths))
     if sounds:
         _write(settings, model, sounds)
     if failed := len(paths) - len(sounds):
-        raise UserError(f"{failed} of {len(paths)} files could not be read, as said above")
+        raise UserError(f"{failed} of {amount(len(paths), 'file')} could not be read, as said above")
 
 
 def _posteriors(model: EvaluatedModel, paths: Sequence[Path]) -> Iterator[tuple[Path, SoundPosteriors]]:
@@ -108,10 +115,8 @@ def _baseline(settings: TagSettings, model: EvaluatedModel, sounds: dict[Path, S
         where = ", ".join(map(str, settings.base))
         if not others:
             raise UserError(f"no sound of base={where} could be read, as said above")
-        return Baseline.of(others, f"the mean over base={where} ({_count(others)})")
+        return Baseline.of(others, f"the mean over base={where} ({amount(len(others), 'sound')})")
     trained = Baseline.trained(model.checkpoint)
-    return trained or Baseline.of(list(sounds.values()), f"the mean over what was given ({_count(list(sounds))})")
-
-
-def _count(sounds: Sequence[object]) -> str:
-    return f"{len(sounds)} sounds" if len(sounds) > 1 else "1 sound"
+    return trained or Baseline.of(
+        list(sounds.values()), f"the mean over what was given ({amount(len(sounds), 'sound')})"
+    )

@@ -9,11 +9,13 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from shards.errors import UserError
 
 ANSWER_SECONDS = 10.0
+ROOT = Path(__file__).resolve().parents[3]  # what `pipeline` is imported from
 
 # Ray reads these when it is imported. No statistics are sent, and nothing but errors is printed.
 QUIET = {
@@ -27,14 +29,14 @@ QUIET = {
 class RaySettings:
     """The conf block `ray`. None of it changes a result, but for the kind of device."""
 
-    # local: a cluster on this machine, for this run; auto: the one this machine is in; host:port
+    # local: a cluster on this machine, for this run; auto: the one this machine is in; or host:port
     address: str = "local"
-    cpus_per_decoder: float = 1.0
-    cpus_per_teacher: float = 1.0
-    gpus_per_teacher: float = 1.0  # 0.25: four teachers share a GPU
-    shards: int = 0  # under way at once; 0: one for each 4 decoders, and at least 2
-    videos: int = 8  # of each shard, under way at once
-    clips: int = 64  # of each shard, decoded and not labelled yet; from there on no further video is begun
+    cpus_per_decoder: float = 1.0  # CPUs that Ray reserves for a decode process
+    cpus_per_teacher: float = 1.0  # CPUs that Ray reserves for a teacher process
+    gpus_per_teacher: float = 1.0  # GPUs that Ray reserves for a teacher process; 0.25: four share a GPU
+    shards: int = 0  # shards under way at once; 0: one for each 4 decoders, and at least 2
+    videos: int = 8  # videos of each shard under way at once
+    clips: int = 64  # clips of each shard decoded and not labelled yet; from there on no further video is begun
 
     def __post_init__(self) -> None:
         if min(self.cpus_per_decoder, self.gpus_per_teacher) <= 0 or self.cpus_per_teacher < 0 or self.shards < 0:
@@ -56,7 +58,7 @@ def import_ray() -> Any:
     try:
         import ray
     except ImportError:
-        raise UserError("executor=ray needs Ray, which is not installed: pip install -e '.[ray]'") from None
+        raise UserError("executor=ray needs Ray, which is not installed: pip install 'soundnet[ray]'") from None
     return ray
 
 
@@ -66,10 +68,16 @@ def connected(address: str, cpus: int) -> Iterator[None]:
     ray = import_ray()
     require_answer(address)
     handler = signal.getsignal(signal.SIGTERM)  # Ray puts its own in its place
+    # By itself Ray has workers look for our packages in the current folder alone.
+    found_in = ray.job_config.JobConfig(_py_driver_sys_path=[str(ROOT)])
     options = {"include_dashboard": False, "num_cpus": cpus, "_node_ip_address": "127.0.0.1"}
     try:
         ray.init(
-            address=address, log_to_driver=False, logging_level=logging.ERROR, **(options if address == "local" else {})
+            address=address,
+            job_config=found_in,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **(options if address == "local" else {}),
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise no_cluster(address, error) from None

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from pipeline.teachers.spec import OPEN_CLIP, Transform
 from shards.errors import UserError
 
-EXTRA = "pip install -e .[open_clip]"
+EXTRA = "pip install 'soundnet[open_clip]'"
 
 
 def is_open_clip(architecture: str) -> bool:

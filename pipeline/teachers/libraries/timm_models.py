@@ -16,7 +16,7 @@ from torch import nn
 from pipeline.teachers.spec import TIMM, Transform
 from shards.errors import UserError
 
-EXTRA = "pip install -e .[timm]"
+EXTRA = "pip install 'soundnet[timm]'"
 HUB = "https://huggingface.co/{repository}/resolve/main/model.safetensors"
 INTERPOLATIONS = ("bicubic", "bilinear")
 

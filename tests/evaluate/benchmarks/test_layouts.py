@@ -161,7 +161,7 @@ def test_tables_with_holes(own: BenchmarkSpec, tmp_path: Path, rows: str, words:
 def test_one_class_is_no_benchmark(own: BenchmarkSpec, tmp_path: Path) -> None:
     (tmp_path / "bell").mkdir()
     (tmp_path / "bell" / "a.wav").touch()
-    assert "holds sounds of 1 classes" in line_of(own, tmp_path)
+    assert "holds sounds of 1 class," in line_of(own, tmp_path)
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])

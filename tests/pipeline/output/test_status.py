@@ -43,7 +43,7 @@ def test_without_ledgers_the_side_files_tell_and_nothing_is_written(full, readin
     assert status.reasons == {"no_sound": 1} and status.labels == {"second": 1} and status.ranks == []
     assert status.hours * 3600 == sum(len(example.waveform) for example in full.examples.values()) / 8_000
     assert "8 inputs = 4 accepted + 1 rejected + 2 duplicates + 1 left; 6 clips" in str(status)
-    assert "nobody is at 1 videos" in str(status)
+    assert "nobody is at 1 video:" in str(status)
 
 
 def test_behind_a_url_it_is_the_same(full):

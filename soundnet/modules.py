@@ -1,6 +1,7 @@
-"""The modules of this checkout, for programs that are not run from it: `own("train.model.student")`.
+"""SoundNet's own modules: `own("train.model.student")`.
 
-Their packages have plain names (train, shards, evaluate). Where a program has imported another package of such a name
+Their packages have plain names (train, shards, evaluate). In a checkout they lie beside this package, in a wheel inside
+it, so that no environment gets a package called `train`. Where a program has imported another package of such a name
 before, ours cannot be imported beside it, and that is said instead of something that merely looks like it.
 """
 
@@ -11,12 +12,13 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-ROOT = Path(__file__).resolve().parent
+INSTALLED = Path(__file__).resolve().parent / "checkout"  # setup.py puts them there
+ROOT = INSTALLED if INSTALLED.is_dir() else Path(__file__).resolve().parents[1]
 PACKAGES = ("shards", "pipeline", "train", "evaluate")
 
 
 def own(name: str) -> ModuleType:
-    """A module of this checkout. Raises ImportError where another package has its name, or the name of one it needs."""
+    """One of SoundNet's modules. Raises ImportError where another package has its name, or the name of one it needs."""
     for package in PACKAGES:
         loaded = sys.modules.get(package)
         place = None if loaded is None else _place(loaded)

@@ -1,0 +1,45 @@
+"""The command `soundnet`: `soundnet tag a.wav checkpoint=...` runs what `make tag` runs, from any folder."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+from typing import NoReturn
+
+from soundnet import __version__
+from soundnet.modules import ROOT
+
+
+def main() -> None:
+    """Run the command that sys.argv names, as `python -m` does, in this process. Exit code 2: there is none such."""
+    sys.path.insert(0, str(ROOT))  # this process is ours alone; those that it spawns get the same path
+    from shards.cli.commands import COMMANDS, PROGRAM, missing
+    from shards.cli.settings import unknown
+
+    name, words = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
+    if name in ("--help", "-h", "help"):
+        rows = [f"  {name:<16} {command.about}" for name, command in COMMANDS.items()]
+        head = "usage: soundnet COMMAND [key=value ...]\n       soundnet COMMAND --help: the command's settings"
+        print("\n".join([head, "", *rows]))
+    elif name == "--version":
+        print(f"soundnet {__version__}")
+    elif name not in COMMANDS:
+        _fail(unknown(name, COMMANDS), 2)
+    else:
+        command = COMMANDS[name]
+        os.environ[PROGRAM] = f"soundnet {name}"
+        sys.argv[1:] = [*command.words, *words]
+        try:
+            runpy.run_module(command.module, run_name="__main__", alter_sys=True)
+        except ModuleNotFoundError as error:
+            if (line := missing(error)) is None:
+                raise
+            _fail(line, 1)
+        except KeyboardInterrupt:  # while the command's modules are imported
+            _fail("interrupted", 130)
+
+
+def _fail(line: str, code: int) -> NoReturn:
+    print(f"error: {line}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,162 @@
+"""The wheel in an environment of its own: `soundnet` in an empty folder with an empty home, with and without extras."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import venv
+from collections.abc import Iterable, Iterator
+from importlib.metadata import packages_distributions
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import soundnet
+from shards.cli.commands import COMMANDS
+from tests.faults.commands import training
+from tests.shards.conftest import write_shards
+
+STAGES = ("shards", "pipeline", "train", "evaluate")
+# Runs each command of the list in a child of one process, in which torch and hydra are imported already, and no package
+# of an extra can be imported.
+WITHOUT_EXTRAS = """
+import json, os, sys
+absent, commands = map(json.loads, sys.argv[1:])
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in absent:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+import av, hydra, rich.console, sklearn.ensemble, sklearn.svm, torch
+from soundnet.command import main
+for words in commands:
+    if os.fork() == 0:
+        sys.argv = ["soundnet", *words]
+        os.dup2(1, 2)
+        try:
+            main()
+        except SystemExit as stop:
+            print("code", stop.code)
+        finally:
+            sys.stdout.flush()
+            os._exit(0)
+    os.wait()
+    print("\\0", end="", flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("setuptools", reason="a wheel is built with setuptools, which `make setup` installs")
+    source = tmp_path_factory.mktemp("source")  # pip leaves build/ there
+    for name in ("soundnet", "conf", *STAGES):
+        shutil.copytree(root / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(root / name, source)
+    stale = source / "build" / "lib" / "soundnet" / "checkout" / "train" / "gone.py"  # of an earlier version
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps", source, "-w", source / "dist")
+    (built,) = (source / "dist").glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a fresh environment with the wheel; this one's packages lie behind it on the path."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder)
+    python = folder / "bin" / "python"
+    run(sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index", wheel)
+    (packages,) = folder.glob("lib/python3*/site-packages")
+    assert {path.name for path in packages.iterdir() if path.suffix != ".dist-info"} == {"soundnet"}
+    assert not list(packages.rglob("gone.py")) and (packages / "soundnet" / "checkout" / "train" / "run.py").is_file()
+    (packages / "running.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
+    return python
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Empty but for files with the names of our packages, which must be no hindrance."""
+    folder = tmp_path_factory.mktemp("work")
+    for name in STAGES:
+        (folder / f"{name}.py").write_text("raise SystemExit('the wrong one')")
+    yield folder
+    assert {path.name for path in folder.iterdir()} <= {*(f"{name}.py" for name in STAGES), "outputs", "a.wav", "home"}
+
+
+def run(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    place = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"} | ({"HOME": f"{cwd}/home"} if cwd else {})
+    done = subprocess.run([*map(str, words)], cwd=cwd, env=place, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def checkpoint(python: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The setting checkpoint=... of a network that the installed command has trained. Beside it lies a.wav."""
+    shards = write_shards(tmp_path_factory.mktemp("shards"), {"train-000000": 4, "validation-000000": 2})
+    settings = training(shards, Path("outputs/runs/tiny"), batch=2, steps=2, validate_every=2, save_every=0)
+    run(python.with_name("soundnet"), "train", *settings, cwd=folder)
+    soundfile.write(folder / "a.wav", np.random.default_rng(0).uniform(-1, 1, 5000), 1000)
+    return "checkpoint=outputs/runs/tiny/last.pt"
+
+
+def test_train_tag_and_embed_from_an_empty_folder(python: Path, folder: Path, checkpoint: str) -> None:
+    tags = json.loads(run(python.with_name("soundnet"), "tag", "a.wav", checkpoint, "format=json", cwd=folder).stdout)
+    assert tags["files"][0]["file"] == "a.wav"
+    run(python, "-m", "soundnet", "embed", "files=a.wav", checkpoint, "layer=pool1", cwd=folder)
+    with np.load(folder / "outputs" / "features.npz") as features:
+        assert features["features"].shape == (1, 4)  # conv1 has four filters
+
+
+def names_of(needs: Iterable[str]) -> set[str]:
+    return {canonicalize_name(Requirement(need).name) for need in needs}
+
+
+def without_extras(root: Path, python: Path, folder: Path, *commands: list[str]) -> list[str]:
+    """What each command says where no package of an extra can be imported."""
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    core, extra = map(names_of, (project["dependencies"], chain(*project["optional-dependencies"].values())))
+    owners = packages_distributions().items()
+    imports = {name for name, owner in owners if {*map(canonicalize_name, owner)} & (extra - core - {"soundnet"})}
+    assert {"torchvision", "PIL", "jinja2", "soundfile", "tensorboard", "webdataset", "matplotlib", "onnx"} <= imports
+    imports -= {"setuptools", "pkg_resources"}  # torch itself has it imported
+    said = run(python, "-c", WITHOUT_EXTRAS, json.dumps(sorted(imports)), json.dumps(commands), cwd=folder).stdout
+    return said.split("\0")[:-1]
+
+
+CORE = {"status", "published", "finetune", "export", "eval-dcase", "supervised", "tag", "embed"}
+REPEATED = {"sweep", "eval-esc50", "eval-esc10", "eval-folder"}  # of the same module as another
+
+
+def test_the_core_has_what_it_needs_and_other_commands_name_their_extra(
+    root: Path, python: Path, folder: Path, checkpoint: str
+) -> None:
+    helped = [[name, "--help"] for name in COMMANDS if name not in REPEATED]
+    drawn = ["tag", "a.wav", checkpoint, "timeline=outputs/timeline.png"]
+    others = [["tga", "a.wav"], ["--version"], []]
+    *said, timeline, unknown, version, listed = without_extras(root, python, folder, *helped, drawn, *others)
+    for (name, _), answer in zip(helped, said, strict=True):
+        if name in CORE:
+            assert answer.startswith(f"usage: soundnet {name} ["), answer
+        else:
+            remedy = f"which is not installed: pip install 'soundnet[{COMMANDS[name].extras}]'"
+            assert re.fullmatch(rf"error: soundnet {name} needs \w+, {re.escape(remedy)}\ncode 1\n", answer), answer
+    remedy = "error: soundnet tag needs matplotlib, which is not installed: pip install 'soundnet[plots]'"
+    assert timeline == f"{remedy}\ncode 1\n"
+    assert unknown == "error: tga is unknown: did you mean tag?\ncode 2\n"
+    assert version == f"soundnet {soundnet.__version__}\n"
+    assert dict(re.findall(r"^  (\S+) +(.*)", listed, re.MULTILINE)) == {
+        name: command.about for name, command in COMMANDS.items()
+    }
