@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from evaluate.benchmarks.benchmark import Benchmark, Split
 from evaluate.probe.classifiers import FittedClassifier
+from evaluate.probe.features.windows import Windows
 from evaluate.probe.scores import Score, accuracy_by_class, confusion_of, wilson
-from evaluate.probe.windows import Windows
 
 
 class Classifier(Protocol):

@@ -13,8 +13,8 @@ from evaluate.benchmarks.recordings import Recordings
 from evaluate.model import EvaluatedModel
 from evaluate.probe.classifiers import GRID, LinearSVM, RandomForest, ScaledSVM
 from evaluate.probe.crossvalidation import Classifier, Source, evaluate_folds
-from evaluate.probe.features import FeatureCache, extract
-from evaluate.probe.mfcc import describe
+from evaluate.probe.features.mfcc import describe
+from evaluate.probe.features.network import FeatureCache, extract
 from evaluate.probe.scores import Score, Scores
 from evaluate.probe.untrained import RandomInit, untrained_source
 from shards.format.clip import ClipSpec

@@ -16,8 +16,8 @@ from torch import nn
 from evaluate.benchmarks.benchmark import Split
 from evaluate.benchmarks.recordings import Recordings
 from evaluate.probe.crossvalidation import Source
-from evaluate.probe.features import batches, extract
-from evaluate.probe.windows import Windows
+from evaluate.probe.features.network import batches, extract
+from evaluate.probe.features.windows import Windows
 from train.checkpoint.checkpoint import build
 from train.model.layers import StudentSpec
 from train.model.student import Trunk, scaled

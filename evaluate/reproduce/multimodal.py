@@ -17,8 +17,8 @@ from evaluate.benchmarks.recordings import Recordings
 from evaluate.model import EvaluatedModel, device_of, run_layers
 from evaluate.probe.classifiers import ScaledSVM
 from evaluate.probe.crossvalidation import Source, evaluate_folds
+from evaluate.probe.features.windows import Windows
 from evaluate.probe.scores import Score
-from evaluate.probe.windows import Windows
 from pipeline.decoder.reader import frames_at
 from pipeline.decoder.settings import DecodeSettings
 from pipeline.teachers.cards import cards

@@ -21,8 +21,8 @@ from evaluate.benchmarks.recordings import Recordings
 from evaluate.model import SUPERVISED, EvaluatedModel, run_layers
 from evaluate.probe.classifiers import FittedClassifier
 from evaluate.probe.crossvalidation import Source, evaluate_folds
+from evaluate.probe.features.windows import Windows, join
 from evaluate.probe.scores import Scores
-from evaluate.probe.windows import Windows, join
 from shards.errors import require_same
 from shards.files import sha256_of
 from shards.format.clip import ClipSpec
