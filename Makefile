@@ -64,6 +64,9 @@ eval-esc50: $(INSTALLED) ## The same on ESC-50
 eval-esc10: $(INSTALLED) ## The same on ESC-10, the part of ESC-50 that it is
 	$(RUN) evaluate benchmark=esc10 $(OVERRIDES)
 
+evidence: $(INSTALLED) ## Whether sound tells what is seen in your videos: shards=... checkpoint=... layer=pool5
+	$(RUN) evaluate.probe.evidence $(OVERRIDES)
+
 supervised: $(INSTALLED) ## Train on a benchmark's labels, from scratch or from a checkpoint: benchmark=... root=...
 	$(RUN) evaluate.supervised $(OVERRIDES)
 
