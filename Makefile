@@ -64,6 +64,9 @@ eval-esc50: $(INSTALLED) ## The same on ESC-50
 eval-esc10: $(INSTALLED) ## The same on ESC-10, the part of ESC-50 that it is
 	$(RUN) evaluate benchmark=esc10 $(OVERRIDES)
 
+compare: $(INSTALLED) ## Two evaluations on the same recordings: is one better? a=... b=... (scores.json)
+	$(RUN) evaluate.probe.compare $(OVERRIDES)
+
 evidence: $(INSTALLED) ## Whether sound tells what is seen in your videos: shards=... checkpoint=... layer=pool5
 	$(RUN) evaluate.probe.evidence $(OVERRIDES)
 

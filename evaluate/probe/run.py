@@ -83,7 +83,7 @@ def evaluate(settings: EvaluateSettings) -> Scores:
             print(score, flush=True)
             scores.append(score)
     record = None if model is None else model.record
-    return Scores(benchmark.spec.name, recordings.sha256, list(benchmark.classes), record, scores)
+    return Scores.of(recordings, record, scores)
 
 
 def _sources(

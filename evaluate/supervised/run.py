@@ -213,9 +213,7 @@ def evaluate_supervised(
 
     (score,) = evaluate_folds(recordings.benchmark, Source(f"supervised {settings.student.name}", of), OwnOutput())
     record = {"student": settings.student.name, "sha256": recordings.sha256, "config": _facts(settings, recordings)}
-    return Scores(
-        recordings.benchmark.spec.name, recordings.sha256, list(recordings.benchmark.classes), record, [score]
-    )
+    return Scores.of(recordings, record, [score])
 
 
 def log_posteriors(network: Trunk, recordings: Recordings, split: Split) -> Windows:

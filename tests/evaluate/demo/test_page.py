@@ -42,7 +42,7 @@ def write_run(folder: Path, checkpoint: Path) -> None:
 def write_scores(folder: Path) -> None:
     scores = [score_of("checkpoint", [[7, 3], [0, 10]], layer="conv2")]
     scores += [score_of("random network", [[4, 6], [1, 9]], seed=0, layer="conv2")]
-    Scores("folder", "", ["low", "<i>high</i>"], None, scores).save(folder)
+    Scores("folder", "", ["low", "<i>high</i>"], None, [], scores).save(folder)
 
 
 @pytest.fixture

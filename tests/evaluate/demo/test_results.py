@@ -31,7 +31,7 @@ def score(features: str, right: int, total: int = 10, seed: int | None = None) -
 
 def probe(student: int, random: int, total: int = 10) -> Probe:
     scores = [score("checkpoint", student, total), score("random network", random, total, seed=0)]
-    return Probe.of(Scores("folder", "", ["a", "b"], None, scores))
+    return Probe.of(Scores("folder", "", ["a", "b"], None, [], scores))
 
 
 def test_distances_are_those_of_the_file(tmp_path: Path) -> None:
@@ -73,5 +73,5 @@ def test_the_probe_says_whether_training_shows(student: int, random: int, total:
 
 def test_a_probe_has_a_student_and_a_random_network() -> None:
     with pytest.raises(UserError, match="not 1 and 0"):
-        Probe.of(Scores("folder", "", ["a", "b"], None, [score("checkpoint", 3)]))
+        Probe.of(Scores("folder", "", ["a", "b"], None, [], [score("checkpoint", 3)]))
     assert probe(3, 2).chance == 0.5

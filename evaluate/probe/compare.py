@@ -1,0 +1,131 @@
+"""`make compare a=... b=...`: two evaluations on the same recordings, and whether their difference is more than chance.
+
+Two intervals that overlap say nothing about pairs: what counts are the recordings that one names rightly and the other
+does not. McNemar's test (1947), exact: if neither is better, each of these n falls to either side like a coin, and
+p = 2 sum_{i <= min} C(n, i) / 2^n. The interval of the difference is a bootstrap over recordings, both runs' together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluate.probe.scores import NAME, Score, Scores
+from shards.cli.command import command
+from shards.errors import ContractError, UserError
+
+LEVEL = 0.05
+RESAMPLED = 10_000
+
+
+@dataclass
+class CompareSettings:
+    """conf/compare.yaml."""
+
+    a: Path
+    b: Path
+    of_a: str | None = None
+    of_b: str | None = None
+
+    def __post_init__(self) -> None:
+        self.of_b = self.of_b or self.of_a
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Recordings that both name rightly, only a, only b, and neither; p, and the 95 % interval of a's lead."""
+
+    both: int
+    only_a: int
+    only_b: int
+    neither: int
+    interval: tuple[float, float]
+
+    @classmethod
+    def of(cls, a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Comparison:
+        """Of what is right, (recordings,), in one order."""
+        both, only_a, only_b, neither = (int(each.sum()) for each in (a & b, a & ~b, ~a & b, ~a & ~b))
+        # Drawing recordings with replacement decides no more than how many of each kind there are.
+        kinds = np.array([only_a, only_b, both + neither]) / len(a)
+        drawn = np.random.default_rng(0).multinomial(len(a), kinds, RESAMPLED)
+        low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / len(a), (0.025, 0.975))
+        return cls(both, only_a, only_b, neither, (float(low), float(high)))
+
+    @property
+    def recordings(self) -> int:
+        return self.both + self.only_a + self.only_b + self.neither
+
+    @property
+    def p(self) -> float:
+        differing = self.only_a + self.only_b
+        fewer = sum(math.comb(differing, count) for count in range(min(self.only_a, self.only_b) + 1))
+        return min(1.0, float(2 * fewer / 2**differing))
+
+    @property
+    def sentence(self) -> str:
+        lead, (low, high) = (self.only_a - self.only_b) / self.recordings, self.interval
+        found = (
+            f"of {self.recordings} recordings {self.only_a} are named rightly by a alone and {self.only_b} by b alone: "
+            f"a leads by {100 * lead:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}), McNemar p = {self.p:.2g}. "
+        )
+        if self.p <= LEVEL and (low > 0 or high < 0):
+            return f"{found}That is more than chance: {'a' if lead > 0 else 'b'} is better."
+        return f"{found}That CANNOT BE TOLD FROM CHANCE, which does not say that they are equal."
+
+
+def run(settings: CompareSettings) -> None:
+    """Print both scores, and what their difference allows to say."""
+    (all_a, a), (all_b, b) = chosen(settings.a, settings.of_a), chosen(settings.b, settings.of_b)
+    if (settings.a.resolve(), a) == (settings.b.resolve(), b):
+        raise UserError(f"a and b are the same score of {settings.a}: name another, as of_b=...")
+    print(f"a: {a}\nb: {b}")
+    print(compared(all_a, a, all_b, b).sentence)
+
+
+def chosen(path: Path, words: str | None) -> tuple[Scores, Score]:
+    """The one score of a file whose line has these words. Raises UserError where there is none, or several."""
+    scores = Scores.load(path.parent if path.name == NAME else path)
+    found = [score for score in scores.scores if (words or "") in str(score)]
+    if len(found) != 1:
+        lines = "; ".join(map(str, scores.scores)) or "none"
+        wanted = f"with {words!r} " if words else ""
+        raise UserError(f"{path} has {len(found)} scores {wanted}and one is compared: name it by of_a or of_b: {lines}")
+    return scores, found[0]
+
+
+def compared(all_a: Scores, a: Score, all_b: Scores, b: Score) -> Comparison:
+    """Raises ContractError where the recordings tested, or their classes, differ."""
+    right_a, right_b = rights(all_a, a), rights(all_b, b)
+    for one, other, names in ((right_a, right_b, "ab"), (right_b, right_a, "ba")):
+        if lacking := [key for key in one if key not in other]:
+            (_, _, category), (name, _) = lacking[0], one[lacking[0]]
+            raise ContractError(
+                f"{names[0]} tests {len(one)} recordings and {names[1]} {len(other)}; {len(lacking)} are not among the "
+                f"latter with that class (first {name}, {category}): evaluate both on the same recordings"
+            )
+    keys = list(right_a)
+    return Comparison.of(np.array([right_a[key][1] for key in keys]), np.array([right_b[key][1] for key in keys]))
+
+
+def rights(scores: Scores, score: Score) -> dict[tuple[str, int, str], tuple[str, bool]]:
+    """{(digest, count, class): (name, whether it was named rightly)} of the recordings tested.
+
+    Recordings are known by their bytes, wherever they lie; `count` numbers those of equal bytes.
+    """
+    found: dict[tuple[str, int, str], tuple[str, bool]] = {}
+    seen: Counter[str] = Counter()
+    for recording, predicted in zip(scores.recordings, score.predicted, strict=True):
+        if predicted is not None:
+            key = (recording.digest, seen[recording.digest], scores.classes[recording.label])
+            found[key] = (recording.name, predicted == recording.label)
+            seen[recording.digest] += 1
+    return found
+
+
+if __name__ == "__main__":
+    command(CompareSettings, "compare", run)
