@@ -2,13 +2,15 @@
 
 Two intervals that overlap say nothing about pairs: what counts are the recordings that one names rightly and the other
 does not. McNemar's test (1947), exact: if neither is better, each of these n falls to either side like a coin, and
-p = 2 sum_{i <= min} C(n, i) / 2^n. The interval of the difference is a bootstrap over recordings, both runs' together.
+p = 2 sum_{i <= min} C(n, i) / 2^n. The interval of the difference is a bootstrap over recordings, both runs' together;
+where takes of one source are known as groups, over these, since McNemar's coins are then not independent.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,16 +47,20 @@ class Comparison:
     only_b: int
     neither: int
     interval: tuple[float, float]
+    groups: int  # drawn by the bootstrap: sources, or single recordings
 
     @classmethod
-    def of(cls, a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Comparison:
-        """Of what is right, (recordings,), in one order."""
+    def of(cls, a: NDArray[np.bool_], b: NDArray[np.bool_], groups: Sequence[Hashable] | None = None) -> Comparison:
+        """Of what is right, (recordings,), in one order; whole `groups` are drawn, by default single recordings."""
         both, only_a, only_b, neither = (int(each.sum()) for each in (a & b, a & ~b, ~a & b, ~a & ~b))
-        # Drawing recordings with replacement decides no more than how many of each kind there are.
-        kinds = np.array([only_a, only_b, both + neither]) / len(a)
-        drawn = np.random.default_rng(0).multinomial(len(a), kinds, RESAMPLED)
-        low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / len(a), (0.025, 0.975))
-        return cls(both, only_a, only_b, neither, (float(low), float(high)))
+        numbers: dict[Hashable, int] = {}
+        group = [numbers.setdefault(each, len(numbers)) for each in (range(len(a)) if groups is None else groups)]
+        sizes, leads = np.bincount(group), np.bincount(group, a.astype(np.float64) - b)
+        # Drawing groups with replacement decides no more than how many of each kind there are.
+        kinds, frequent = np.unique(np.stack([leads, sizes]), axis=1, return_counts=True)
+        drawn = np.random.default_rng(0).multinomial(len(sizes), frequent / len(sizes), RESAMPLED)
+        low, high = np.quantile((drawn @ kinds[0]) / (drawn @ kinds[1]), (0.025, 0.975))
+        return cls(both, only_a, only_b, neither, (float(low), float(high)), len(sizes))
 
     @property
     def recordings(self) -> int:
@@ -69,9 +75,11 @@ class Comparison:
     @property
     def sentence(self) -> str:
         lead, (low, high) = (self.only_a - self.only_b) / self.recordings, self.interval
+        sources = "" if self.groups == self.recordings else f" of {self.groups} sources"
         found = (
-            f"of {self.recordings} recordings {self.only_a} are named rightly by a alone and {self.only_b} by b alone: "
-            f"a leads by {100 * lead:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}), McNemar p = {self.p:.2g}. "
+            f"of {self.recordings} recordings{sources} {self.only_a} are named rightly by a alone and {self.only_b} "
+            f"by b alone: a leads by {100 * lead:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}), McNemar "
+            f"p = {self.p:.2g}. "
         )
         if self.p <= LEVEL and (low > 0 or high < 0):
             return f"{found}That is more than chance: {'a' if lead > 0 else 'b'} is better."
@@ -103,26 +111,28 @@ def compared(all_a: Scores, a: Score, all_b: Scores, b: Score) -> Comparison:
     right_a, right_b = rights(all_a, a), rights(all_b, b)
     for one, other, names in ((right_a, right_b, "ab"), (right_b, right_a, "ba")):
         if lacking := [key for key in one if key not in other]:
-            (_, _, category), (name, _) = lacking[0], one[lacking[0]]
+            (_, _, category), (name, _, _) = lacking[0], one[lacking[0]]
             raise ContractError(
                 f"{names[0]} tests {len(one)} recordings and {names[1]} {len(other)}; {len(lacking)} are not among the "
                 f"latter with that class (first {name}, {category}): evaluate both on the same recordings"
             )
-    keys = list(right_a)
-    return Comparison.of(np.array([right_a[key][1] for key in keys]), np.array([right_b[key][1] for key in keys]))
+    pairs = [(right_a[key], right_b[key], key) for key in right_a]
+    groups = [ours[2] or theirs[2] or key for ours, theirs, key in pairs]
+    a_right, b_right = (np.array([pair[side][1] for pair in pairs]) for side in (0, 1))
+    return Comparison.of(a_right, b_right, groups)
 
 
-def rights(scores: Scores, score: Score) -> dict[tuple[str, int, str], tuple[str, bool]]:
-    """{(digest, count, class): (name, whether it was named rightly)} of the recordings tested.
+def rights(scores: Scores, score: Score) -> dict[tuple[str, int, str], tuple[str, bool, str]]:
+    """{(digest, count, class): (name, whether it was named rightly, group)} of the recordings tested.
 
     Recordings are known by their bytes, wherever they lie; `count` numbers those of equal bytes.
     """
-    found: dict[tuple[str, int, str], tuple[str, bool]] = {}
+    found: dict[tuple[str, int, str], tuple[str, bool, str]] = {}
     seen: Counter[str] = Counter()
     for recording, predicted in zip(scores.recordings, score.predicted, strict=True):
         if predicted is not None:
             key = (recording.digest, seen[recording.digest], scores.classes[recording.label])
-            found[key] = (recording.name, predicted == recording.label)
+            found[key] = (recording.name, predicted == recording.label, recording.group)
             seen[recording.digest] += 1
     return found
 

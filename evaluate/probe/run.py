@@ -59,7 +59,8 @@ def run(settings: EvaluateSettings) -> None:
     """Print every number as it comes and write scores.json."""
     scores = evaluate(settings)
     out = settings.out or Path("outputs/scores") / f"{scores.benchmark}-{scores.name}"
-    print(f"{scores.save(out)}: {len(scores.scores)} scores on {scores.benchmark}")
+    count = len(scores.scores)
+    print(f"{scores.save(out)}: {count} score{'s' * (count > 1)} on {scores.benchmark}; {scores.grouping}")
 
 
 def evaluate(settings: EvaluateSettings) -> Scores:

@@ -64,6 +64,7 @@ class ScoredRecording:
     digest: str
     fold: str
     label: int
+    group: str = ""  # of takes of one source
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Scores:
     checkpoint: dict[str, Any] | None  # file, sha256, student, teachers, clips and steps trained
     recordings: list[ScoredRecording]
     scores: list[Score]
+    grouping: str = ""  # what is known of takes of one source
     versions: dict[str, str] = field(default_factory=lambda: {name: version(name) for name in LIBRARIES})
     format: int = FORMAT
 
@@ -84,10 +86,18 @@ class Scores:
         """Scores on these recordings."""
         benchmark = recordings.benchmark
         tested = [
-            ScoredRecording(each.name, digest[:32], each.fold, each.label)
+            ScoredRecording(each.name, digest[:32], each.fold, each.label, each.group)
             for each, digest in zip(benchmark.recordings, recordings.digests, strict=True)
         ]
-        return cls(benchmark.spec.name, recordings.sha256, list(benchmark.classes), checkpoint, tested, scores)
+        return cls(
+            benchmark.spec.name,
+            recordings.sha256,
+            list(benchmark.classes),
+            checkpoint,
+            tested,
+            scores,
+            benchmark.grouping,
+        )
 
     @property
     def name(self) -> str:

@@ -89,7 +89,7 @@ def run(settings: FinetuneSettings) -> None:
         f"{score.accuracy:.1%} of {score.recordings} held-out recordings named rightly ({low:.1%} to {high:.1%}); "
         f"{share:.1%} by always saying {benchmark.classes[label]}, the most frequent class"
     )
-    print(f"{path}: {len(benchmark.classes)} classes")
+    print(f"{path}: {len(benchmark.classes)} classes; {benchmark.grouping}")
 
 
 def hold_out(benchmark: Benchmark, fold: str | None) -> Benchmark:
@@ -101,7 +101,7 @@ def hold_out(benchmark: Benchmark, fold: str | None) -> Benchmark:
     if missing:
         raise UserError(
             f"{', '.join(missing)}: all recordings are in fold {split.tested}, which is held out to test on. Give each "
-            "class two recordings and more"
+            "class two recordings (or groups) and more"
         )
     return benchmark
 

@@ -91,7 +91,7 @@ def run(settings: SupervisedSettings) -> None:
         if not path_of(settings, split).is_file():
             save(path_of(settings, split), train_fold(settings, recordings, split, device))
     scores = evaluate_supervised(settings, recordings, partial(path_of, settings))
-    print(*scores.scores, f"{scores.save(settings.folder)}: 1 score on {scores.benchmark}", sep="\n")
+    print(*scores.scores, f"{scores.save(settings.folder)}: 1 score on {scores.benchmark}; {scores.grouping}", sep="\n")
 
 
 def path_of(settings: SupervisedSettings, split: Split) -> Path:

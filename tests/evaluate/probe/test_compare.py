@@ -21,7 +21,7 @@ from tests.faults.commands import python
     ("only_a", "only_b"), [(0, 0), (1, 0), (5, 5), (9, 2), (2, 9), (61, 40), (400, 3), (1200, 1100)]
 )
 def test_mcnemar_is_the_binomial_test(only_a: int, only_b: int) -> None:
-    found = Comparison(7, only_a, only_b, 3, (0, 0)).p
+    found = Comparison(7, only_a, only_b, 3, (0, 0), 1).p
     expected = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
     assert found == pytest.approx(expected, rel=1e-9)
 
@@ -38,6 +38,18 @@ def test_the_interval_is_one_of_pairs() -> None:
     assert (found.both, found.only_a, found.only_b, found.neither) == (b.sum(), (a & ~b).sum(), 0, (~a).sum())
     separate = 1.96 * math.sqrt((a.var() + b.var()) / 400)
     assert low > 0 and separate > lead.mean()  # two intervals overlap, and yet a is better
+
+
+def test_takes_of_one_source_count_as_one() -> None:
+    """Ten takes that always go together: the interval is that of the sources, sqrt(10) times as wide."""
+    random = np.random.default_rng(0)
+    a, b = (np.repeat(random.random(60) < share, 10) for share in (0.7, 0.5))
+    alone, grouped = Comparison.of(a, b), Comparison.of(a, b, np.repeat(np.arange(60), 10).tolist())
+    widths = [high - low for low, high in (alone.interval, grouped.interval)]
+    assert widths[1] / widths[0] == pytest.approx(math.sqrt(10), rel=0.1)
+    lead = a[::10].astype(float) - b[::10]
+    assert widths[1] / 2 == pytest.approx(1.96 * lead.std() / math.sqrt(60), rel=0.1)
+    assert (grouped.groups, grouped.recordings) == (60, 600) and "of 600 recordings of 60 sources" in grouped.sentence
 
 
 @pytest.mark.parametrize(

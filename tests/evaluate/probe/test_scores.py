@@ -43,14 +43,14 @@ def score() -> Score:
 def test_scores_are_read_as_they_were_written(tmp_path: Path) -> None:
     tested = [
         ScoredRecording('a [1], "b".wav', "ab" * 16, "1", 0),
-        ScoredRecording("c\n.wav", "cd" * 16, "1", 0),
+        ScoredRecording("c\n.wav", "cd" * 16, "1", 0, "tape"),
         ScoredRecording("d", "", "2", 1),
     ]
     scores = Scores("b", "0" * 64, ["x", "y"], {"student": "tiny", "sha256": "abcdefghij"}, tested, [score()])
     path = scores.save(tmp_path / "out")
     assert Scores.load(path.parent) == scores and scores.name == "tiny-abcdefgh"
     lines = path.read_text().splitlines()
-    assert f'  ["c\\n.wav", "{"cd" * 16}", "1", 0],' in lines and "    [-1.25, 1e-07]," in lines  # a line each
+    assert f'  ["c\\n.wav", "{"cd" * 16}", "1", 0, "tape"],' in lines and "    [-1.25, 1e-07]," in lines  # a line each
     assert {"av", "numpy", "scikit-learn", "torch"} <= set(json.loads(path.read_bytes())["versions"])
 
 
