@@ -73,6 +73,14 @@ class Comparison:
         return min(1.0, float(2 * fewer / 2**differing))
 
     @property
+    def better(self) -> str | None:
+        """a or b, where both the test and the interval say that it is more than chance; else None."""
+        low, high = self.interval
+        if self.p > LEVEL or low <= 0 <= high:
+            return None
+        return "a" if low > 0 else "b"
+
+    @property
     def sentence(self) -> str:
         lead, (low, high) = (self.only_a - self.only_b) / self.recordings, self.interval
         sources = "" if self.groups == self.recordings else f" of {self.groups} sources"
@@ -81,8 +89,8 @@ class Comparison:
             f"by b alone: a leads by {100 * lead:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}), McNemar "
             f"p = {self.p:.2g}. "
         )
-        if self.p <= LEVEL and (low > 0 or high < 0):
-            return f"{found}That is more than chance: {'a' if lead > 0 else 'b'} is better."
+        if self.better is not None:
+            return f"{found}That is more than chance: {self.better} is better."
         return f"{found}That CANNOT BE TOLD FROM CHANCE, which does not say that they are equal."
 
 
