@@ -85,11 +85,12 @@ def examples_of(networks: Sequence[Trunk], layer: str, catalog: Catalog, streami
             posteriors[head].append(part)
     if not keys:
         raise UserError(f"no clip of {catalog.location} could be read: see `python -m shards check`")
-    return Examples(
-        keys,
-        [np.concatenate(each) for each in features],
-        {head: np.concatenate(each) for head, each in posteriors.items()},
-    )
+    values = [np.concatenate(each) for each in features]
+    labels = {head: np.concatenate(each) for head, each in posteriors.items()}
+    for what, array in [*((layer, each) for each in values), *labels.items()]:
+        if not (finite := np.isfinite(array).all(axis=1)).all():
+            raise UserError(f"{what} of {keys[int(finite.argmin())]} holds what is no number: no map can learn from it")
+    return Examples(keys, values, labels)
 
 
 def pooled(network: Trunk, layer: str, waveforms: NDArray[np.int16]) -> Array:

@@ -129,7 +129,8 @@ def deal(
     if is_trained and not len(tested):
         raise UserError(f"no video is held out, and {model.path} may have learned from all: make shards with some")
     if len(tested) < FEWEST_VIDEOS and not is_trained:
-        learned, own = np.union1d(learned, tested), f"{FOLDS} folds of all videos, as only {len(tested)} are held out"
+        learned = np.union1d(learned, tested)
+        own = f"{FOLDS} folds of all videos, as no more than {len(tested)} are held out"
         held_out = np.zeros_like(held_out)
     if len(learned) < LEAST_SOURCES:
         raise UserError(f"{len(learned)} videos to learn from are too few for any map: {LEAST_SOURCES} are needed")

@@ -67,6 +67,14 @@ def test_what_is_damaged_stops_or_is_named_and_left_out(
     assert "left out: " in (said := capsys.readouterr().err) and "00001.wav" in said
 
 
+def test_a_network_that_gives_no_numbers_is_refused(network: Student, tmp_path: Path) -> None:
+    with torch.no_grad():
+        network.get_parameter("blocks.conv1.conv.weight").fill_(torch.inf)
+    catalog = load_catalog(str(write_shards(tmp_path, {"train-000000": 2})), "train")
+    with pytest.raises(UserError, match=r"pool1 of train-000000%2Emp4-00000 holds what is no number"):
+        examples_of([network], "pool1", catalog, Streaming())
+
+
 def test_whole_videos_are_drawn(tmp_path: Path) -> None:
     catalog = load_catalog(str(write_shards(tmp_path, {f"train-{shard:06}": 3 for shard in range(6)})), "train")
     few = some(catalog, 10)
