@@ -66,6 +66,12 @@ eval-esc10: $(INSTALLED) ## The same on ESC-10, the part of ESC-50 that it is
 eval-folder: $(INSTALLED) ## The same on your own sounds: root=<a folder per class, or a CSV file>
 	$(RUN) evaluate benchmark=folder $(OVERRIDES)
 
+compare: $(INSTALLED) ## Two evaluations on the same recordings: is one better? a=... b=... (scores.json)
+	$(RUN) evaluate.probe.compare $(OVERRIDES)
+
+evidence: $(INSTALLED) ## Whether sound tells what is seen in your videos: shards=... checkpoint=... layer=pool5
+	$(RUN) evaluate.probe.evidence $(OVERRIDES)
+
 supervised: $(INSTALLED) ## Train on a benchmark's labels, from scratch or from a checkpoint: benchmark=... root=...
 	$(RUN) evaluate.supervised $(OVERRIDES)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,12 +42,20 @@ class BenchmarkSpec:
 
 @dataclass(frozen=True)
 class Recording:
-    """One file with its class and fold. `name` is unique, and says where it lies below the benchmark's root."""
+    """One file with its class and fold. `name` is unique, and says where it lies below the benchmark's root.
+
+    Recordings of one `group` are takes of one source: they are never parted. Empty: a source of its own.
+    """
 
     path: Path
     name: str
     label: int
     fold: str
+    group: str = ""
+
+    @property
+    def source(self) -> str:
+        return self.group or f"\0{self.name}"  # which no group is called
 
     @property
     def digest(self) -> str:
@@ -73,6 +81,22 @@ class Benchmark:
     classes: tuple[str, ...]
     recordings: tuple[Recording, ...]
     tested: tuple[str, ...]
+    dealt: bool = False  # the folds were dealt here, and are not the data's own
+
+    @property
+    def grouping(self) -> str:
+        """What is known of takes of one source, in words: a result without it may be too good."""
+        groups = {recording.group for recording in self.recordings if recording.group}
+        alone = sum(not recording.group for recording in self.recordings)
+        if groups:
+            others = f"; {alone} recordings have none" if alone else ""
+            return f"{len(groups)} groups, each on one side of every split{others}"
+        if not self.dealt:
+            return "no groups; the folds are the data's own"
+        return (
+            "no groups: takes of one source may be on both sides of a split, which makes results too good (name them "
+            "by sub-folders, or by a column group)"
+        )
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -90,7 +114,7 @@ class Benchmark:
         (test,), (train,) = np.nonzero(self.folds == tested), np.nonzero(self.folds != tested)
         names, inner = np.unique(self.folds[train], return_inverse=True)
         if len(names) < 2:  # DCASE has one training set
-            inner = stratified(self.labels[train], INNER_FOLDS)
+            inner = stratified(self.labels[train], INNER_FOLDS, [self.recordings[index].source for index in train])
         return Split(tested, train, test, inner)
 
     def restricted(self, folds: Sequence[str]) -> Benchmark:
@@ -98,14 +122,23 @@ class Benchmark:
         for fold in folds:
             if fold not in self.tested:
                 raise UserError(f"folds={fold}: {self.spec.name} tests the folds {', '.join(self.tested)}")
-        return Benchmark(self.spec, self.classes, self.recordings, tuple(folds))
+        return replace(self, tested=tuple(folds))
 
 
-def stratified(labels: NDArray[np.int64], folds: int) -> NDArray[np.int64]:
-    """Fold numbers (recordings,): the recordings of each class are dealt out in turn."""
-    seen: Counter[int] = Counter()
-    dealt = []
-    for label in labels.tolist():
-        dealt.append(seen[label] % folds)
-        seen[label] += 1
-    return np.array(dealt, np.int64)
+def stratified(labels: NDArray[np.int64], folds: int, sources: Sequence[Hashable] | None = None) -> NDArray[np.int64]:
+    """Fold numbers (recordings,): those of each class are dealt out in turn, with all of their source together.
+
+    The largest sources first; each goes to the fold that has least of its classes.
+    """
+    members: dict[Hashable, list[int]] = {}
+    for index, source in enumerate(range(len(labels)) if sources is None else sources):
+        members.setdefault(source, []).append(index)
+    counts: defaultdict[int, Counter[int]] = defaultdict(Counter)  # class -> fold -> recordings
+    dealt = np.empty(len(labels), np.int64)
+    for own in sorted(members.values(), key=len, reverse=True):
+        classes = set(labels[own].tolist())
+        fold = min(range(folds), key=lambda each: sum(counts[label][each] for label in classes))
+        dealt[own] = fold
+        for label in labels[own].tolist():
+            counts[label][fold] += 1
+    return dealt

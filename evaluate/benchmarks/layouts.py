@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +24,13 @@ DCASE_FOLDERS = {"train": "scenes_stereo", "test": "scenes_stereo_testset"}
 
 @dataclass(frozen=True)
 class Entry:
-    """A recording as a layout finds it, before classes are numbered. `fold` is empty where none is given."""
+    """A recording as a layout finds it, before classes are numbered; without a `fold` or `group`, that is empty."""
 
     path: Path
     name: str
     category: str
     fold: str
+    group: str = ""
 
 
 def load_benchmark(spec: BenchmarkSpec, root: Path) -> Benchmark:
@@ -49,11 +50,17 @@ def load_benchmark(spec: BenchmarkSpec, root: Path) -> Benchmark:
 
 
 def read_esc(spec: BenchmarkSpec, root: Path) -> list[Entry]:
-    """The ESC-50 repository: meta/esc50.csv and audio/, in any format that FFmpeg reads."""
+    """The ESC-50 repository: meta/esc50.csv (its src_file is the group) and audio/, in any format that FFmpeg reads."""
     rows = _read_table(root / "meta" / "esc50.csv", ("filename", "fold", "category"), _remedy(spec, root))
     chosen = [row for row in rows if not spec.classes or row["category"] in spec.classes]
     return [
-        Entry(root / "audio" / row["filename"], f"audio/{row['filename']}", row["category"], row["fold"])
+        Entry(
+            root / "audio" / row["filename"],
+            f"audio/{row['filename']}",
+            row["category"],
+            row["fold"],
+            row.get("src_file", ""),
+        )
         for row in chosen
     ]
 
@@ -77,17 +84,28 @@ def read_dcase2013(spec: BenchmarkSpec, root: Path) -> list[Entry]:
 
 
 def read_folder(spec: BenchmarkSpec, root: Path) -> list[Entry]:
-    """A user's own sounds: a folder per class, or a CSV file with path, label and perhaps fold or split."""
+    """A user's own sounds: a folder per class, or a CSV file with path, label and perhaps fold or split, and group.
+
+    In a class's folder, each sub-folder is a group: takes of one source.
+    """
     if root.is_dir():
-        folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-        return [
-            Entry(path, f"{folder.name}/{path.name}", folder.name, "")
-            for folder in folders
-            for path in _sounds_in(folder)
-        ]
+        entries = []
+        for folder in _folders_in(root):
+            places = [(path, "") for path in _sounds_in(folder)]
+            places += [(path, group.name) for group in _folders_in(folder) for path in _below(group)]
+            entries += [
+                Entry(path, path.relative_to(root).as_posix(), folder.name, "", group) for path, group in places
+            ]
+        return entries
     rows = _read_table(root, ("path", "label"), "Give a folder with a folder per class, or such a CSV file")
     return [
-        Entry(root.parent / row["path"], row["path"], row["label"], row.get("fold") or row.get("split") or "")
+        Entry(
+            root.parent / row["path"],
+            row["path"],
+            row["label"],
+            row.get("fold") or row.get("split") or "",
+            row.get("group") or "",
+        )
         for row in rows
     ]
 
@@ -127,21 +145,31 @@ def _require_classes(spec: BenchmarkSpec, root: Path, classes: Sequence[str], en
 def _assemble(spec: BenchmarkSpec, classes: Sequence[str], entries: Sequence[Entry]) -> Benchmark:
     """Classes numbered and folds given: the data's own, or dealt out class by class where it has none."""
     entries = sorted(entries, key=lambda entry: entry.name)
-    labels = np.array([classes.index(entry.category) for entry in entries])
-    folds = [entry.fold for entry in entries]
-    if not any(folds):
-        folds = [str(1 + fold) for fold in stratified(labels, INNER_FOLDS)]
-    recordings = tuple(
-        Recording(entry.path, entry.name, int(label), fold)
-        for entry, label, fold in zip(entries, labels, folds, strict=True)
-    )
-    tested = spec.tested or (["test"] if {"train", "test"} <= set(folds) else sorted(set(folds)))
-    _require_folds(folds, tested)
-    return Benchmark(spec, tuple(classes), recordings, tuple(tested))
+    recordings = [
+        Recording(entry.path, entry.name, classes.index(entry.category), entry.fold, entry.group) for entry in entries
+    ]
+    dealt = not any(recording.fold for recording in recordings)
+    if dealt:
+        _require_groups(classes, recordings)
+        labels = np.array([recording.label for recording in recordings])
+        folds = stratified(labels, INNER_FOLDS, [recording.source for recording in recordings])
+        recordings = [replace(each, fold=str(1 + fold)) for each, fold in zip(recordings, folds, strict=True)]
+    names = {recording.fold for recording in recordings}
+    tested = spec.tested or (["test"] if {"train", "test"} <= names else sorted(names))
+    _require_folds(recordings, tested)
+    return Benchmark(spec, tuple(classes), tuple(recordings), tuple(tested), dealt)
 
 
-def _require_folds(folds: Sequence[str], tested: Sequence[str]) -> None:
-    found = sorted(set(folds))
+def _require_groups(classes: Sequence[str], recordings: Sequence[Recording]) -> None:
+    """A class whose recordings are all takes of one source can be learned or tested, and not both."""
+    for label, name in enumerate(classes):
+        groups = {recording.group for recording in recordings if recording.label == label}
+        if len(groups) == 1 and "" not in groups:
+            raise UserError(f"all recordings of {name} are of one group, {groups.pop()}: a class needs two and more")
+
+
+def _require_folds(recordings: Sequence[Recording], tested: Sequence[str]) -> None:
+    found = sorted({recording.fold for recording in recordings})
     if "" in found:
         raise UserError("some recordings have a fold or split and others have none: give all of them one")
     if len(found) < 2:
@@ -149,14 +177,30 @@ def _require_folds(folds: Sequence[str], tested: Sequence[str]) -> None:
     for fold in tested:
         if fold not in found:
             raise UserError(f"benchmark.tested={fold}: the recordings are in the folds {', '.join(found)}")
+    first: dict[str, Recording] = {}  # of each group
+    for recording in recordings:
+        other = first.setdefault(recording.source, recording)
+        if other.fold != recording.fold:
+            raise UserError(
+                f"group {recording.group} is in two folds ({other.name} in {other.fold}, {recording.name} in "
+                f"{recording.fold}): takes of one source belong into one"
+            )
 
 
 def _sounds_in(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in RECORDING_SUFFIXES and path.name[0] != "."
-    )
+    return sorted(filter(_is_sound, folder.iterdir())) if folder.is_dir() else []
+
+
+def _below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if _is_sound(path))
+
+
+def _is_sound(path: Path) -> bool:
+    return path.suffix.lower() in RECORDING_SUFFIXES and path.name[0] != "."
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
 
 
 def _read_table(path: Path, columns: Sequence[str], remedy: str) -> list[dict[str, str]]:

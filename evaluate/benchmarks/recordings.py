@@ -29,12 +29,17 @@ class Recordings:
         return [self._read(recording) for recording in self.benchmark.recordings]
 
     @cached_property
+    def digests(self) -> list[str]:
+        """The sha256 of each file's bytes."""
+        return [sha256_of(recording.path) for recording in self.benchmark.recordings]
+
+    @cached_property
     def sha256(self) -> str:
         """Of every file's bytes with its name, class and fold, of the rate and of the resampler."""
         digest = hashlib.sha256(f"{self.sample_rate} {RESAMPLER}".encode())
-        for recording in self.benchmark.recordings:
+        for recording, file_digest in zip(self.benchmark.recordings, self.digests, strict=True):
             category = self.benchmark.classes[recording.label]
-            digest.update(f"\n{recording.name} {category} {recording.fold} {sha256_of(recording.path)}".encode())
+            digest.update(f"\n{recording.name} {category} {recording.fold} {file_digest}".encode())
         return digest.hexdigest()
 
     @property

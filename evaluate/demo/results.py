@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
+from evaluate.probe.compare import Comparison, compared
 from evaluate.probe.scores import Score, Scores
 from shards.errors import UserError
 
@@ -75,6 +76,7 @@ class Probe:
     classes: list[str]
     student: Score
     random: list[Score]  # one for each seed
+    leads: list[Comparison]  # of the student (a) over each of these (b), on the same recordings
 
     @classmethod
     def of(cls, scores: Scores) -> Probe:
@@ -86,7 +88,8 @@ class Probe:
                 f"a probe needs one score of a checkpoint and some of random networks, not {len(student)} and "
                 f"{len(random)}: evaluate one layer with baselines=[random]"
             )
-        return cls(scores.classes, student[0], random)
+        leads = [compared(scores, student[0], scores, other) for other in random]
+        return cls(scores.classes, student[0], random, leads)
 
     @property
     def chance(self) -> float:
@@ -98,24 +101,19 @@ class Probe:
         return sum(score.accuracy for score in self.random) / len(self.random)
 
     @property
-    def overlaps(self) -> bool:
-        """Whether the 95 % intervals of the student and of some random network meet."""
-        return any(
-            score.interval[0] <= self.student.interval[1] and self.student.interval[0] <= score.interval[1]
-            for score in self.random
-        )
-
-    @property
     def summary(self) -> str:
         if self.student.accuracy == self.random_accuracy == 1:
             found = "A network that learned nothing names them all as well: this task is too easy to show a gain."
         elif self.student.accuracy <= self.random_accuracy:
             found = "A network that learned nothing does as well: this probe shows NO gain from training."
-        elif self.overlaps:
+        elif any(lead.better != "a" for lead in self.leads):
             found = (
                 f"The student is ahead of networks that learned nothing, but {self.student.recordings} recordings are "
-                "too few to be sure: the 95 % intervals overlap."
+                f"too few to tell that from chance (McNemar, p = {max(lead.p for lead in self.leads):.2g})."
             )
         else:
-            found = "The student is ahead of networks that learned nothing, by more than the 95 % intervals."
+            found = (
+                "The student is ahead of networks that learned nothing, by more than chance (McNemar, "
+                f"p = {max(lead.p for lead in self.leads):.2g})."
+            )
         return f"{found} The sounds are synthetic: the numbers say nothing about natural sound."

@@ -24,6 +24,7 @@ from evaluate.probe.scores import NAME as SCORES_NAME
 from evaluate.probe.scores import Scores
 from pipeline.videos.keys import key_of, split_of
 from shards.cli.commands import as_called
+from shards.errors import UserError
 from shards.files import sha256_of, write_whole
 from train.runfolder import RunFolder
 
@@ -131,10 +132,11 @@ def write_recordings() -> None:
 
 
 def is_probed(checkpoint: Path) -> bool:
-    """Whether the scores are there and of these very weights."""
-    if not (SCORES / SCORES_NAME).is_file():
+    """Whether the scores are there, of this program's format and of these very weights."""
+    try:
+        record = Scores.load(SCORES).checkpoint
+    except UserError:
         return False
-    record = Scores.load(SCORES).checkpoint
     return record is not None and record["sha256"] == sha256_of(checkpoint)
 
 

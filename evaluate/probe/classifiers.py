@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from evaluate.probe.windows import Windows
+from evaluate.probe.features.windows import Windows
 
 # The authors have 0.01; layers differ in scale by a hundred.
 GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)

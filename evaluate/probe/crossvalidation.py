@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from evaluate.benchmarks.benchmark import Benchmark, Split
 from evaluate.probe.classifiers import FittedClassifier
+from evaluate.probe.features.windows import Windows
 from evaluate.probe.scores import Score, accuracy_by_class, confusion_of, wilson
-from evaluate.probe.windows import Windows
 
 
 class Classifier(Protocol):
@@ -38,7 +38,7 @@ class Source:
 
 @dataclass
 class _Tally:
-    predicted: NDArray[np.int64]  # (recordings,), -1 where a recording is not tested
+    scores: NDArray[np.float64]  # (recordings, classes), NaN where a recording is not tested
     C: dict[str, float | None] = field(default_factory=dict)
     converged: bool = True
     shape: tuple[int, ...] = ()
@@ -53,13 +53,16 @@ def evaluate_folds(
 ) -> list[Score]:
     """One score per layer of the source; `by_layer` names layers that need another classifier."""
     tallies: dict[str, _Tally] = {}
+    shape = (len(benchmark.recordings), len(benchmark.classes))
     for split in benchmark.splits():
         for layer, windows in source.of(split).items():
-            tally = tallies.setdefault(layer, _Tally(np.full(len(benchmark.recordings), -1)))
+            tally = tallies.setdefault(layer, _Tally(np.full(shape, np.nan)))
             begun = time.monotonic()
             chosen = by_layer.get(layer, classifier)
             fitted = chosen.fit(windows.of(split.train), benchmark.labels[split.train], split.inner)
-            tally.predicted[split.test] = fitted.score(windows.of(split.test)).argmax(axis=1)
+            scores = fitted.score(windows.of(split.test))  # of the classes up to the last one that was learned
+            tally.scores[split.test] = -np.inf
+            tally.scores[split.test, : scores.shape[1]] = scores
             tally.C[split.tested] = fitted.C
             tally.converged &= fitted.converged
             tally.shape = windows.values.shape
@@ -70,9 +73,10 @@ def evaluate_folds(
 
 
 def _score(benchmark: Benchmark, source: Source, classifier: Classifier, layer: str, tally: _Tally) -> Score:
-    labels, tested = benchmark.labels, tally.predicted >= 0
-    right = tally.predicted == labels
-    confusion = confusion_of(labels[tested], tally.predicted[tested], len(benchmark.classes))
+    labels, tested = benchmark.labels, ~np.isnan(tally.scores[:, 0])
+    predicted = tally.scores.argmax(axis=1)
+    right = tested & (predicted == labels)
+    confusion = confusion_of(labels[tested], predicted[tested], len(benchmark.classes))
     return Score(
         benchmark=benchmark.spec.name,
         features=source.name,
@@ -88,4 +92,11 @@ def _score(benchmark: Benchmark, source: Source, classifier: Classifier, layer: 
         converged=tally.converged,
         windows={**source.windows, "count": tally.shape[0], "dimensions": tally.shape[1]},
         seconds=round(tally.seconds, 1),
+        predicted=[int(label) if is_tested else None for label, is_tested in zip(predicted, tested, strict=True)],
+        decisions=[[_rounded(each) for each in row] if not np.isnan(row[0]) else [] for row in tally.scores],
     )
+
+
+def _rounded(score: float) -> float | None:
+    """To five digits: enough to rank by, and to see what was close."""
+    return float(f"{score:.5g}") if np.isfinite(score) else None

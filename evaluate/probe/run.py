@@ -13,8 +13,8 @@ from evaluate.benchmarks.recordings import Recordings
 from evaluate.model import EvaluatedModel
 from evaluate.probe.classifiers import GRID, LinearSVM, RandomForest, ScaledSVM
 from evaluate.probe.crossvalidation import Classifier, Source, evaluate_folds
-from evaluate.probe.features import FeatureCache, extract
-from evaluate.probe.mfcc import describe
+from evaluate.probe.features.mfcc import describe
+from evaluate.probe.features.network import FeatureCache, extract
 from evaluate.probe.scores import Score, Scores
 from evaluate.probe.untrained import RandomInit, untrained_source
 from shards.cli.words import amount
@@ -67,7 +67,7 @@ def run(settings: EvaluateSettings) -> None:
     """Print every number as it comes and write scores.json."""
     scores = evaluate(settings)
     out = settings.out or Path("outputs/scores") / f"{scores.benchmark}-{scores.name}"
-    print(f"{scores.save(out)}: {amount(len(scores.scores), 'score')} on {scores.benchmark}")
+    print(f"{scores.save(out)}: {amount(len(scores.scores), 'score')} on {scores.benchmark}; {scores.grouping}")
 
 
 def evaluate(settings: EvaluateSettings) -> Scores:
@@ -91,7 +91,7 @@ def evaluate(settings: EvaluateSettings) -> Scores:
             print(score, flush=True)
             scores.append(score)
     record = None if model is None else model.record
-    return Scores(benchmark.spec.name, recordings.sha256, list(benchmark.classes), record, scores)
+    return Scores.of(recordings, record, scores)
 
 
 def _sources(

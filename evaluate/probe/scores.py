@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -13,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.benchmarks.benchmark import Benchmark
+from evaluate.benchmarks.recordings import Recordings
 from shards.errors import ContractError, UserError
 from shards.files import write_whole
 
-FORMAT = 1
+FORMAT = 2
 NAME = "scores.json"
 LIBRARIES = ("av", "numpy", "scikit-learn", "torch")  # whose versions can change a number
 Z95 = 1.959963984540054  # of the normal distribution, two-sided
@@ -40,6 +42,8 @@ class Score:
     converged: bool
     windows: dict[str, Any]  # how they were cut, how many, how large
     seconds: float  # that classifiers took
+    predicted: list[int | None]  # each recording's class, in the order of Scores.recordings; None: not tested
+    decisions: list[list[float | None]]  # what it was decided by, a value for each class; None: a class never learned
 
     @property
     def recordings(self) -> int:
@@ -53,6 +57,17 @@ class Score:
 
 
 @dataclass(frozen=True)
+class ScoredRecording:
+    """A recording of the benchmark; `digest` is that of its bytes, by which it is known wherever it lies."""
+
+    name: str
+    digest: str
+    fold: str
+    label: int
+    group: str = ""  # of takes of one source
+
+
+@dataclass(frozen=True)
 class Scores:
     """All numbers of one run, with the artifacts they were made of."""
 
@@ -60,9 +75,29 @@ class Scores:
     data_sha256: str
     classes: list[str]
     checkpoint: dict[str, Any] | None  # file, sha256, student, teachers, clips and steps trained
+    recordings: list[ScoredRecording]
     scores: list[Score]
+    grouping: str = ""  # what is known of takes of one source
     versions: dict[str, str] = field(default_factory=lambda: {name: version(name) for name in LIBRARIES})
     format: int = FORMAT
+
+    @classmethod
+    def of(cls, recordings: Recordings, checkpoint: dict[str, Any] | None, scores: list[Score]) -> Scores:
+        """Scores on these recordings."""
+        benchmark = recordings.benchmark
+        tested = [
+            ScoredRecording(each.name, digest[:32], each.fold, each.label, each.group)
+            for each, digest in zip(benchmark.recordings, recordings.digests, strict=True)
+        ]
+        return cls(
+            benchmark.spec.name,
+            recordings.sha256,
+            list(benchmark.classes),
+            checkpoint,
+            tested,
+            scores,
+            benchmark.grouping,
+        )
 
     @property
     def name(self) -> str:
@@ -72,8 +107,11 @@ class Scores:
         )
 
     def save(self, folder: Path) -> Path:
+        fields = asdict(self)
+        fields["recordings"] = [list(asdict(each).values()) for each in self.recordings]
+        text = re.sub(r"\[\n\s+([^\[\]{}]*?)\n\s*\]", _on_one_line, json.dumps(fields, indent=1))
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / NAME, json.dumps(asdict(self), indent=1).encode())
+        write_whole(folder / NAME, text.encode())
         return folder / NAME
 
     @classmethod
@@ -89,9 +127,15 @@ class Scores:
                     f"{path} has format {fields['format']}, this program reads {FORMAT}: evaluate again"
                 )
             scores = [Score(**{**score, "interval": tuple(score["interval"])}) for score in fields["scores"]]
-            return cls(**{**fields, "scores": scores})
+            recordings = [ScoredRecording(*each) for each in fields["recordings"]]
+            return cls(**{**fields, "recordings": recordings, "scores": scores})
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"{path} is not a file of scores: {error}") from None
+
+
+def _on_one_line(innermost: re.Match[str]) -> str:
+    """A list that holds no other: a recording, or its decision, is a line of the file."""
+    return "[" + re.sub(r"\n\s*", " ", innermost[1]) + "]"
 
 
 def confusion_of(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:

@@ -5,7 +5,7 @@ Read a trained student against this and not against chance: random convolutions 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,8 @@ from torch import nn
 from evaluate.benchmarks.benchmark import Split
 from evaluate.benchmarks.recordings import Recordings
 from evaluate.probe.crossvalidation import Source
-from evaluate.probe.features import batches, extract
-from evaluate.probe.windows import Windows
+from evaluate.probe.features.network import batches, extract
+from evaluate.probe.features.windows import Windows
 from train.checkpoint.checkpoint import build
 from train.model.layers import StudentSpec
 from train.model.student import Trunk, scaled
@@ -49,13 +49,21 @@ def untrained_source(
 
 def normalised(init: RandomInit, recordings: Recordings, train: NDArray[np.int64], device: str = "cpu") -> Trunk:
     """A network of random weights in eval mode, its statistics the mean over batches of training recordings."""
-    network = build(init.spec, init.heads, sample_rate=recordings.sample_rate, seed=init.seed).to(device).train()
+    step = max(1, len(train) // STATISTICS_RECORDINGS)
+    together = (
+        np.stack([recordings.repeated(index) for index in batch])
+        for batch in batches(recordings, train[::step].tolist())
+    )
+    return estimated(init, together, recordings.sample_rate, device)
+
+
+def estimated(init: RandomInit, waveforms: Iterable[NDArray[np.int16]], sample_rate: int, device: str = "cpu") -> Trunk:
+    """A network of random weights in eval mode, its statistics the mean over batches int16 (batch, samples)."""
+    network = build(init.spec, init.heads, sample_rate=sample_rate, seed=init.seed).to(device).train()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d):
             module.momentum = None  # the plain mean over batches
-    step = max(1, len(train) // STATISTICS_RECORDINGS)
     with torch.no_grad():
-        for batch in batches(recordings, train[::step].tolist()):
-            waveforms = np.stack([recordings.repeated(index) for index in batch])
-            network.features(scaled(torch.from_numpy(waveforms).to(device)), list(network.blocks)[-1:])
+        for batch in waveforms:
+            network.features(scaled(torch.from_numpy(batch).to(device)), list(network.blocks)[-1:])
     return network.eval()

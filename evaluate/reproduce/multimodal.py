@@ -17,8 +17,8 @@ from evaluate.benchmarks.recordings import Recordings
 from evaluate.model import EvaluatedModel, device_of, run_layers
 from evaluate.probe.classifiers import ScaledSVM
 from evaluate.probe.crossvalidation import Source, evaluate_folds
+from evaluate.probe.features.windows import Windows
 from evaluate.probe.scores import Score
-from evaluate.probe.windows import Windows
 from pipeline.decoder.reader import frames_at
 from pipeline.decoder.settings import DecodeSettings
 from pipeline.teachers.cards import cards
@@ -69,6 +69,10 @@ def labelled_videos(videos: Path) -> Benchmark:
     benchmark = load_benchmark(spec, videos)
     if benchmark.tested == ("test",):
         return benchmark
+    if any(recording.group for recording in benchmark.recordings):
+        raise UserError(
+            f"{videos} has groups and no split: give it a column split (train, test) that keeps them together"
+        )
     order = np.random.default_rng(0).permutation(len(benchmark.recordings)).tolist()
     recordings: list[Recording] = list(benchmark.recordings)
     for label in range(len(benchmark.classes)):
@@ -78,7 +82,7 @@ def labelled_videos(videos: Path) -> Benchmark:
         training = min(len(own) - 1, max(1, round(TRAINING_SHARE * len(own))))
         for position, index in enumerate(own):
             recordings[index] = replace(recordings[index], fold="train" if position < training else "test")
-    return Benchmark(spec, benchmark.classes, tuple(recordings), ("test",))
+    return replace(benchmark, recordings=tuple(recordings), tested=("test",))
 
 
 def sound_features(recordings: Recordings, model: EvaluatedModel, layer: str) -> NDArray[np.float32]:

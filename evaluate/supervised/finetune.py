@@ -29,7 +29,8 @@ class FinetuneSettings:
     """conf/finetune.yaml. The network is the checkpoint's; `benchmark` says how the sounds lie."""
 
     benchmark: BenchmarkSpec  # how the sounds lie
-    # a folder with a folder of sounds for each class, or a CSV file with path, label and perhaps fold or split
+    # a folder with a folder of sounds for each class (sub-folders: takes of one source), or a CSV file with path, label
+    # and perhaps fold or split, and group
     root: Path
     checkpoint: Path  # the checkpoint whose hidden layers are the beginning
     seconds: float = 5.0  # length of one excerpt; 5 in the authors' fine-tuning
@@ -37,7 +38,8 @@ class FinetuneSettings:
     batch: int = 64  # excerpts of a training step; on a CPU take fewer
     lr: float = 1e-3  # Adam's learning rate
     seed: int = 0  # seed of new weights and excerpts
-    hold_out: str | None = None  # the fold to test on; null: `test` where there is one, or else a fifth of every class
+    # the fold to test on; null: `test` where there is one, or else a fifth of every class, groups kept together
+    hold_out: str | None = None
     device: str = "cuda"  # cuda or cpu
     compile: Compile = "auto"  # compile the network: true, false, or auto (where it works)
     log_every: int = 50  # steps from one line of the log to the next
@@ -92,7 +94,7 @@ def run(settings: FinetuneSettings) -> None:
         f"{score.accuracy:.1%} of {score.recordings} held-out recordings named rightly ({low:.1%} to {high:.1%}); "
         f"{share:.1%} by always saying {benchmark.classes[label]}, the most frequent class"
     )
-    print(f"{path}: {len(benchmark.classes)} classes")
+    print(f"{path}: {len(benchmark.classes)} classes; {benchmark.grouping}")
 
 
 def hold_out(benchmark: Benchmark, fold: str | None) -> Benchmark:
@@ -104,7 +106,7 @@ def hold_out(benchmark: Benchmark, fold: str | None) -> Benchmark:
     if missing:
         raise UserError(
             f"{', '.join(missing)}: all recordings are in fold {split.tested}, which is held out to test on. Give each "
-            "class two recordings and more"
+            "class two recordings (or groups) and more"
         )
     return benchmark
 

@@ -21,8 +21,8 @@ from evaluate.benchmarks.recordings import Recordings
 from evaluate.model import SUPERVISED, EvaluatedModel, run_layers
 from evaluate.probe.classifiers import FittedClassifier
 from evaluate.probe.crossvalidation import Source, evaluate_folds
+from evaluate.probe.features.windows import Windows, join
 from evaluate.probe.scores import Scores
-from evaluate.probe.windows import Windows, join
 from shards.cli.words import amount
 from shards.errors import require_same
 from shards.files import sha256_of
@@ -94,7 +94,7 @@ def run(settings: SupervisedSettings) -> None:
         if not path_of(settings, split).is_file():
             save(path_of(settings, split), train_fold(settings, recordings, split, device))
     scores = evaluate_supervised(settings, recordings, partial(path_of, settings))
-    print(*scores.scores, f"{scores.save(settings.folder)}: 1 score on {scores.benchmark}", sep="\n")
+    print(*scores.scores, f"{scores.save(settings.folder)}: 1 score on {scores.benchmark}; {scores.grouping}", sep="\n")
 
 
 def path_of(settings: SupervisedSettings, split: Split) -> Path:
@@ -217,9 +217,7 @@ def evaluate_supervised(
 
     (score,) = evaluate_folds(recordings.benchmark, Source(f"supervised {settings.student.name}", of), OwnOutput())
     record = {"student": settings.student.name, "sha256": recordings.sha256, "config": _facts(settings, recordings)}
-    return Scores(
-        recordings.benchmark.spec.name, recordings.sha256, list(recordings.benchmark.classes), record, [score]
-    )
+    return Scores.of(recordings, record, [score])
 
 
 def log_posteriors(network: Trunk, recordings: Recordings, split: Split) -> Windows:

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.videos.duplicates import find_duplicates, shared_sizes
-from pipeline.videos.keys import segment_text, split_of
+from pipeline.videos.keys import key_of, segment_text, split_of
 from pipeline.videos.listing import Listing, Video, identity
+from shards.errors import UserError
 from shards.format.sidefile import shard_name, split_of_shard
 
 NAME = "plan.jsonl"
@@ -83,6 +84,22 @@ class Duplicate:
     of: str
     start: float = 0.0
     end: float = math.inf
+
+
+def sources(folder: Path) -> dict[str, str]:
+    """{key: what decides its split} of all planned videos, {} without a plan. Only reads: a run may be appending.
+
+    Raises UserError for what is no plan.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        return {}
+    try:
+        rows = [json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+        entries = [entry for row in rows for entry in row.get("videos", [])]
+        return {entry["key"]: entry.get("group") or key_of(entry["path"]) for entry in entries}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path} is no plan of shards: {error!r}") from None
 
 
 @dataclass

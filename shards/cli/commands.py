@@ -59,6 +59,15 @@ COMMANDS = {
     "eval-folder": Command(
         "evaluate", "The same on your own sounds: root=<a folder per class, or a CSV file>", ("benchmark=folder",)
     ),
+    "compare": Command(
+        "evaluate.probe.compare",
+        "Two evaluations on the same recordings: is one better? a=... b=... (scores.json)",
+    ),
+    "evidence": Command(
+        "evaluate.probe.evidence",
+        "Whether sound tells what is seen in your videos: shards=... checkpoint=... layer=pool5",
+        extras="train",
+    ),
     "supervised": Command(
         "evaluate.supervised",
         "Train on a benchmark's labels, from scratch or from a checkpoint: benchmark=... root=...",

@@ -136,7 +136,7 @@ def without_extras(root: Path, python: Path, folder: Path, *commands: list[str])
     return said.split("\0")[:-1]
 
 
-CORE = {"status", "published", "finetune", "export", "eval-dcase", "supervised", "tag", "embed"}
+CORE = {"status", "published", "compare", "finetune", "export", "eval-dcase", "supervised", "tag", "embed"}
 REPEATED = {"sweep", "eval-esc50", "eval-esc10", "eval-folder"}  # of the same module as another
 
 

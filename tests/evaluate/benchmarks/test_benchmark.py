@@ -45,6 +45,19 @@ def test_dealing_out_keeps_classes_even() -> None:
     assert stratified(labels, 3).tolist() == [0, 1, 2, 0, 1, 2, 0, 0, 1, 2]
 
 
+def test_dealing_out_parts_no_source_and_keeps_classes_even() -> None:
+    """200 recordings of 5 classes and 70 sources of 1 to 6 takes; some sources have recordings of two classes."""
+    random = np.random.default_rng(0)
+    sources = random.permutation(np.repeat(np.arange(70), np.resize([1, 2, 3, 6, 2], 70)))
+    labels = (sources + (random.random(len(sources)) < 0.2)) % 5
+    dealt = stratified(labels, 5, sources.tolist())
+    assert all(len(set(dealt[sources == source])) == 1 for source in range(70))
+    for label in range(5):
+        counts = np.bincount(dealt[labels == label], minlength=5)
+        assert counts.max() - counts.min() <= 6  # takes of the largest source
+    assert stratified(labels, 5).tolist() == stratified(labels, 5, list(range(len(labels)))).tolist()
+
+
 def test_only_tested_folds_can_be_asked_for() -> None:
     given = benchmark(["1", "2", "3"] * 2, ("1", "2", "3"))
     assert [split.tested for split in given.restricted(["2"]).splits()] == ["2"]

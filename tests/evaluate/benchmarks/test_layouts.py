@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from evaluate.benchmarks.benchmark import BenchmarkSpec
+from evaluate.benchmarks.benchmark import Benchmark, BenchmarkSpec
 from evaluate.benchmarks.layouts import load_benchmark
 from shards.cli.command import compose
 from shards.errors import UserError
@@ -132,6 +133,101 @@ def test_folder_per_class_deals_out_folds(own: BenchmarkSpec, tmp_path: Path) ->
     assert benchmark.classes == ("bell", "horn") and len(benchmark.recordings) == 12
     assert [len(split.test) for split in benchmark.splits()] == [3, 3, 2, 2, 2]
     assert all(set(benchmark.labels[split.test].tolist()) == {0, 1} for split in benchmark.splits())
+
+
+def parted(benchmark: Benchmark, source_of: dict[str, str]) -> int:
+    """Tested recordings that have another take among those learned from, of all splits; inner splits too."""
+    sources = np.array([source_of[recording.path.name] for recording in benchmark.recordings])
+    found = 0
+    for split in benchmark.splits():
+        found += int(np.isin(sources[split.test], sources[split.train]).sum())
+        for fold in np.unique(split.inner):
+            inner = sources[split.train]
+            found += int(np.isin(inner[split.inner == fold], inner[split.inner != fold]).sum())
+    return found
+
+
+def esc10_in_folders(shared: Path, folder: Path, *, groups: bool) -> dict[str, str]:
+    """ESC-10 as a folder per class, with or without a sub-folder per source; {file name: source}."""
+    source_of = {}
+    for path in sorted((shared / "data" / "esc10" / "audio").iterdir()):
+        _, source, _, category = path.stem.split("-")  # 1-100032-A-0: fold, source, take, class
+        target = folder / category / (source if groups else "") / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(path)
+        source_of[path.name] = source
+    return source_of
+
+
+def test_esc10_in_folders_has_takes_on_both_sides_without_groups(
+    own: BenchmarkSpec, shared: Path, tmp_path: Path
+) -> None:
+    source_of = esc10_in_folders(shared, tmp_path, groups=False)
+    benchmark = load_benchmark(own, tmp_path)
+    assert len(benchmark.recordings) == 400 and parted(benchmark, source_of) > 100
+    assert benchmark.grouping.startswith("no groups: takes of one source may be on both sides")
+
+
+def test_esc10_in_folders_with_groups_has_none(own: BenchmarkSpec, shared: Path, tmp_path: Path) -> None:
+    source_of = esc10_in_folders(shared, tmp_path, groups=True)
+    benchmark = load_benchmark(own, tmp_path)
+    assert len(benchmark.recordings) == 400 and parted(benchmark, source_of) == 0
+    assert benchmark.grouping == f"{len(set(source_of.values()))} groups, each on one side of every split"
+    counts = Counter(zip(benchmark.labels.tolist(), benchmark.folds.tolist(), strict=True))
+    assert len(counts) == 50 and min(counts.values()) >= 6 and max(counts.values()) <= 10  # 8 of each in each
+
+
+def test_esc10_as_it_is_published_knows_its_sources(shared: Path) -> None:
+    benchmark = load_benchmark(compose(BenchmarkSpec, "benchmark/esc10"), shared / "data" / "esc10")
+    assert parted(benchmark, {each.path.name: each.path.name.split("-")[1] for each in benchmark.recordings}) == 0
+    assert "groups, each on one side of every split" in benchmark.grouping
+
+
+def table_of(folder: Path, text: str) -> Path:
+    for line in text.splitlines()[1:]:
+        (folder / line.partition(",")[0]).touch()
+    (folder / "table.csv").write_text(text)
+    return folder / "table.csv"
+
+
+def test_a_column_says_the_group(own: BenchmarkSpec, tmp_path: Path) -> None:
+    rows = [
+        f"{label}{source}{take}.wav,{label},{label}{source}" for label in "xy" for source in range(6) for take in "ABC"
+    ]
+    table = table_of(tmp_path, "\n".join(["path,label,group", *rows, "single.wav,x,"]))
+    benchmark = load_benchmark(own, table)
+    assert benchmark.grouping == "12 groups, each on one side of every split; 1 recordings have none"
+    named = {each.name: each.group or each.name for each in benchmark.recordings}
+    assert parted(benchmark, named) == 0 and len(benchmark.tested) == 5
+
+
+def test_inner_folds_of_one_training_set_keep_groups_together(own: BenchmarkSpec, tmp_path: Path) -> None:
+    rows = [
+        f"{label}{source}{take}.wav,{label},{label}{source},train"
+        for label in "xy"
+        for source in range(7)
+        for take in "AB"
+    ]
+    rows += ["x.wav,x,x,test", "y.wav,y,y,test"]
+    benchmark = load_benchmark(own, table_of(tmp_path, "\n".join(["path,label,group,split", *rows])))
+    assert parted(benchmark, {each.name: each.group for each in benchmark.recordings}) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "path,label,group,fold\na.wav,x,tape,1\nb.wav,y,,1\nc.wav,x,tape,2\nd.wav,y,,2\n",
+            "group tape is in two folds (a.wav in 1, c.wav in 2): takes of one source belong into one",
+        ),
+        (
+            "path,label,group\na.wav,x,tape\nb.wav,x,tape\nc.wav,y,u\nd.wav,y,v\n",
+            "all recordings of x are of one group, tape: a class needs two and more",
+        ),
+    ],
+)
+def test_groups_that_cannot_be_kept_are_named(own: BenchmarkSpec, tmp_path: Path, text: str, words: str) -> None:
+    assert words in line_of(own, table_of(tmp_path, text))
 
 
 def test_table_with_a_split(own: BenchmarkSpec, tmp_path: Path) -> None:

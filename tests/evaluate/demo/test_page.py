@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from evaluate.demo.page import write_page
-from evaluate.probe.scores import Scores
+from evaluate.probe.scores import ScoredRecording, Scores
 from pipeline.videos.keys import key_of
 from shards.errors import UserError
 from tests.evaluate.conftest import score_of
@@ -42,7 +42,8 @@ def write_run(folder: Path, checkpoint: Path) -> None:
 def write_scores(folder: Path) -> None:
     scores = [score_of("checkpoint", [[7, 3], [0, 10]], layer="conv2")]
     scores += [score_of("random network", [[4, 6], [1, 9]], seed=0, layer="conv2")]
-    Scores("folder", "", ["low", "<i>high</i>"], None, scores).save(folder)
+    recordings = [ScoredRecording(str(index), str(index), "test", int(index >= 10)) for index in range(20)]
+    Scores("folder", "", ["low", "<i>high</i>"], None, recordings, scores).save(folder)
 
 
 @pytest.fixture

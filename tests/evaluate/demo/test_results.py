@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evaluate.demo.results import HeldOut, Probe
-from evaluate.probe.scores import Score, Scores
+from evaluate.probe.scores import Score, ScoredRecording, Scores
 from shards.errors import UserError
 from tests.evaluate.conftest import score_of
 
@@ -31,7 +31,8 @@ def score(features: str, right: int, total: int = 10, seed: int | None = None) -
 
 def probe(student: int, random: int, total: int = 10) -> Probe:
     scores = [score("checkpoint", student, total), score("random network", random, total, seed=0)]
-    return Probe.of(Scores("folder", "", ["a", "b"], None, scores))
+    recordings = [ScoredRecording(str(index), str(index), "test", 0) for index in range(total)]
+    return Probe.of(Scores("folder", "", ["a", "b"], None, recordings, scores))
 
 
 def test_distances_are_those_of_the_file(tmp_path: Path) -> None:
@@ -62,8 +63,8 @@ def test_a_missing_or_foreign_validation_is_one_line(tmp_path: Path) -> None:
         (10, 10, 10, "too easy"),
         (6, 6, 10, "NO gain"),
         (5, 7, 10, "NO gain"),
-        (9, 7, 10, "intervals overlap"),
-        (95, 30, 100, "more than the 95 % intervals"),
+        (9, 7, 10, "too few to tell that from chance (McNemar, p = 0.5)"),  # 2 / 2^2: two recordings differ
+        (97, 90, 100, "more than chance (McNemar, p = 0.016)"),  # 2 / 2^7; the two intervals overlap
     ],
 )
 def test_the_probe_says_whether_training_shows(student: int, random: int, total: int, words: str) -> None:
@@ -73,5 +74,5 @@ def test_the_probe_says_whether_training_shows(student: int, random: int, total:
 
 def test_a_probe_has_a_student_and_a_random_network() -> None:
     with pytest.raises(UserError, match="not 1 and 0"):
-        Probe.of(Scores("folder", "", ["a", "b"], None, [score("checkpoint", 3)]))
+        Probe.of(Scores("folder", "", ["a", "b"], None, [], [score("checkpoint", 3)]))
     assert probe(3, 2).chance == 0.5

@@ -119,7 +119,7 @@ def test_scores_of_these_very_weights_are_kept(tiny):
     checkpoint = tiny / "last.pt"
     checkpoint.write_bytes(b"weights")
     assert not demo.is_probed(checkpoint)
-    Scores("folder", "", [], {"sha256": demo.sha256_of(checkpoint)}, []).save(tiny / "scores")
+    Scores("folder", "", [], {"sha256": demo.sha256_of(checkpoint)}, [], []).save(tiny / "scores")
     assert demo.is_probed(checkpoint)
     checkpoint.write_bytes(b"other weights")
     assert not demo.is_probed(checkpoint)

@@ -7,7 +7,7 @@ from scipy.optimize import minimize
 from sklearn.svm import LinearSVC
 
 from evaluate.probe.classifiers import LinearSVM, by_class, fit_svm
-from evaluate.probe.windows import Windows
+from evaluate.probe.features.windows import Windows
 
 
 def problem(recordings: int = 30, windows: int = 4, classes: int = 3, noise: float = 1.0) -> tuple[Windows, np.ndarray]:

@@ -48,6 +48,10 @@ def test_every_number_hangs_together(settings: EvaluateSettings) -> None:
         assert confusion.sum(axis=1).tolist() == [6, 6, 6]  # each recording is tested once
         assert score.accuracy == pytest.approx(np.trace(confusion) / 18)
         assert score.accuracy == pytest.approx(np.mean(list(score.per_fold.values())))
+        predicted = [np.argmax([-np.inf if each is None else each for each in row]) for row in score.decisions]
+        assert predicted == score.predicted and len(predicted) == 18
+        labels = np.array([recording.label for recording in scores.recordings])
+        assert np.mean(labels == predicted) == pytest.approx(score.accuracy)
         assert [score.per_class[name] for name in scores.classes] == pytest.approx(np.diag(confusion) / 6)
     assert scores.scores[0].accuracy > 0.8 and scores.scores[-1].accuracy > 0.8  # three tones are told apart
     assert [score.classifier for score in scores.scores[:2]] == [
@@ -82,6 +86,7 @@ def test_labels_by_chance_are_not_learned(settings: EvaluateSettings) -> None:
 def test_one_layer_and_one_fold(settings: EvaluateSettings) -> None:
     (score,) = evaluate(replace(settings, layer="conv2", folds=["2"], C=None)).scores
     assert list(score.per_fold) == ["2"] and score.recordings == 6 and score.C["2"] in settings.grid
+    assert [each for each in score.decisions if each] and score.predicted.count(None) == score.decisions.count([]) == 12
 
 
 def test_excerpts_from_the_waveform(settings: EvaluateSettings) -> None:

@@ -23,7 +23,7 @@ def test_once_for_each_combination(
 
     def evaluate(settings: EvaluateSettings) -> Scores:
         evaluated.append(settings)
-        return Scores("esc-tiny", str(len(evaluated)), [], None, [])
+        return Scores("esc-tiny", str(len(evaluated)), [], None, [], [])
 
     monkeypatch.setattr(score_cache, "evaluate", evaluate)
     settings = EvaluateSettings(esc_spec, esc_root, tiny, baselines=["mfcc"], C=0.01, cache=tmp_path / "cache")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from evaluate.benchmarks.benchmark import Benchmark, BenchmarkSpec, Recording
-from evaluate.probe.scores import Score, Scores, accuracy_by_class, confusion_of, wilson
+from evaluate.probe.scores import Score, ScoredRecording, Scores, accuracy_by_class, confusion_of, wilson
 from shards.errors import UserError
 
 
@@ -36,20 +36,27 @@ def test_wilson_solves_its_equation(right: int, total: int) -> None:
 def score() -> Score:
     return Score(
         "b", "checkpoint", "linear SVM", "pool5", None, 0.5, (0.1, 0.9), {"1": 0.5}, {"x": 0.5}, [[1, 1], [0, 0]],
-        {"1": 0.01}, True, {"count": 2}, 0.1,
+        {"1": 0.01}, True, {"count": 2}, 0.1, [0, 1, None], [[0.5, None], [-1.25, 1e-7], []],
     )  # fmt: skip
 
 
 def test_scores_are_read_as_they_were_written(tmp_path: Path) -> None:
-    scores = Scores("b", "0" * 64, ["x", "y"], {"student": "tiny", "sha256": "abcdefghij"}, [score()])
+    tested = [
+        ScoredRecording('a [1], "b".wav', "ab" * 16, "1", 0),
+        ScoredRecording("c\n.wav", "cd" * 16, "1", 0, "tape"),
+        ScoredRecording("d", "", "2", 1),
+    ]
+    scores = Scores("b", "0" * 64, ["x", "y"], {"student": "tiny", "sha256": "abcdefghij"}, tested, [score()])
     path = scores.save(tmp_path / "out")
     assert Scores.load(path.parent) == scores and scores.name == "tiny-abcdefgh"
+    lines = path.read_text().splitlines()
+    assert f'  ["c\\n.wav", "{"cd" * 16}", "1", 0, "tape"],' in lines and "    [-1.25, 1e-07]," in lines  # a line each
     assert {"av", "numpy", "scikit-learn", "torch"} <= set(json.loads(path.read_bytes())["versions"])
 
 
 def test_another_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "scores.json").write_text('{"format": 99}')
-    with pytest.raises(UserError, match="has format 99, this program reads 1"):
+    with pytest.raises(UserError, match="has format 99, this program reads 2"):
         Scores.load(tmp_path)
     with pytest.raises(UserError, match="holds no scores"):
         Scores.load(tmp_path / "nothing")

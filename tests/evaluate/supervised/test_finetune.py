@@ -88,6 +88,27 @@ def test_what_it_learned_from_is_no_test_wherever_it_lies(settings: FinetuneSett
     assert evaluate(probe).scores[0].recordings == 20
 
 
+def test_takes_of_one_source_are_held_out_together(
+    settings: FinetuneSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(replace(settings, steps=2, out=tmp_path / "ungrouped"))
+    assert "no groups: takes of one source may be on both sides" in capsys.readouterr().out
+    for category, count in COUNTS.items():
+        for index in range(count):
+            folder = settings.root / category / f"{category}-{index // 2}"
+            folder.mkdir(exist_ok=True)
+            (settings.root / category / f"{index}.wav").rename(folder / f"{index}.wav")
+    run(replace(settings, steps=2))
+    assert "11 groups, each on one side of every split" in capsys.readouterr().out
+    learned = set(load(tmp_path / "run" / NAME).config["supervised"]["recordings"])
+    found = Scores.load(tmp_path / "run")
+    sides = {each.group: set() for each in found.recordings}
+    for each in found.recordings:
+        sides[each.group].add(each.digest in learned)
+    assert len(sides) == 11 and all(len(side) == 1 for side in sides.values())
+    assert found.grouping == "11 groups, each on one side of every split"
+
+
 def test_data_that_was_changed_is_not_taken_for_the_old(settings: FinetuneSettings, tmp_path: Path) -> None:
     run(replace(settings, steps=2))
     (tmp_path / "sounds" / "low" / "14.wav").unlink()

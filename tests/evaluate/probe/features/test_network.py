@@ -12,8 +12,8 @@ import torch
 from evaluate.benchmarks.benchmark import BenchmarkSpec
 from evaluate.benchmarks.layouts import load_benchmark
 from evaluate.benchmarks.recordings import Recordings
-from evaluate.probe.features import FeatureCache, batches, excerpts, extract
-from evaluate.probe.windows import cut_for
+from evaluate.probe.features.network import FeatureCache, batches, excerpts, extract
+from evaluate.probe.features.windows import cut_for
 from shards.errors import UserError
 from train.checkpoint.checkpoint import load_network
 from train.model.student import Trunk, scaled

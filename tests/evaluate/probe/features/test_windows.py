@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluate.probe.windows import Cut, Windows, cut_for, join
+from evaluate.probe.features.windows import Cut, Windows, cut_for, join
 from shards.cli.command import compose
 from shards.errors import UserError
 from train.model.layers import StudentSpec

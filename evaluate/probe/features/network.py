@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from evaluate.benchmarks.recordings import Recordings
 from evaluate.model import run_layers
-from evaluate.probe.windows import HOP_SECONDS, Windows, cut_for, join
+from evaluate.probe.features.windows import HOP_SECONDS, Windows, cut_for, join
 from shards.files import replacing
 from train.device.threads import side_by_side
 from train.model.student import Trunk

@@ -7,7 +7,16 @@ import pytest
 from scipy.fft import dct
 from scipy.signal import stft
 
-from evaluate.probe.mfcc import BANDS, COEFFICIENTS, FRAME_SAMPLES, HOP_SAMPLES, cosines, mel_filters, mfcc, statistics
+from evaluate.probe.features.mfcc import (
+    BANDS,
+    COEFFICIENTS,
+    FRAME_SAMPLES,
+    HOP_SAMPLES,
+    cosines,
+    mel_filters,
+    mfcc,
+    statistics,
+)
 
 RATE = 22_050
 

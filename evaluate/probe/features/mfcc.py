@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from evaluate.benchmarks.recordings import Recordings
-from evaluate.probe.windows import Windows
+from evaluate.probe.features.windows import Windows
 
 FRAME_SAMPLES = 1024
 HOP_SAMPLES = 512
