@@ -47,6 +47,11 @@ class Checkpoint:
     def heads(self) -> dict[str, int]:
         return {head: len(card.classes) for head, card in self.teachers.items()}
 
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """The names of each head's classes."""
+        return {head: card.classes for head, card in self.teachers.items()}
+
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
     """Under a temporary name, flushed to disk, renamed: a checkpoint that exists is whole.

@@ -21,8 +21,8 @@ def as_table(report: TagReport) -> str:
     text = io.StringIO()
     # No markup: a file may be called [bold]. Names that are no text are shown with question marks.
     console = Console(file=text, markup=False, highlight=False, width=TABLE_WIDTH)
-    for sound in report.files:
-        console.print(str(sound.path).encode(errors="replace").decode(), soft_wrap=True)
+    for path, sound in report.files.items():
+        console.print(str(path).encode(errors="replace").decode(), soft_wrap=True)
         console.print(_table(sound))
     console.print(f"x: lift, times {report.lift_over}; %: posterior")
     return text.getvalue()
@@ -32,12 +32,12 @@ def as_json(report: TagReport) -> str:
     """{checkpoint, lift_over, files: [{file, seconds, whole, parts}]}."""
     files = [
         {
-            "file": str(sound.path),
+            "file": str(path),
             "seconds": sound.whole.end,
             "whole": asdict(sound.whole)["tags"],
             "parts": [asdict(part) for part in sound.parts],
         }
-        for sound in report.files
+        for path, sound in report.files.items()
     ]
     record = {"checkpoint": report.checkpoint, "lift_over": report.lift_over, "files": files}
     return json.dumps(record, indent=1) + "\n"
@@ -48,9 +48,9 @@ def as_csv(report: TagReport) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("file", "span", "begin", "end", "head", "rank", "name", "posterior", "lift", "lift_over"))
-    for sound in report.files:
+    for path, sound in report.files.items():
         for kind, span in [("whole", sound.whole), *(("part", part) for part in sound.parts)]:
-            place = (str(sound.path), kind, round(span.begin, 3), round(span.end, 3))
+            place = (str(path), kind, round(span.begin, 3), round(span.end, 3))
             for head, tags in span.tags.items():
                 for rank, tag in enumerate(tags, start=1):
                     numbers = (round(tag.posterior, 6), round(tag.lift, 3))

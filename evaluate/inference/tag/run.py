@@ -78,11 +78,11 @@ def _posteriors(model: EvaluatedModel, paths: Sequence[Path]) -> Iterator[tuple[
 def _write(settings: TagSettings, model: EvaluatedModel, sounds: dict[Path, SoundPosteriors]) -> None:
     """The tags in the format asked for, to `out` or the screen, and the picture where one is asked for."""
     base = _baseline(settings, model, sounds)
-    classes = {head: card.classes for head, card in model.checkpoint.teachers.items()}
-    files = [
-        tags_of(path, sound, base, classes, top=settings.top, over_time=settings.over_time)
+    classes = model.checkpoint.classes
+    files = {
+        path: tags_of(sound, base, classes, top=settings.top, over_time=settings.over_time)
         for path, sound in sounds.items()
-    ]
+    }
     checkpoint = {"file": str(model.path), "sha256": model.sha256, "student": model.checkpoint.spec.name}
     report = TagReport({**checkpoint, "story": model.provenance}, base.origin, files)
     assert settings.format is not None  # __post_init__ has chosen one

@@ -73,9 +73,8 @@ class Span:
 
 @dataclass(frozen=True)
 class SoundTags:
-    """One file: the whole, and its parts one after the other (none where they were not asked for)."""
+    """One sound: the whole, and its parts one after the other (none where they were not asked for)."""
 
-    path: Path
     whole: Span
     parts: list[Span]
 
@@ -86,17 +85,16 @@ class TagReport:
 
     checkpoint: dict[str, str]
     lift_over: str
-    files: list[SoundTags]
+    files: dict[Path, SoundTags]
 
 
 def tags_of(
-    path: Path,
     sound: SoundPosteriors,
     base: Baseline,
     classes: Mapping[str, Sequence[str]],
     *,
     top: int,
-    over_time: bool,
+    over_time: bool = True,
 ) -> SoundTags:
     """The tags of one sound. `classes` maps heads to their classes' names."""
     lifts = {head: base.lift(head, posteriors) for head, posteriors in sound.posteriors.items()}  # (rows, classes)
@@ -111,7 +109,7 @@ def tags_of(
         )
         for row in range(len(sound.begins) if over_time else 0)
     ]
-    return SoundTags(path, Span(0.0, sound.seconds, whole), parts)
+    return SoundTags(Span(0.0, sound.seconds, whole), parts)
 
 
 def strongest_tags(

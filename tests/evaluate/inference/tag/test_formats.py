@@ -17,10 +17,10 @@ from evaluate.inference.tag.tags import SoundTags, Span, Tag, TagReport
 def report() -> TagReport:
     whole = {"objects": [Tag("dog, hound", 0.25, 5.0), Tag("cat", 0.125, 2.0)], "my scenes": [Tag("yard", 0.5, 1.5)]}
     part = {"objects": [Tag("cat", 0.75, 12.0)], "my scenes": []}
-    files = [
-        SoundTags(Path("a, [b]\udcff.wav"), Span(0.0, 7.5, whole), [Span(0.0, 5.0, part), Span(5.0, 7.5, part)]),
-        SoundTags(Path("c.wav"), Span(0.0, 1.0, part), []),
-    ]
+    files = {
+        Path("a, [b]\udcff.wav"): SoundTags(Span(0.0, 7.5, whole), [Span(0.0, 5.0, part), Span(5.0, 7.5, part)]),
+        Path("c.wav"): SoundTags(Span(0.0, 1.0, part), []),
+    }
     return TagReport({"file": "best.pt", "sha256": "0", "student": "tiny", "story": ""}, "the mean of all", files)
 
 
