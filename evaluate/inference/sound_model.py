@@ -13,7 +13,8 @@ from torch import nn
 from evaluate.inference.array import Waveform, checked_sound, resampled
 from evaluate.inference.features import mean_of, steps_of
 from evaluate.inference.posteriors import posteriors_of
-from evaluate.inference.tag.tags import Baseline, SoundTags, tags_of
+from evaluate.inference.tag.baseline import Baseline
+from evaluate.inference.tag.tags import SoundTags, tags_of
 from evaluate.model import EvaluatedModel
 from shards.errors import UserError
 
@@ -33,7 +34,7 @@ class SoundModel(nn.Module):
         self.model, self.network = model, model.network
         self.sample_rate = self.network.sample_rate  # Hz, of the network; waveforms are resampled to it
         self.classes = model.checkpoint.classes  # {head: the names of its classes}
-        self.base = Baseline.trained(model.checkpoint)  # what a tag's lift is over; None: the sound itself
+        self.base = Baseline.known(model.checkpoint)  # what a tag's lift is over; None: the sound itself
         spec, hidden = self.network.spec, list(self.network.blocks)
         fine = [layer for layer in hidden if spec.stride(layer) <= HOP_SECONDS * self.sample_rate]
         self.layer = LAYER if LAYER in hidden else hidden[-1]  # of `embed`

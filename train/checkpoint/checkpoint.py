@@ -5,6 +5,7 @@ A file called `.safetensors` is one too (safetensors_file.py): the same without 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import pickle
 from dataclasses import asdict, dataclass, field
@@ -36,6 +37,7 @@ class Checkpoint:
     teachers: dict[str, TeacherCard]  # head -> card, in the order of the heads; empty for an autoencoder
     network: dict[str, Tensor]
     training_mean: dict[str, Tensor] | None = None  # head -> mean posterior of the training set (classes,), if known
+    mean_over: str = "the checkpoint's training set"  # what else that is the mean over, as for the published weights
     optimizer: dict[str, Any] | None = None
     position: dict[str, int] | None = None  # step, and clips consumed of the training stream
     best: float | None = None  # the lowest validation loss up to here
@@ -51,6 +53,15 @@ class Checkpoint:
     def classes(self) -> dict[str, tuple[str, ...]]:
         """The names of each head's classes."""
         return {head: card.classes for head, card in self.teachers.items()}
+
+    @property
+    def network_sha256(self) -> str:
+        """Of the weights alone, whatever file they are in."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.network.items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().data)
+        return digest.hexdigest()
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:

