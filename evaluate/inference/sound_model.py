@@ -78,7 +78,10 @@ class SoundModel(nn.Module):
 
 
 def load(checkpoint: str | os.PathLike[str], device: str = "cpu") -> SoundModel:
-    """A checkpoint of `make train`, `make finetune` or `make published`. Raises UserError where there is none."""
+    """A checkpoint of `make train`, `make finetune` or `make published`, or on Hugging Face: `load("owner/name")`.
+
+    Raises UserError where there is none.
+    """
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch has one for each kind of device
