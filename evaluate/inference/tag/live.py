@@ -112,5 +112,5 @@ def _require_raw(begin: bytes) -> None:
     for magic, name in CONTAINERS.items():
         if begin.startswith(magic):
             raise UserError(
-                f"standard input is a {name} file, raw samples are wanted: ffmpeg -i - -f s16le -ac 1 -ar 44100 - | ..."
+                f"standard input is a file ({name}), raw samples are wanted: ffmpeg -i - -f s16le -ac 1 - | ..."
             )

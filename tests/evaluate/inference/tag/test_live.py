@@ -144,7 +144,7 @@ def test_what_is_no_raw_sound_is_one_line() -> None:
             yield from read_raw(stream, RATE, 1, RATE)
 
     for begin, name in ((b"RIFF", "WAV"), (b"OggS", "Ogg"), (b"fLaC", "FLAC"), (b"ID3\3", "MP3")):
-        with pytest.raises(UserError, match=f"standard input is a {name} file, raw samples are wanted: ffmpeg"):
+        with pytest.raises(UserError, match=rf"standard input is a file \({name}\), raw samples are wanted: ffmpeg"):
             list(heard(begin + bytes(99)))
     with pytest.raises(UserError, match="no sound came on standard input"):
         list(heard(b""))
