@@ -14,7 +14,8 @@ modules = find_packages(include=[f"{name}{deeper}" for name in STAGES for deeper
 conf = [".".join(folder.parts) for folder in (Path("conf"), *Path("conf").rglob("*/"))]
 
 setup(
+    py_modules=["hear_soundnet"],
     packages=["soundnet", *(f"{INSIDE}.{name}" for name in (*modules, *conf))],
     package_dir={f"{INSIDE}.{name}": name for name in (*STAGES, "conf")},
-    package_data={"": ["*.j2", "*.css", "*.yaml", "*.txt"]},
+    package_data={"": ["*.j2", "*.css", "*.json", "*.yaml", "*.txt"]},
 )

@@ -15,6 +15,7 @@ from evaluate.benchmarks.benchmark import Benchmark
 from shards.errors import ContractError, UserError
 from shards.files import sha256_of
 from train.checkpoint.checkpoint import Checkpoint, load_network, load_student
+from train.checkpoint.hub import checkpoint_file
 from train.model.student import Trunk, scaled
 
 SUPERVISED = "supervised"  # the key in Checkpoint.config under which evaluate.supervised keeps what a network has seen
@@ -45,7 +46,11 @@ class EvaluatedModel:
 
     @classmethod
     def load(cls, path: Path, device: str = "cpu", *, heads: bool = False) -> EvaluatedModel:
-        """Raises UserError where there is no checkpoint, and with `heads` where its network is no student."""
+        """A file, a folder of format=hub, or owner/name on Hugging Face.
+
+        Raises UserError where there is no checkpoint, and with `heads` where its network is no student.
+        """
+        path = checkpoint_file(path)
         network, checkpoint = (load_student if heads else load_network)(path, device)
         return cls(path, network, checkpoint, sha256_of(path))
 

@@ -8,16 +8,56 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from evaluate.inference.posteriors import posteriors_of
+from evaluate.model import EvaluatedModel, device_of
 from train.device.threads import side_by_side
 from train.model.layers import StudentSpec
-from train.model.student import Trunk
+from train.model.student import Student, Trunk, scaled
+
+Rows = tuple[NDArray[np.float64], NDArray[np.float32]]  # seconds (rows,), features (rows, channels)
 
 # Of sound in one pass, besides the overlap. Longer ones are no faster, and in a thread, whose allocator gives back what
 # is above 64 MB, half as fast.
 STRETCH_SECONDS = 20.0
+
+
+def steps_of(model: EvaluatedModel, layer: str, pieces: Iterable[NDArray[np.int16]]) -> Iterator[Rows]:
+    """The layer's steps, with the times of their centres, of a sound in pieces of int16 (samples,) at the model's rate.
+
+    The output layer gives log posteriors, clip by clip, as `make tag` has them.
+    """
+    network = model.network
+    if isinstance(network, Student) and layer == network.spec.output.name:
+        sound = posteriors_of(model, pieces)
+        yield (sound.begins + sound.ends) / 2, np.log(np.hstack(list(sound.posteriors.values())))
+        return
+    waveforms = (scaled(torch.from_numpy(piece)[None].to(device_of(network))) for piece in pieces)
+    done = 0
+    for part in features_of(network, layer, waveforms):
+        rows = part[0].T.float().cpu().numpy()  # (steps, channels)
+        yield centres(network, layer, len(rows), done), rows
+        done += len(rows)
+
+
+def mean_of(steps: Iterable[Rows]) -> Iterator[Rows]:
+    """One row: the mean over all steps, at their mean time. The sum is in float64, so that any length will do."""
+    total, count, middle = np.zeros(1), 0, 0.0
+    for times, rows in steps:
+        total = total + rows.sum(axis=0, dtype=np.float64)
+        middle += float(times.sum())
+        count += len(rows)
+    yield np.array([middle / count]), (total / count).astype(np.float32)[None]
+
+
+def centres(network: Trunk, layer: str, steps: int, first: int = 0) -> NDArray[np.float64]:
+    """Seconds (steps,) at the middle of what each step sees; in whole multiples of samples, so that nothing drifts."""
+    spec = network.spec
+    return (spec.centre(first, layer) + np.arange(steps) * spec.stride(layer)) / network.sample_rate
 
 
 def features_of(

@@ -6,6 +6,7 @@ as in training (section 3.2 and the authors' code).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -38,6 +39,11 @@ class SoundPosteriors:
     posteriors: dict[str, NDArray[np.float32]]
     means: dict[str, NDArray[np.float64]]
     peaks: NDArray[np.int16]
+
+    def peak(self, begin: float, end: float) -> int:
+        """The loudest sample of the stretches of PEAK_SECONDS that lie between, or partly between, two times."""
+        first, last = math.floor(begin / PEAK_SECONDS), math.ceil(end / PEAK_SECONDS)
+        return int(self.peaks[first:last].max(initial=0))
 
 
 @dataclass(frozen=True)
@@ -128,19 +134,22 @@ def posteriors_of_each(
 
     coming = clips()
     batches = iter(lambda: list(islice(coming, CLIPS)), [])
-    for batch, posteriors in side_by_side(lambda batch: (batch, _heard(model, batch)), batches):
+
+    def heard(batch: list[tuple[_Sound, Clip]]) -> tuple[list[tuple[_Sound, Clip]], dict[str, NDArray[np.float32]]]:
+        return batch, step_posteriors(model, np.stack([clip.waveform for _, clip in batch]))
+
+    for batch, posteriors in side_by_side(heard, batches):
         for index, (sound, each) in enumerate(batch):
             sound.add(each, {head: values[index] for head, values in posteriors.items()})
     return [sound.fault or sound.posteriors() for sound in found]
 
 
-def _heard(model: EvaluatedModel, batch: list[tuple[_Sound, Clip]]) -> dict[str, NDArray[np.float32]]:
-    """{head: (batch, steps, classes)}."""
+def step_posteriors(model: EvaluatedModel, waveforms: NDArray[np.int16]) -> dict[str, NDArray[np.float32]]:
+    """{head: (clips, steps, classes)} of int16 (clips, samples), each as long as a clip of the training."""
     student = model.network
     assert isinstance(student, Student)
-    waveforms = torch.from_numpy(np.stack([clip.waveform for _, clip in batch])).to(device_of(student))
     with torch.inference_mode():
-        logits = student(scaled(waveforms))  # head -> (batch, classes, steps)
+        logits = student(scaled(torch.from_numpy(waveforms).to(device_of(student))))  # head -> (clips, classes, steps)
         return {head: each.float().softmax(dim=1).transpose(1, 2).cpu().numpy() for head, each in logits.items()}
 
 

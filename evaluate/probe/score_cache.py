@@ -13,6 +13,7 @@ from evaluate.probe.run import EvaluateSettings, evaluate
 from evaluate.probe.scores import FORMAT, LIBRARIES, NAME, Scores
 from shards.files import sha256_of
 from shards.format.clip import ClipSpec
+from train.checkpoint.hub import checkpoint_file
 
 # Settings that decide no number, or that the key has by their content.
 PLACES = ("benchmark", "root", "student", "checkpoint", "layer", "device", "cache", "out")
@@ -27,7 +28,7 @@ def cached_scores(settings: EvaluateSettings) -> Scores:
         # The rate goes with the checkpoint; any one will do to know the files by.
         "data": Recordings(benchmark, ClipSpec().sample_rate).sha256,
         "groups": [recording.group for recording in benchmark.recordings],
-        "checkpoint": None if settings.checkpoint is None else sha256_of(settings.checkpoint),
+        "checkpoint": None if settings.checkpoint is None else sha256_of(checkpoint_file(settings.checkpoint)),
         "student": None if settings.checkpoint is not None else asdict(settings.student),
         "settings": {name: value for name, value in asdict(settings).items() if name not in PLACES},
         "versions": {name: version(name) for name in LIBRARIES},

@@ -29,7 +29,8 @@ class PositionalArguments:
     def taken(cls, key: str, settings: type) -> PositionalArguments:
         """Take them out of sys.argv: words without a key, and names of existing files whose `key=` is no known key.
 
-        So `a=b.wav` is a file where there is one, `top=5` is a setting, `./top=5` a file. Behind `--` all are.
+        So `a=b.wav` is a file where there is one, `top=5` is a setting, `./top=5` a file, `-` one too. Behind `--` all
+        are.
         """
         typed, behind = sys.argv[1:], []
         if "--" in typed:
@@ -40,7 +41,7 @@ class PositionalArguments:
             match = OVERRIDE.fullmatch(word)
             if match is not None and match["key"].partition(".")[0] in known:
                 return False
-            return os.path.lexists(word) or not (is_override(word) or word.startswith("-"))
+            return word == "-" or os.path.lexists(word) or not (is_override(word) or word.startswith("-"))
 
         sys.argv[1:] = [word for word in typed if not is_plain(word)]
         return cls(key, [*filter(is_plain, typed), *behind])

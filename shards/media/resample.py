@@ -97,32 +97,41 @@ def _planes(frame: av.AudioFrame, kind: str) -> list[NDArray[np.float64]]:
 class Resampler:
     """An unbroken run of frames of one format on its way through swresample.
 
-    To s16, since a downmix to float is not normalised. Gathered and read once a second: to look at each frame costs
-    more than to resample. Channels that stand nowhere in a room are mixed to their mean; `left` takes the first alone.
+    To s16, since a downmix to float is not normalised. Gathered and read every `gathered` seconds: to look at each
+    frame costs more than to resample. Channels that stand nowhere in a room are mixed to their mean; `left` takes the
+    first alone.
     """
 
     def __init__(
-        self, frame: av.AudioFrame, begin: float, sample_rate: int, stats: ChannelStats, *, left: bool = False
+        self,
+        frame: av.AudioFrame,
+        begin: float,
+        sample_rate: int,
+        stats: ChannelStats,
+        *,
+        left: bool = False,
+        gathered: float = 1.0,
     ) -> None:
         self.end = begin  # seconds, of the frames fed so far
         self._begin, self._rate, self._fed, self._unread = begin, frame.sample_rate, 0, 0
         self._stats, self._left = stats, left
         self._unheard: deque[tuple[av.AudioFrame, bool]] = deque()  # given to the mix, and not come out of it
         self._kind, self._channels = frame.format.packed.name, frame.layout.nb_channels
-        self._batch = min(frame.sample_rate, BATCH)
+        self._batch = min(round(gathered * frame.sample_rate), BATCH)
         source = {
             "sample_rate": str(frame.sample_rate),
             "sample_fmt": frame.format.name,
             "channel_layout": frame.layout.name,
             "time_base": f"1/{frame.sample_rate}",
         }
+        ready = round(gathered * sample_rate)
         try:
             self._gather = _Chain(source, [], self._batch)
             target = ("aformat", f"sample_rates={sample_rate}:sample_fmts=s16:channel_layouts=mono")
             try:
-                self._mix = _Chain(source, [*_mix(frame.layout, left), target], sample_rate)
+                self._mix = _Chain(source, [*_mix(frame.layout, left), target], ready)
             except ArgumentError:  # swresample knows the layout by name alone
-                self._mix = _Chain(source, [_mean(self._channels), target], sample_rate)
+                self._mix = _Chain(source, [_mean(self._channels), target], ready)
         except ArgumentError as error:
             raise ImpossibleFrame(f"{frame.format.name}, {frame.layout.name}") from error
 

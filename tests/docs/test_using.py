@@ -47,14 +47,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_python_runs(root: Path, page: str, folder: Path) -> None:
     sources = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    wanted = [source for source in sources if re.search(r"torch\.hub|hear_soundnet|features\.npz", source)]
-    assert len(wanted) == 3
-    check = "assert embeddings.shape == (2, 64, 128) == (*milliseconds.shape, 128) and scenes.shape == (2, 256)"
-    program = "\n".join([*wanted, check]).replace("/path/to/soundnet", str(root))
+    wanted = [
+        source for source in sources if re.search(r"torch\.hub|hear_soundnet|features\.npz|soundnet\.load", source)
+    ]
+    assert len(wanted) == 4
+    checks = [
+        "assert embeddings.shape == (2, 64, 128) == (*milliseconds.shape, 128) and scenes.shape == (2, 256)",
+        "assert vectors.shape == (64, 128) == (*seconds.shape, 128) and vector.shape == (256,)",
+        "assert logits['objects'].shape == (1, 2, 4) and pool5.shape[:2] == (1, 256)",
+    ]
+    program = "\n".join([*wanted, *checks]).replace("/path/to/soundnet", str(root))
     done = python("-c", program, cwd=folder, PYTHONPATH=str(root))
     assert done.returncode == 0, done.stderr
-    first, last = done.stdout.splitlines()
-    assert first.endswith("a.wav'] (1, 256)") and last in ("objects dog", "objects cat")
+    features, tags, hub = done.stdout.splitlines()
+    assert features.endswith("a.wav'] (1, 256)") and tags.startswith("objects [('") and hub == "(256,)"
 
 
 def test_the_settings_are_there(page: str) -> None:

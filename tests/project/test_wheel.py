@@ -118,6 +118,9 @@ def test_train_tag_and_embed_from_an_empty_folder(python: Path, folder: Path, ch
     run(python, "-m", "soundnet", "embed", "files=a.wav", checkpoint, "layer=pool1", cwd=folder)
     with np.load(folder / "outputs" / "features.npz") as features:
         assert features["features"].shape == (1, 4)  # conv1 has four filters
+        program = f"import json, numpy, soundnet; model = soundnet.load({checkpoint.partition('=')[2]!r})\n"
+        program += "print(json.dumps(model.embed(numpy.zeros(9000, 'int16'), 8000, 'pool1').tolist()))"
+        assert len(json.loads(run(python, "-c", program, cwd=folder).stdout)) == 4
 
 
 def names_of(needs: Iterable[str]) -> set[str]:

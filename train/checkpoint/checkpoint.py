@@ -5,6 +5,7 @@ A file called `.safetensors` is one too (safetensors_file.py): the same without 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import pickle
 from dataclasses import asdict, dataclass, field
@@ -14,16 +15,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from shards.cli.settings import SettingsError
+from shards.cli.settings import build as typed
 from shards.errors import ContractError, UserError
 from shards.files import write_whole
 from shards.format.clip import ClipSpec
 from shards.format.manifest import TeacherCard
 from train.checkpoint.safetensors_file import SUFFIX, pack, unpack
-from train.model.autoencoder import Autoencoder
+from train.model.autoencoder import DEEPEST, Autoencoder
 from train.model.layers import StudentSpec
 from train.model.student import Student, Trunk
 
 FORMAT = 1
+# What reading raises where a file is no checkpoint, damaged, or made by hand.
+MALFORMED: tuple[type[Exception], ...] = (
+    *(SettingsError, pickle.UnpicklingError, EOFError),
+    *(AttributeError, LookupError, RuntimeError, TypeError, ValueError),
+)
 TOP = 5  # a validation's measures are KL, agreement with the first class, and with the first TOP
 
 
@@ -36,6 +44,7 @@ class Checkpoint:
     teachers: dict[str, TeacherCard]  # head -> card, in the order of the heads; empty for an autoencoder
     network: dict[str, Tensor]
     training_mean: dict[str, Tensor] | None = None  # head -> mean posterior of the training set (classes,), if known
+    mean_over: str = "the checkpoint's training set"  # what else that is the mean over, as for the published weights
     optimizer: dict[str, Any] | None = None
     position: dict[str, int] | None = None  # step, and clips consumed of the training stream
     best: float | None = None  # the lowest validation loss up to here
@@ -46,6 +55,20 @@ class Checkpoint:
     @property
     def heads(self) -> dict[str, int]:
         return {head: len(card.classes) for head, card in self.teachers.items()}
+
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """The names of each head's classes."""
+        return {head: card.classes for head, card in self.teachers.items()}
+
+    @property
+    def network_sha256(self) -> str:
+        """Of the weights alone, whatever file they are in."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.network.items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().data)
+        return digest.hexdigest()
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -83,11 +106,11 @@ def load(path: Path, device: str = "cpu") -> Checkpoint:
             raise ContractError(
                 f"{path} has format {fields['format']}, this program reads {FORMAT}: use the version that wrote it"
             )
-        fields["spec"] = StudentSpec.from_fields(fields["spec"])
-        fields["clip"] = ClipSpec(**fields["clip"])
+        fields["spec"] = typed(StudentSpec, fields["spec"], "spec")
+        fields["clip"] = typed(ClipSpec, fields["clip"], "clip")
         fields["teachers"] = {head: TeacherCard.from_fields(card) for head, card in fields["teachers"].items()}
         return Checkpoint(**fields)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
+    except MALFORMED as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} is not a checkpoint of this program: {reason}") from None
 
@@ -102,11 +125,30 @@ def build(spec: StudentSpec, heads: dict[str, int], *, sample_rate: int, seed: i
 
 
 def load_network(path: Path, device: str = "cpu") -> tuple[Trunk, Checkpoint]:
-    """The network of a checkpoint of any kind, in eval mode on `device`: it has features and lengths."""
+    """The network of a checkpoint of any kind, in eval mode on `device`: it has features and lengths.
+
+    Raises UserError as `load` does, and where the file's tensors are not those of the network that it says it has.
+    """
     checkpoint = load(path, device)
+    there = sum(tensor.numel() for tensor in checkpoint.network.values())
+    if _least_weights(checkpoint) > there:  # before memory is taken for a network that no file has
+        raise UserError(f"{path} says of itself a larger network than its {there:,} numbers make: fetch it anew")
     network = build(checkpoint.spec, checkpoint.heads, sample_rate=checkpoint.clip.sample_rate)
-    network.load_state_dict(checkpoint.network)
+    try:
+        network.load_state_dict(checkpoint.network)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise UserError(f"{path} holds other tensors than those of its network: {reason}") from None
     return network.to(device).eval(), checkpoint
+
+
+def _least_weights(checkpoint: Checkpoint) -> int:
+    """Numbers in the convolutions, at least: a residual layer has more."""
+    spec, channels, weights = checkpoint.spec, 1, 0
+    for layer in spec.through(DEEPEST) if spec.kind == "autoencoder" else spec.layers:
+        weights += channels * (layer.filters or 0) * layer.kernel
+        channels = layer.filters or channels
+    return weights + channels * sum(checkpoint.heads.values()) * spec.output.kernel
 
 
 def load_student(path: Path, device: str = "cpu") -> tuple[Student, Checkpoint]:

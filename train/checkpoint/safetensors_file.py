@@ -25,17 +25,27 @@ def pack(fields: Mapping[str, Any]) -> bytes:
     return save(tensors, {KEY: json.dumps(kept)})
 
 
-def unpack(path: Path, device: str) -> dict[str, Any]:
-    """The fields back. Raises ValueError for a file that is none of ours."""
+def read_header(path: Path) -> dict[str, Any]:
+    """The fields that are no tensors. Raises ValueError for a file that is none of ours."""
     try:
-        with safe_open(path, framework="pt", device=device) as stored:
+        with safe_open(path, framework="pt") as stored:
             header = (stored.metadata() or {}).get(KEY)
-            if header is None:
-                raise ValueError(f"its header has no entry {KEY}: only tensors, and nothing of the network they are of")
-            groups: dict[str, dict[str, Tensor]] = {group: {} for group in TENSORS}
-            for name in stored.keys():  # noqa: SIM118 - safe_open gives no iterator
-                group, _, rest = name.partition("/")
-                groups[group][rest] = stored.get_tensor(name)
     except SafetensorError as error:
         raise ValueError(str(error)) from None
-    return {**json.loads(header), **groups, "training_mean": groups["training_mean"] or None}
+    if header is None:
+        raise ValueError(f"its header has no entry {KEY}: only tensors, and nothing of the network they are of")
+    fields = json.loads(header)
+    if not isinstance(fields, dict):
+        raise ValueError(f"the entry {KEY} of its header is no list of fields")
+    return fields
+
+
+def unpack(path: Path, device: str) -> dict[str, Any]:
+    """The fields back. Raises ValueError for a file that is none of ours."""
+    header = read_header(path)
+    groups: dict[str, dict[str, Tensor]] = {group: {} for group in TENSORS}
+    with safe_open(path, framework="pt", device=device) as stored:
+        for name in stored.keys():  # noqa: SIM118 - safe_open gives no iterator
+            group, _, rest = name.partition("/")
+            groups[group][rest] = stored.get_tensor(name)
+    return {**header, **groups, "training_mean": groups["training_mean"] or None}

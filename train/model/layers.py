@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from shards.errors import UserError
 
@@ -82,12 +80,6 @@ class StudentSpec:
             raise ValueError(f"student {self.name}: two layers have the same name: {names}")
         if not self.layers or self.layers[0].is_pool:
             raise ValueError(f"student {self.name}: the first layer must be a convolution with filters")
-
-    @classmethod
-    def from_fields(cls, fields: Mapping[str, Any]) -> StudentSpec:
-        """The spec back from `dataclasses.asdict`, as a checkpoint holds it."""
-        layers = [Layer(**layer) for layer in fields["layers"]]
-        return cls(**{**fields, "layers": layers, "output": Layer(**fields["output"])})
 
     def through(self, layer: str | None = None) -> list[Layer]:
         """The layers up to and with `layer`. Raises UserError where there is none of that name."""

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
 from evaluate.inference.embed.store import FeatureStore
-from evaluate.inference.features import features_of
+from evaluate.inference.features import mean_of, steps_of
 from evaluate.inference.inputs import find_sounds, log, progress, stream_sound
-from evaluate.inference.posteriors import posteriors_of
-from evaluate.model import EvaluatedModel, device_of
+from evaluate.model import EvaluatedModel
 from shards.cli.words import amount
 from shards.errors import UserError
 from shards.media.file import UnreadableMedia
 from shards.media.waveform import RESAMPLER
 from train.device.device import require_device
 from train.device.threads import side_by_side
-from train.model.student import Student, scaled
-
-Rows = tuple[NDArray[np.float64], NDArray[np.float32]]  # seconds (rows,), features (rows, channels)
 
 
 @dataclass
@@ -32,7 +24,7 @@ class EmbedSettings:
 
     # a sound or video, a folder of them, or a .txt list of them
     files: list[Path] = field(metadata={"example": "/my/sounds"})
-    # a checkpoint of `make train`, `make finetune` or `make published`
+    # a checkpoint of `make train`, `make finetune` or `make published`, or owner/name on Hugging Face
     checkpoint: Path = field(metadata={"example": "data/published/soundnet8.pt"})
     # an .npz file, with a folder .npz.parts beside it; or a folder, with three files for each sound
     out: Path = Path("outputs/features.npz")
@@ -84,11 +76,11 @@ def embed_missing(store: FeatureStore, model: EvaluatedModel, paths: Sequence[Pa
     missing = [path for path in paths if store.record(path) is None]
     if len(missing) < len(paths):
         print(f"{len(paths) - len(missing)} of {len(paths)} are there already")
-    layer, over_time = store.facts["layer"], store.facts["over_time"]
+    layer, over_time, sample_rate = store.facts["layer"], store.facts["over_time"], model.network.sample_rate
     unreadable = {}
 
     def embed(path: Path) -> UnreadableMedia | None:
-        rows = steps_of(model, layer, path)
+        rows = steps_of(model, layer, stream_sound(path, sample_rate))
         try:
             store.save(path, rows if over_time else mean_of(rows))
         except UnreadableMedia as error:
@@ -101,33 +93,3 @@ def embed_missing(store: FeatureStore, model: EvaluatedModel, paths: Sequence[Pa
             unreadable[path] = str(error)
             log(f"{path} cannot be read ({error})")
     return unreadable
-
-
-def steps_of(model: EvaluatedModel, layer: str, path: Path) -> Iterator[Rows]:
-    """The layer's steps with the times of their centres. Raises UnreadableMedia.
-
-    The output layer gives log posteriors, clip by clip, as `make tag` has them.
-    """
-    network, sample_rate = model.network, model.checkpoint.clip.sample_rate
-    pieces = stream_sound(path, sample_rate)
-    if isinstance(network, Student) and layer == network.spec.output.name:
-        sound = posteriors_of(model, pieces)
-        yield (sound.begins + sound.ends) / 2, np.log(np.hstack(list(sound.posteriors.values())))
-        return
-    waveforms = (scaled(torch.from_numpy(piece)[None].to(device_of(network))) for piece in pieces)
-    done = 0
-    for part in features_of(network, layer, waveforms):
-        rows = part[0].T.float().cpu().numpy()  # (steps, channels)
-        centres = network.spec.centre(done, layer) + np.arange(len(rows)) * network.spec.stride(layer)
-        yield centres / sample_rate, rows
-        done += len(rows)
-
-
-def mean_of(steps: Iterable[Rows]) -> Iterator[Rows]:
-    """One row: the mean over all steps, at their mean time. The sum is in float64, so that any length will do."""
-    total, count, middle = np.zeros(1), 0, 0.0
-    for times, rows in steps:
-        total = total + rows.sum(axis=0, dtype=np.float64)
-        middle += float(times.sum())
-        count += len(rows)
-    yield np.array([middle / count]), (total / count).astype(np.float32)[None]

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from evaluate.figures.canvas import ACCENT, canvas, png
 from evaluate.inference.posteriors import PEAK_SECONDS, SoundPosteriors
-from evaluate.inference.tag.tags import Baseline, Tag
+from evaluate.inference.tag.baseline import Baseline
+from evaluate.inference.tag.tags import SILENT, Tag
 
 CLASSES = 12  # of a head
 LEAST_RANGE = 10.0  # of lifts, that the colours span
@@ -22,7 +23,8 @@ WIDTH, ROW_HEIGHT, ENVELOPE_HEIGHT = 11.0, 0.24, 1.1  # inches
 def timeline(path: Path, sound: SoundPosteriors, base: Baseline, classes: Mapping[str, Sequence[str]]) -> bytes:
     """PNG of one sound."""
     heads = list(sound.posteriors)
-    lifts = {head: base.lift(head, sound.posteriors[head]) for head in heads}  # (rows, classes)
+    heard = [[sound.peak(begin, end) > SILENT] for begin, end in zip(sound.begins, sound.ends, strict=True)]
+    lifts = {head: base.lift(head, sound.posteriors[head]) * heard for head in heads}  # (rows, classes)
     chosen = {head: strongest(sound.posteriors[head], lifts[head], len(classes[head])) for head in heads}
     highest = max([LEAST_RANGE, *(lifts[head][:, chosen[head]].max(initial=0) for head in heads)])
     heights = [ENVELOPE_HEIGHT, *(ROW_HEIGHT * max(2, len(chosen[head])) for head in heads)]

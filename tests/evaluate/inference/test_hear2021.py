@@ -39,7 +39,7 @@ def test_the_model_has_what_the_api_asks_for(model: HearModel) -> None:
     assert isinstance(model, torch.nn.Module) and not model.training
     assert model.sample_rate in RATES
     assert isinstance(model.scene_embedding_size, int) and isinstance(model.timestamp_embedding_size, int)
-    chosen = (model.scene_layer, model.scene_embedding_size, model.timestamp_layer, model.timestamp_embedding_size)
+    chosen = (model.layer, model.scene_embedding_size, model.timestamp_layer, model.timestamp_embedding_size)
     assert chosen in [("pool5", 256, "conv4", 128), ("conv4", 256, "conv3", 128)]
 
 
@@ -104,7 +104,7 @@ def test_the_shortest_sounds_have_embeddings_too(model: HearModel, samples: int)
 def test_a_long_sound_is_that_of_one_pass(model: HearModel) -> None:
     audio = white(1, 50.0)
     with torch.no_grad():
-        whole = model.network.features(256 * audio, [model.scene_layer])[model.scene_layer].mean(dim=2)
+        whole = model.network.features(256 * audio, [model.layer])[model.layer].mean(dim=2)
     torch.testing.assert_close(get_scene_embeddings(audio, model), whole, atol=1e-5, rtol=1e-4)
 
 

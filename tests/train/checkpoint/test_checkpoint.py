@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -122,3 +122,26 @@ def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
     torch.save({"format": FORMAT + 1}, tmp_path / "newer.pt")
     with pytest.raises(UserError, match=f"has format {FORMAT + 1}, this program reads {FORMAT}"):
         load(tmp_path / "newer.pt")
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({"filters": 10**12}, "says of itself a larger network than its"),
+        ({"filters": 7}, "holds other tensors than those of its network: size mismatch"),
+        ({"name": "conv9"}, "holds other tensors than those of its network: "),
+        ({"kernel": 1.5}, r"is not a checkpoint of this program: spec\.layers\[0\]\.kernel"),
+        ({"filters": True}, r"is not a checkpoint of this program: spec\.layers\[0\]\.filters"),
+        ({"kind": ["residual"]}, r"is not a checkpoint of this program: spec\.layers\[0\]\.kind"),
+    ],
+)
+def test_a_file_that_says_another_network_is_one_line(tmp_path: Path, changed: dict[str, object], line: str) -> None:
+    fields = {name: getattr(checkpoint(), name) for name in Checkpoint.__dataclass_fields__}
+    spec = asdict(SPEC)
+    spec["layers"][0] |= changed
+    fields |= {"spec": spec, "clip": asdict(CLIP)}
+    fields["teachers"] = {head: asdict(card) for head, card in fields["teachers"].items()}
+    torch.save(fields, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=line) as caught:
+        load_network(tmp_path / "a.pt")
+    assert "\n" not in str(caught.value)

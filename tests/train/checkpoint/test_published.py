@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import os
 import tarfile
 from pathlib import Path
@@ -25,6 +26,7 @@ from train.checkpoint.published import (
     convert,
     read_source,
     run,
+    with_base,
 )
 from train.model.student import scaled
 
@@ -103,6 +105,21 @@ def convolved(hidden: NDArray[np.float64], arrays: dict[str, NDArray[np.float32]
     sums = np.array([np.einsum("ki,kio->o", padded[t : t + len(weights)], weights[:, 0]) for t in starts])
     normed = (sums + arrays["biases"] - arrays["mean"]) / np.sqrt(arrays["var"] + 1e-5)
     return np.maximum(normed * arrays["gamma"] + arrays["beta"], 0)
+
+
+def test_only_the_network_it_was_measured_with_gets_the_base(layers: Layers, tmp_path: Path) -> None:
+    names = {"objects": ("a", "b", "c"), "scenes": ("d", "e")}
+    checkpoint = convert(layers, names, "")
+    assert with_base(checkpoint).training_mean is None  # conf/published_base.json is of the published weights
+    means = {"objects": [0.2, 0.3, 0.5], "scenes": [0.25, 0.75]}
+    record = {"network": checkpoint.network_sha256, "over": "sounds", "means": means}
+    path = tmp_path / "base.json"
+    path.write_text(json.dumps(record))
+    found = with_base(checkpoint, path)
+    assert found.training_mean is not None and found.mean_over == "sounds"
+    assert {head: mean.tolist() for head, mean in found.training_mean.items()} == {
+        head: pytest.approx(mean) for head, mean in means.items()
+    }
 
 
 def test_array_file_by_itself_needs_the_names(layers: Layers, python2: Any, tmp_path: Path) -> None:
@@ -240,6 +257,10 @@ def test_real_weights_name_the_right_things(real: Path, shared: Path) -> None:
     }
     for head, card in checkpoint.teachers.items():
         overall = np.mean([each[head] for posteriors in means.values() for each in posteriors], axis=0)
+        assert checkpoint.training_mean is not None  # over all 400
+        every = checkpoint.training_mean[head].numpy()
+        assert every.sum() == pytest.approx(1, abs=1e-3)
+        assert np.median(np.abs(np.log(overall / every))) < 0.2
         for category, wanted in expected.items():
             lift = np.mean([each[head] for each in means[category]], axis=0) / overall
             top = {card.classes[index].split(",")[0] for index in np.argsort(-lift)[:20]}

@@ -9,6 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from shards.cli.command import compose
+from shards.cli.settings import build
 from shards.errors import UserError
 from train.model.layers import Layer, StudentSpec
 
@@ -104,7 +105,7 @@ def test_autoencoder_takes_soundnet8s_layers() -> None:
 @pytest.mark.parametrize("name", ["soundnet5", "resnet1d"])
 def test_spec_comes_back_from_plain_values(name: str) -> None:
     spec = spec_of(name)
-    assert StudentSpec.from_fields(asdict(spec)) == spec
+    assert build(StudentSpec, asdict(spec)) == spec
 
 
 def test_unknown_layer_names_the_known_ones() -> None:

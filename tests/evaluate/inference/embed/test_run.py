@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 
 import evaluate.inference.embed.run as embed
 from evaluate.inference.embed.run import EmbedSettings, run
-from evaluate.model import EvaluatedModel
 from shards.errors import UserError
 from tests.faults.commands import start, wait_until
 from train.checkpoint.checkpoint import load_network
@@ -38,13 +38,13 @@ def sounds(tmp_path: Path) -> Path:
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files whose features were computed."""
     names: list[str] = []
-    steps_of = embed.steps_of
+    stream_sound = embed.stream_sound
 
-    def counted(model: EvaluatedModel, layer: str, path: Path) -> object:
+    def counted(path: Path, sample_rate: int) -> Iterator[NDArray[np.int16]]:
         names.append(path.name)
-        return steps_of(model, layer, path)
+        return stream_sound(path, sample_rate)
 
-    monkeypatch.setattr(embed, "steps_of", counted)
+    monkeypatch.setattr(embed, "stream_sound", counted)
     return names
 
 

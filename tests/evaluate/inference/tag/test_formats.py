@@ -17,19 +17,33 @@ from evaluate.inference.tag.tags import SoundTags, Span, Tag, TagReport
 def report() -> TagReport:
     whole = {"objects": [Tag("dog, hound", 0.25, 5.0), Tag("cat", 0.125, 2.0)], "my scenes": [Tag("yard", 0.5, 1.5)]}
     part = {"objects": [Tag("cat", 0.75, 12.0)], "my scenes": []}
-    files = [
-        SoundTags(Path("a, [b]\udcff.wav"), Span(0.0, 7.5, whole), [Span(0.0, 5.0, part), Span(5.0, 7.5, part)]),
-        SoundTags(Path("c.wav"), Span(0.0, 1.0, part), []),
-    ]
+    files = {
+        Path("a, [b]\udcff.wav"): SoundTags(Span(0.0, 7.5, whole), [Span(0.0, 5.0, part), Span(5.0, 7.5, part)]),
+        Path("c.wav"): SoundTags(Span(0.0, 1.0, part), []),
+        Path("d.wav"): SoundTags(Span(0.0, 9.0, {"objects": [], "my scenes": []}, "silent"), []),
+    }
     return TagReport({"file": "best.pt", "sha256": "0", "student": "tiny", "story": ""}, "the mean of all", files)
 
 
 def test_csv_has_a_row_for_every_tag(report: TagReport) -> None:
     rows = list(csv.DictReader(io.StringIO(FORMATS["csv"](report))))
-    assert len(rows) == 3 + 1 + 1 + 1
+    assert len(rows) == 3 + 1 + 1 + 1 + 1
     assert list(rows[0].values()) == [
-        *("a, [b]\udcff.wav", "whole", "0.0", "7.5", "objects", "1", "dog, hound", "0.25", "5.0", "the mean of all"),
+        *(
+            "a, [b]\udcff.wav",
+            "whole",
+            "0.0",
+            "7.5",
+            "objects",
+            "1",
+            "dog, hound",
+            "0.25",
+            "5.0",
+            "the mean of all",
+            "",
+        ),
     ]
+    assert list(rows[-1].values()) == ["d.wav", "whole", "0.0", "9.0", *[""] * 5, "the mean of all", "silent"]
     assert [(row["span"], row["begin"], row["rank"], row["name"]) for row in rows[1:5]] == [
         ("whole", "0.0", "2", "cat"),
         ("whole", "0.0", "1", "yard"),
@@ -41,13 +55,15 @@ def test_csv_has_a_row_for_every_tag(report: TagReport) -> None:
 def test_json_is_read_back(report: TagReport) -> None:
     record = json.loads(FORMATS["json"](report))
     assert record["lift_over"] == "the mean of all" and record["checkpoint"]["student"] == "tiny"
-    first, second = record["files"]
+    first, second, silent = record["files"]
+    assert silent["unnamed"] == "silent" and silent["whole"] == {"objects": [], "my scenes": []}
     assert (first["file"], first["seconds"]) == ("a, [b]\udcff.wav", 7.5) and second["parts"] == []
     assert first["whole"]["objects"][0] == {"name": "dog, hound", "posterior": 0.25, "lift": 5.0}
     assert first["parts"][1] == {
         "begin": 5.0,
         "end": 7.5,
         "tags": {"objects": [{"name": "cat", "posterior": 0.75, "lift": 12.0}], "my scenes": []},
+        "unnamed": None,
     }
 
 
@@ -58,7 +74,11 @@ def test_the_table_names_files_heads_and_what_lift_is_over(report: TagReport) ->
     (row,) = [line for line in lines if "dog" in line]
     assert "hound" not in row and row.split("│")[1:7] == [" whole           ", *row.split("│")[2:7]]
     assert [cell.strip() for cell in row.split("│")[2:8]] == ["dog", "5.0", "25.0", "yard", "1.5", "50.0"]
-    assert "0:05.0 - 0:07.5" in table and lines[-1] == "x: lift, times the mean of all; %: posterior"
+    assert (
+        "(silent)" in table
+        and "0:05.0 - 0:07.5" in table
+        and lines[-1] == "x: lift, times the mean of all; %: posterior"
+    )
 
 
 @pytest.mark.parametrize(

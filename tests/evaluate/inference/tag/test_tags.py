@@ -1,33 +1,13 @@
-"""Lift: posterior over mean, the likely ones in the order of lift, and what the mean is of."""
+"""Tags: the likely classes in the order of lift; what is silent or next to nothing is said to be so."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
-
 import numpy as np
 import pytest
-import torch
 
-from evaluate.inference.posteriors import SoundPosteriors
-from evaluate.inference.tag.tags import LEAST_SHARE, Baseline, Tag, strongest_tags
-from train.checkpoint.checkpoint import load
-
-
-def sound(seconds: float, *means: float) -> SoundPosteriors:
-    nothing = np.empty(0)
-    return SoundPosteriors(seconds, nothing, nothing, {}, {"objects": np.array(means)}, nothing.astype(np.int16))
-
-
-def test_lift_is_the_posterior_over_the_mean() -> None:
-    base = Baseline({"objects": np.array([0.5, 0.4, 0.1])}, "")
-    assert base.lift("objects", np.array([0.25, 0.4, 0.35])).tolist() == pytest.approx([0.5, 1.0, 3.5])
-    assert base.lift("objects", np.ones((2, 3))).shape == (2, 3)
-
-
-def test_a_class_that_never_came_up_has_a_finite_lift() -> None:
-    base = Baseline({"objects": np.array([1.0, 0.0])}, "")
-    assert base.lift("objects", np.array([0.5, 0.5]))[1] == pytest.approx(0.5 / (LEAST_SHARE / 2))
+from evaluate.inference.posteriors import PEAK_SECONDS, SoundPosteriors
+from evaluate.inference.tag.baseline import Baseline
+from evaluate.inference.tag.tags import SHORTEST, SILENT, SoundTags, Tag, strongest_tags, tags_of
 
 
 def test_tags_fall_in_lift_among_what_is_likely() -> None:
@@ -42,17 +22,28 @@ def test_some_class_is_always_named() -> None:
     assert len(strongest_tags(even, np.ones(1000), [str(index) for index in range(1000)], 5)) == 5
 
 
-def test_the_mean_of_sounds_is_by_their_length() -> None:
-    base = Baseline.of([sound(1.0, 0.9, 0.1), sound(3.0, 0.1, 0.9)], "two sounds")
-    assert base.means["objects"].tolist() == pytest.approx([0.3, 0.7]) and base.origin == "two sounds"
-
-
-def test_a_checkpoint_may_have_its_training_mean(checkpoint: Path) -> None:
-    without = load(checkpoint)
-    assert Baseline.trained(without) is None
-    known = Baseline.trained(replace(without, training_mean={"objects": torch.tensor([0.2, 0.3, 0.5])}))
-    assert known is not None and known.means["objects"].tolist() == pytest.approx([0.2, 0.3, 0.5])
-
-
 def test_a_name_is_shown_without_its_synonyms() -> None:
     assert Tag("tench, Tinca tinca", 0.1, 2.0).short == "tench"
+
+
+def tagged(seconds: float, *peaks: int) -> SoundTags:
+    """A sound of parts of 1 s and one class, with the loudest sample of each."""
+    begins = np.arange(len(peaks), dtype=np.float64)
+    every = np.repeat(np.array(peaks, np.int16), round(1 / PEAK_SECONDS))
+    posteriors = {"objects": np.full((len(peaks), 1), 1, np.float32)}
+    sound = SoundPosteriors(seconds, begins, begins + 1, posteriors, {"objects": np.ones(1)}, every)
+    return tags_of(sound, Baseline({"objects": np.ones(1)}, ""), {"objects": ["dog"]}, top=5)
+
+
+def test_silence_is_said_and_not_named() -> None:
+    found = tagged(4.0, 0, SILENT, SILENT + 1, 32_767)
+    assert [part.unnamed for part in found.parts] == ["silent", "silent", None, None]
+    assert [len(part.tags["objects"]) for part in found.parts] == [0, 0, 1, 1] and found.whole.unnamed is None
+    assert 20 * np.log10(SILENT / 32_768) == pytest.approx(-50, abs=0.1)
+    silent = tagged(2.0, 3, 3)
+    assert silent.whole.unnamed == "silent" and silent.whole.tags == {"objects": []}
+
+
+def test_next_to_nothing_is_said_and_not_named() -> None:
+    assert {tagged(seconds, 9_000).whole.unnamed for seconds in (0.01, 0.099)} == {f"shorter than {SHORTEST:g} s"}
+    assert tagged(SHORTEST, 9_000).whole.unnamed is None

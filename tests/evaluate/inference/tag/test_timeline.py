@@ -37,7 +37,7 @@ def test_what_is_unlikely_is_not_shown() -> None:
 def test_colours_reach_to_the_highest_lift() -> None:
     posteriors = np.array([[0.4, 0.6], [0.8, 0.2]], np.float32)
     edges = np.arange(3.0)
-    sound = SoundPosteriors(2.0, edges[:-1], edges[1:], {"objects": posteriors}, {}, np.arange(8, dtype=np.int16))
+    sound = SoundPosteriors(2.0, edges[:-1], edges[1:], {"objects": posteriors}, {}, 500 * np.arange(8, dtype=np.int16))
     base = Baseline({"objects": np.array([0.02, 0.5])}, "a base")  # lifts of 20 and 40, where 10 would be the end
     png = timeline(Path("a.wav"), sound, base, {"objects": ("strong", "weak")})
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), int)
@@ -50,7 +50,9 @@ def test_the_picture_has_the_colour_of_each_lift_where_it_is() -> None:
     posteriors = np.full((10, 2), 0.5, np.float32)
     posteriors[:5], posteriors[5:] = [0.95, 0.05], [0.5, 0.5]
     edges = np.arange(11.0)
-    sound = SoundPosteriors(10.0, edges[:-1], edges[1:], {"objects": posteriors}, {}, np.arange(40, dtype=np.int16))
+    sound = SoundPosteriors(
+        10.0, edges[:-1], edges[1:], {"objects": posteriors}, {}, 500 * np.arange(40, dtype=np.int16)
+    )
     base = Baseline({"objects": np.array([0.1, 0.5])}, "nothing in particular: $x^2$")
     png = timeline(Path("a $b\udcff.wav"), sound, base, {"objects": ("strong, very", "weak $")})
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), int)
