@@ -15,6 +15,7 @@ from pipeline.output.ranks import FolderLease
 from pipeline.videos.listing import Listing
 from pipeline.videos.plan import NAME as PLAN
 from pipeline.videos.plan import Plan, ShardPlan, ShardPolicy
+from shards.cli.words import amount
 from shards.format.clip import ClipSpec
 from shards.format.sidefile import side_files
 from shards.storage import is_remote
@@ -62,7 +63,8 @@ def make_plan(
         output.push(PLAN)
     for empty in sorted({"train", "validation"} - {shard.split for shard in plan.shards}):
         videos = sum(shard.count for shard in plan.shards if not shard.retry)
-        log.warning("no video fell into %s: %d videos, validation_share=%.3g", empty, videos, policy.validation_share)
+        among = amount(videos, "video")
+        log.warning("no video fell into %s: %s, validation_share=%.3g", empty, among, policy.validation_share)
     return plan
 
 

@@ -14,6 +14,7 @@ from pipeline.executor.job import DecodeResult
 from pipeline.output.destination import Output
 from pipeline.output.ledger import Ledger
 from pipeline.output.ranks import Rank
+from shards.cli.words import amount
 from shards.format.sidefile import SideFile
 
 log = logging.getLogger("pipeline")
@@ -67,7 +68,7 @@ class Progress:
         self.began = time.monotonic()
         self._ledger = Ledger(self._output, self._rank, videos=total)
         self._bar.update(self._task, total=total, visible=True)
-        log.info("%d videos to read, into %d shards", total, shards)
+        log.info("%s to read, into %s", amount(total, "video"), amount(shards, "shard"))
 
     def video_done(self, path: str, result: DecodeResult) -> None:
         if result.reason is not None:
@@ -89,8 +90,9 @@ class Progress:
         if self._ledger is not None:
             self._ledger.shard_done(side, self.videos)
         log.info(
-            "%s: %d clips, %d rejects, %.1f MB, %.1f s of media per second",
-            *(side.shard, len(side.keys), len(side.rejects), side.tar_bytes / 1e6, self.speed),
+            "%s: %s, %s, %.1f MB, %.1f s of media per second",
+            *(side.shard, amount(len(side.keys), "clip"), amount(len(side.rejects), "reject")),
+            *(side.tar_bytes / 1e6, self.speed),
         )
 
     @property

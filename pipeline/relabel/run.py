@@ -98,7 +98,7 @@ def run(settings: RelabelSettings) -> None:
                 page = write_report(shards.folder, shards.tars)
                 shards.push(page.name)
                 log.info("a page to look at: %s", page)
-        log.info("%s: labels of %d shards were made", labels.location, len(todo) - len(lacking))
+        log.info("%s: labels made of %s", labels.location, amount(len(todo) - len(lacking), "shard"))
         if lacking:
             raise UserError(without_labels(labels, lacking))
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
+from shards.cli.words import amount
 from shards.files import replacing, write_whole
 from train.runfolder import RunFolder
 from train.trainer.meter import Reading
@@ -84,7 +85,7 @@ class Journal:
         state = f"epoch {epoch:.2f}  loss {reading.loss:.4f}  {rate:.1f} clips/s  "
         state += f"{values['gflops_per_second']:.3g} GFLOP/s  {values['read_megabytes_per_second']:.3g} MB/s read  "
         state += f"{reading.waited:.0%} waiting for data"
-        state += f"  {skipped} clips skipped" if skipped else ""
+        state += f"  {amount(skipped, 'clip')} skipped" if skipped else ""
         self._bar.update(self._task, completed=step, state=state)
         if not self._console.is_terminal:
             self.log(f"step {step}/{self._steps}  {state}")

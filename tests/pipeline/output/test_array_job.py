@@ -80,7 +80,7 @@ def test_two_ranks_at_once_and_a_kill_give_the_bytes_of_one_run(begin, alone, tm
     assert check(tmp_path) == check(alone)
     assert (tmp_path / "report.html").is_file()
     logs = [(tmp_path / f"pipeline-{rank}-of-2.log").read_text() for rank in range(2)]
-    assert any("6 inputs = 4 accepted + 1 rejected + 1 duplicates;" in log for log in logs)  # none is waiting
+    assert any("6 inputs = 4 accepted + 1 rejected + 1 duplicate;" in log for log in logs)  # none is waiting
     assert not list(tmp_path.glob("*.partial"))
 
 
