@@ -19,7 +19,7 @@ from evaluate.probe.scores import Score, Scores
 from evaluate.probe.untrained import RandomInit, untrained_source
 from shards.cli.words import amount
 from shards.format.clip import ClipSpec
-from train.device.device import require_device
+from train.device.device import available_device
 from train.model.layers import StudentSpec
 
 PAPER_HEADS = {"objects": 1000, "scenes": 401}  # ImageNet and Places401: conv8 of a network without a checkpoint
@@ -45,7 +45,7 @@ class EvaluateSettings:
     baselines: list[Literal["random", "mfcc", "forest"]] = field(default_factory=list)
     seeds: int = 3  # untrained networks of the baseline `random`
     folds: list[str] = field(default_factory=list)  # folds to test; empty: all
-    device: str = "cpu"  # cpu or cuda
+    device: str = "auto"  # cpu, cuda, or auto (the GPU where there is one)
     # folder that keeps features, by hashes of checkpoint and data, so that none is computed twice
     cache: Path = Path("outputs/cache")
     out: Path | None = None  # folder of scores.json; null: outputs/scores/<benchmark>-<student>-<hash>
@@ -72,7 +72,7 @@ def run(settings: EvaluateSettings) -> None:
 
 def evaluate(settings: EvaluateSettings) -> Scores:
     """All scores asked for, printed as they come. Raises UserError, if possible before any sound is read."""
-    require_device(settings.device)
+    settings.device = available_device(settings.device)
     benchmark = load_benchmark(settings.benchmark, settings.root)
     if settings.folds:
         benchmark = benchmark.restricted(settings.folds)

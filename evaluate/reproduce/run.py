@@ -8,10 +8,12 @@ from evaluate.reproduce.figures import FIGURES, draw
 from evaluate.reproduce.page import write_page
 from evaluate.reproduce.paper import TABLES
 from evaluate.reproduce.settings import ReproduceSettings
+from train.device.device import available_device
 
 
 def run(settings: ReproduceSettings, experiments: Experiments) -> None:
     """Fill what can be filled; what cannot says why. Nothing is trained here but classifiers."""
+    settings.device = available_device(settings.device)
     tables: list[Filled] = []
     for table in TABLES:
         if table.number in settings.tables:

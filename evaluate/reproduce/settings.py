@@ -30,7 +30,7 @@ class ReproduceSettings:
     C: float | None = None
     grid: list[float] = field(default_factory=lambda: list(GRID))  # the values that C is chosen from
     seeds: int = 3  # untrained networks of the baseline `random`
-    device: str = "cpu"  # cpu or cuda
+    device: str = "auto"  # cpu, cuda, or auto (the GPU where there is one)
     # folder that keeps features, by hashes of checkpoint and data, so that none is computed twice
     cache: Path = Path("outputs/cache")
     out: Path = Path("outputs/reproduce")  # folder of the page

@@ -42,6 +42,16 @@ def require_device(name: str, local_rank: int = 0) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
+def available_device(name: str) -> str:
+    """The same for what may run on either: `auto` is cuda where there is a GPU, else cpu. Raises UserError."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    elif name not in ("cuda", "cpu"):
+        raise UserError(f"device={name} is unknown: device=cuda, device=cpu or device=auto")
+    require_device(name)
+    return name
+
+
 def arithmetic(
     device: torch.device, precision: Precision, *, deterministic: bool = False
 ) -> Callable[[], AbstractContextManager[object]]:

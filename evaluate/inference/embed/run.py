@@ -14,7 +14,7 @@ from shards.cli.words import amount
 from shards.errors import UserError
 from shards.media.file import UnreadableMedia
 from shards.media.waveform import RESAMPLER
-from train.device.device import require_device
+from train.device.device import available_device
 from train.device.threads import side_by_side
 
 
@@ -30,7 +30,7 @@ class EmbedSettings:
     out: Path = Path("outputs/features.npz")
     layer: str = "pool5"  # the layer; the output layer gives log posteriors
     over_time: bool = False  # true: every step with its time; false: the mean over each sound
-    device: str = "cpu"  # cpu or cuda
+    device: str = "auto"  # cpu, cuda, or auto (the GPU where there is one)
 
     @property
     def folder(self) -> Path:
@@ -48,8 +48,7 @@ def run(settings: EmbedSettings) -> None:
     Raises UserError, at the end where some files could not be read.
     """
     paths = find_sounds(settings.files)
-    require_device(settings.device)
-    model = EvaluatedModel.load(settings.checkpoint, settings.device)
+    model = EvaluatedModel.load(settings.checkpoint, available_device(settings.device))
     model.network.min_samples(settings.layer)  # refuses a layer that is not there
     facts = {
         "checkpoint": model.sha256,

@@ -23,7 +23,7 @@ from shards.errors import UserError
 from shards.files import write_whole
 from shards.media.file import UnreadableMedia
 from shards.media.resample import RATES
-from train.device.device import require_device
+from train.device.device import available_device
 from train.device.threads import available_threads, side_by_side
 
 STREAM = Path("-")  # raw samples on standard input
@@ -54,7 +54,7 @@ class TagSettings:
     format: Literal["table", "json", "csv"] | None = None
     out: Path | None = None  # a file for the names; null: the screen
     timeline: Path | None = None  # a PNG to draw one sound's names over time in
-    device: str = "cpu"  # cpu or cuda
+    device: str = "auto"  # cpu, cuda, or auto (the GPU where there is one)
 
     def __post_init__(self) -> None:
         if self.top < 1:
@@ -102,8 +102,7 @@ def run(settings: TagSettings) -> None:
         if len(paths) > 1:
             raise UserError(f"timeline={settings.timeline} shows one sound, {len(paths)} are given: give one")
         import matplotlib  # noqa: F401 - an extra: missed here, and not after the work
-    require_device(settings.device)
-    model = EvaluatedModel.load(settings.checkpoint, settings.device, heads=True)
+    model = EvaluatedModel.load(settings.checkpoint, available_device(settings.device), heads=True)
     sounds = dict(_posteriors(model, paths))
     if sounds:
         _write(settings, model, sounds)
@@ -116,8 +115,7 @@ def run_live(settings: TagSettings, hop: float) -> None:
     paths = [STREAM] if settings.is_stream else find_sounds(settings.files)
     if settings.is_stream and sys.stdin.isatty():
         raise UserError("standard input is the keyboard: ffmpeg -i a.mp3 -f s16le -ac 1 -ar 44100 - | ... - rate=44100")
-    require_device(settings.device)
-    model = EvaluatedModel.load(settings.checkpoint, settings.device, heads=True)
+    model = EvaluatedModel.load(settings.checkpoint, available_device(settings.device), heads=True)
     base = _given_base(settings, model) or Baseline.known(model.checkpoint)
     if base is None:
         raise UserError(

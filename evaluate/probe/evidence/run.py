@@ -27,7 +27,7 @@ from shards.loader.catalog import Catalog, load_catalog
 from shards.loader.keep import Keep
 from shards.loader.order import sample
 from shards.loader.streaming import Streaming
-from train.device.device import require_device
+from train.device.device import available_device
 from train.model.student import Trunk
 
 LEAST_SOURCES = 2 * FOLDS  # with fewer, folds inside folds would be empty
@@ -47,7 +47,7 @@ class EvidenceSettings:
     clips: int = 4000  # clips of each split at most, whole videos
     shuffles: int = 99  # maps of shuffled pairs; what is found must gain more than these
     seeds: int = 2  # random networks of the same shape
-    device: str = "cpu"  # cpu or cuda
+    device: str = "auto"  # cpu, cuda, or auto (the GPU where there is one)
     streaming: Streaming = field(default_factory=Streaming)
     out: Path | None = None  # folder of evidence.json and evidence.png; null: one in outputs/evidence
 
@@ -60,7 +60,7 @@ class EvidenceSettings:
 
 def run(settings: EvidenceSettings) -> None:
     """Measure every head, say in words what the numbers allow, and keep both with a picture."""
-    require_device(settings.device)
+    settings.device = available_device(settings.device)
     model = EvaluatedModel.load(settings.checkpoint, settings.device)
     catalogs = [open_split(settings, split, model) for split in ("train", "validation")]
     level = level_for(len(catalogs[0].cards), settings.shuffles)

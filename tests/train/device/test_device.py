@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from train.device.device import arithmetic, require_device
+from shards.errors import UserError
+from train.device.device import arithmetic, available_device, require_device
 
 CPU = torch.device("cpu")
 GETTERS: dict[str, Callable[[], object]] = {
@@ -31,3 +32,16 @@ def test_a_cpu_computes_in_bfloat16_only_where_it_is_asked_to_and_can(monkeypatc
 
     monkeypatch.setattr("train.device.device.cpu_has_bfloat16", lambda: True)
     assert [computed(each) for each in ("auto", "float32", "bf16")] == [torch.float32, torch.float32, torch.bfloat16]
+
+
+def test_auto_is_the_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert available_device("auto") == available_device("cpu") == "cpu"
+    with pytest.raises(UserError, match="there is no GPU"):
+        available_device("cuda")
+    with pytest.raises(UserError, match="device=gpu is unknown: device=cuda, device=cpu or device=auto"):
+        available_device("gpu")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.set_device", lambda index: None)
+    assert available_device("auto") == "cuda"
