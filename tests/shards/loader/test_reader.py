@@ -13,7 +13,9 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
+from shards.format.codec import checksum
 from shards.format.shard import DamagedShard
+from shards.loader import reader as reader_module
 from shards.loader.batch import Batch, allocate
 from shards.loader.catalog import Catalog, load_catalog
 from shards.loader.order import Order, sequential_indices
@@ -151,6 +153,18 @@ def test_a_flipped_bit_in_sound_or_labels_stops_with_shard_and_key(
         _flip_a_bit(tmp_path, catalog, 6, offset + size - 9)
     with training_reader(catalog, ring_of(catalog, 4), Streaming(), seed=0, batch=4) as reader:
         drawn(reader, 5)
+
+
+def test_a_clip_is_compared_when_it_is_first_read_and_not_in_every_epoch(
+    tmp_path: Path, make_shards: MakeShards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = load_catalog(str(make_shards(tmp_path, SHARDS)), "train")
+    compared: list[int] = []
+    monkeypatch.setattr(reader_module, "checksum", lambda array: compared.append(array.nbytes) or checksum(array))
+    with training_reader(catalog, ring_of(catalog, 4), Streaming(threads=2), seed=0, batch=4) as reader:
+        epochs = [sorted(clip for clips, _ in drawn(reader, 4) for clip in clips) for _ in range(3)]  # of 16 clips
+    assert epochs == [list(range(16))] * 3
+    assert len(compared) == 16 * (1 + len(catalog.posterior_places))
 
 
 def test_verify_finds_a_flipped_bit_before_anything_is_read(tmp_path: Path, make_shards: MakeShards) -> None:
