@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from pipeline.decoder.crop import ResizeCrop
 from pipeline.decoder.reader import VideoReader, frames_at
@@ -32,6 +33,7 @@ CONTAINERS = {
     ".avi": ("mpeg4", "libmp3lame", {}),
     ".flv": ("libx264", "aac", {}),
 }
+TURNED = (".mp4", ".mov", ".mkv")  # which keep a display matrix
 HOLED = (".mp4", ".mkv")  # which keep a hole: MOV counts the samples of PCM
 
 
@@ -46,6 +48,7 @@ class DrawnFilm:
     wander: float
     clock: float
     hole: tuple[float, float]  # without sound
+    rotation: int  # degrees that the file asks a player to turn the pictures by, against the clock
 
 
 @st.composite
@@ -67,7 +70,8 @@ def films(draw: st.DrawFn) -> DrawnFilm:
     wander = draw(st.sampled_from([0.0, 0.02, 0.04])) if suffix in (".mkv", ".ts", ".fragmented.mp4", ".flv") else 0.0
     clock = draw(st.sampled_from([0.0, 0.0, 3.7, 40_000.0])) if suffix in (".ts", ".mkv", ".mp4", ".mov") else 0.0
     hole = draw(st.sampled_from([(0.0, 0.0), (0.0, 0.0), (3.1, 3.5), (4.2, 6.3)])) if suffix in HOLED else (0.0, 0.0)
-    return DrawnFilm(suffix, shown, options, late, wander, clock, hole)
+    rotation = draw(st.sampled_from([0, 0, 90, 180, -90])) if suffix in TURNED else 0
+    return DrawnFilm(suffix, shown, options, late, wander, clock, hole, rotation)
 
 
 def made(drawn: DrawnFilm, folder: str) -> Path:
@@ -85,6 +89,7 @@ def made(drawn: DrawnFilm, folder: str) -> Path:
         file_options=file_options,
         clock=drawn.clock,
         wander=drawn.wander,
+        rotation=drawn.rotation,
     )
 
 
@@ -96,6 +101,10 @@ def judge(drawn: DrawnFilm) -> None:
         times = [time for clip in clips for time in clip.got]
         again = [pictures[0] for _, pictures in frames_at(path, times, [CROP], DecodeSettings())]
     assert np.array_equal(again, np.concatenate([clip.pictures[0] for clip in clips]))
+
+    def said(picture: NDArray[np.uint8]) -> float:
+        return picture_time(np.rot90(picture, -drawn.rotation // 90))
+
     half = SPEC.sample_rate // 10
     for clip in clips:
         for asked, picture in zip(clip.asked, clip.pictures[0], strict=True):
@@ -104,14 +113,14 @@ def judge(drawn: DrawnFilm) -> None:
             if drawn.hole[0] - 0.2 < asked - drawn.clock < drawn.hole[1] + 0.2:
                 continue
             if np.isnan(spoken):  # a fragmented file begins both at once, with silence until the sound comes
-                assert asked - half / SPEC.sample_rate < drawn.late + 0.1 and picture_time(picture) <= drawn.late + 0.1
+                assert asked - half / SPEC.sample_rate < drawn.late + 0.1 and said(picture) <= drawn.late + 0.1
                 continue
             # The sound tells what time it is on the film; the picture must be the one shown then.
             near = {
                 bisect_right(drawn.shown, spoken + slack) - 1 for slack in (-0.03 - drawn.wander, 0.03 + drawn.wander)
             }
             shown = [drawn.shown[index] for index in range(max(min(near), 0), max(near) + 1)]
-            assert any(abs(picture_time(picture) - time) <= 0.5 / TICKS + 1e-6 for time in shown), (spoken, shown)
+            assert any(abs(said(picture) - time) <= 0.5 / TICKS + 1e-6 for time in shown), (spoken, shown)
     account = reader.account
     assert account.seconds == pytest.approx(account.in_clips + sum(account.left_out.values()), abs=0.01)
     if drawn.suffix not in (".flv", ".fragmented.mp4"):  # whose muxers promise the delay of B-frames as length
@@ -132,7 +141,8 @@ def judge_tolerance(drawn: DrawnFilm, tolerance: float) -> None:
     for asked, (got, pictures) in zip(times, taken, strict=True):
         assert got == pytest.approx(cheapest(packets, asked, tolerance), abs=1e-6)
         said = drawn.shown[int(np.abs(np.subtract(begins, got)).argmin())]
-        assert abs(picture_time(pictures[0]) - said) <= 0.5 / TICKS + 1e-6
+        turned = np.rot90(pictures[0], -drawn.rotation // 90)
+        assert abs(picture_time(turned) - said) <= 0.5 / TICKS + 1e-6
 
 
 BOUNDS = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True}
