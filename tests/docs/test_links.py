@@ -31,7 +31,7 @@ def test_links_and_commands(page: str, root: Path) -> None:
     targets = set(re.findall(r"^([a-z0-9-]+):", (root / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"\bmake ([a-z][a-z0-9-]+)\b(?!=)", shell)) <= targets
 
-    modules = set(re.findall(r"python -m ([a-z_]+(?:\.[a-z_]+)*)", text)) - {"pytest"}
+    modules = set(re.findall(r"python -m ([a-z_]+(?:\.[a-z_]+)*)", text)) - {"pytest", "ruff"}
     assert [name for name in modules if not _is_module(root, name)] == []
 
 
