@@ -18,7 +18,7 @@ from shards.format.manifest import Manifest
 from tests.media import RATE, Track, film, moving, tone
 from train.checkpoint.checkpoint import load
 
-ROOMS = ("shards", "pipeline", "train", "evaluate", "conf")
+ROOMS = ("shards", "pipeline", "train", "evaluate", "soundnet", "conf", "docs", "tests")
 BLOCK = re.compile(r"```(yaml|python|sh)\n(.*?)```", re.DOTALL)
 NAMED = re.compile(r"# (\S+/\S+?)(, at the end)?\n")
 
@@ -28,6 +28,8 @@ def copy(root: Path, tmp_path: Path) -> Path:
     """The checkout's code and settings, two videos of a clip each and six recordings."""
     for room in ROOMS:
         shutil.copytree(root / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "Makefile"):
+        shutil.copy(root / name, tmp_path)
     (tmp_path / "videos").mkdir()
     for seed in (1, 2):
         path, picture = tmp_path / "videos" / f"{seed}.mp4", moving((160, 120), seed)
@@ -43,7 +45,7 @@ def test_the_recipes_are_followed(root: Path, copy: Path) -> None:
     search = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # `python` is this one
     environment = {**os.environ, "PATH": search, "OMP_NUM_THREADS": "1"}
     blocks = BLOCK.findall((root / "docs" / "extending.md").read_text())
-    assert [kind for kind, _ in blocks].count("sh") == 3
+    assert [kind for kind, _ in blocks].count("sh") == 4
     for kind, text in blocks:
         named = NAMED.match(text)
         if named is None:
@@ -53,7 +55,7 @@ def test_the_recipes_are_followed(root: Path, copy: Path) -> None:
             continue
         path = copy / named[1]
         assert path.exists() == bool(named[2]), f"{path}: a new file is written, an old one added to"
-        path.write_text((path.read_text() + "\n\n" if named[2] else "") + text)
+        path.write_text((path.read_text() if named[2] else "") + text)  # blank lines are the formatter's
 
     card = Manifest.load(copy / "outputs/shards/mine").teachers["objects"]
     assert (card.architecture, len(card.classes)) == ("timm/test_resnet.r160_in1k", 1000)

@@ -1,7 +1,8 @@
-"""What docs/using.md shows runs: its Python, on a small checkpoint and features of its own; its commands compose."""
+"""What docs/using.md and docs/using.ipynb show runs, on a small checkpoint; the page's commands compose."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from evaluate.inference.embed.run import EmbedSettings, run
 from evaluate.inference.tag.run import TagSettings
@@ -21,6 +23,27 @@ from train.checkpoint.checkpoint import Checkpoint, build, save
 from train.model.layers import StudentSpec
 
 SETTINGS = {"tag": TagSettings, "embed": EmbedSettings}
+# Runs the cells that it reads; a command behind `!` in a child of this process, in which torch is imported already.
+NOTEBOOK = r"""
+import json, os, re, shlex, sys
+import torch
+from soundnet.command import main
+def system(command):
+    if (child := os.fork()) == 0:
+        sys.argv, code = shlex.split(command), 1
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0, command
+for cell in json.loads(sys.argv[1]):
+    exec(re.sub(r"^( *)!(.*)", r'\1system(f"\2")', cell, flags=re.MULTILINE))
+    sys.stdout.flush()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +62,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = replace(spec, layers=few)
     network = build(spec, {"objects": 2}, sample_rate=22_050)
     card = TeacherCard("none", "none", "", {}, ("dog", "cat"))
-    save(checkpoint, Checkpoint(spec, ClipSpec(), {"objects": card}, network.state_dict()))
+    mean = {"objects": torch.tensor([0.5, 0.5])}
+    save(checkpoint, Checkpoint(spec, ClipSpec(), {"objects": card}, network.state_dict(), mean))
     soundfile.write(folder / "a.wav", np.random.default_rng(0).uniform(-1, 1, 22_050), 22_050)
     run(EmbedSettings([folder / "a.wav"], checkpoint, folder / "outputs" / "features.npz"))
     return folder
@@ -74,3 +98,16 @@ def test_the_settings_are_there(page: str) -> None:
         assert isinstance(compose(SETTINGS[made[1]], made[1], [*files, *words]), SETTINGS[made[1]])
         seen.add(made[1])
     assert seen == set(SETTINGS)
+
+
+def test_the_notebook_runs_and_shows_what_it_printed(root: Path, folder: Path, tmp_path: Path) -> None:
+    """With other weights and a sound that it makes itself. Each cell that prints has its output in the file."""
+    cells = [cell for cell in json.loads((root / "docs" / "using.ipynb").read_text())["cells"] if "outputs" in cell]
+    sources = ["".join(cell["source"]) for cell in cells]
+    (tmp_path / "data").symlink_to(folder / "data")
+    done = python("-c", NOTEBOOK, json.dumps(sources), cwd=tmp_path, PYTHONPATH=str(root))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "['a.wav'] (1, 256)" in lines and (tmp_path / "outputs" / "soundnet8.safetensors").is_file()
+    speaks = ["!" in source or "print(" in source for source in sources[2:]]  # what comes before fetches the weights
+    assert [len(cell["outputs"]) == 1 for cell in cells[2:]] == speaks

@@ -1,6 +1,6 @@
 """How far apart two kinds of device may be: the same real network and photographs, by other kernels and precisions.
 
-docs/stage-one.md states the bounds. A GPU is held to them where there is one; elsewhere the CPU stands in for other
+docs/results.md states the bounds. A GPU is held to them where there is one; elsewhere the CPU stands in for other
 devices, with other threads, other batches, kernels that sum in another order (no oneDNN), and bfloat16.
 """
 

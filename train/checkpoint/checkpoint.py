@@ -96,7 +96,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 def load(path: Path, device: str = "cpu") -> Checkpoint:
     """Raises UserError where the file is missing, is no checkpoint, or is one of another format."""
     if not path.is_file():
-        raise UserError(f"there is no checkpoint {path}: `make train` trains one, `make published` fetches one")
+        raise UserError(f"there is no checkpoint {path}: `make published` fetches one, `make train` trains one")
     try:
         if path.suffix == SUFFIX:
             fields = unpack(path, device)

@@ -106,7 +106,7 @@ def ratios(claim: Claim, measured: Measured) -> list[float]:
 
 
 def report(claims: list[Claim], measured: Measured, missing: dict[Reader, str], console: Console) -> None:
-    """A table in Markdown, as docs/stage-one.md has it, and what each reader does."""
+    """A table in Markdown, as docs/results.md has it, and what each reader does."""
     console.print("| ours | against | times cheaper: median | lowest, highest | films | target |")
     console.print("|---|---|---|---|---|---|")
     for claim in claims:

@@ -24,8 +24,8 @@ class EmbedSettings:
 
     # a sound or video, a folder of them, or a .txt list of them
     files: list[Path] = field(metadata={"example": "/my/sounds"})
-    # a checkpoint of `make train`, `make finetune` or `make published`, or owner/name on Hugging Face
-    checkpoint: Path = field(metadata={"example": "data/published/soundnet8.pt"})
+    # a checkpoint of `make published`, `make train` or `make finetune`, or owner/name on Hugging Face
+    checkpoint: Path = Path("data/published/soundnet8.pt")
     # an .npz file, with a folder .npz.parts beside it; or a folder, with three files for each sound
     out: Path = Path("outputs/features.npz")
     layer: str = "pool5"  # the layer; the output layer gives log posteriors

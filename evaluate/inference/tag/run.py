@@ -37,8 +37,8 @@ class TagSettings:
 
     # a sound or video, a folder of them, a .txt list of them, or - for standard input
     files: list[Path] = field(metadata={"example": "/my/sounds"})
-    # a checkpoint of `make train`, `make finetune` or `make published`, or owner/name on Hugging Face
-    checkpoint: Path = field(metadata={"example": "data/published/soundnet8.pt"})
+    # a checkpoint of `make published`, `make train` or `make finetune`, or owner/name on Hugging Face
+    checkpoint: Path = Path("data/published/soundnet8.pt")
     top: int = 5  # names for each head, at most
     over_time: bool = True  # true: names of each part of a sound too; false: of each sound as a whole alone
     # what lift is over: sounds, or a .json of save_base; null: the checkpoint's own mean, or else the files themselves

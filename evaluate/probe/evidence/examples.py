@@ -84,7 +84,7 @@ def examples_of(networks: Sequence[Trunk], layer: str, catalog: Catalog, streami
         for head, part in batch.posteriors.items():
             posteriors[head].append(part)
     if not keys:
-        raise UserError(f"no clip of {catalog.location} could be read: see `python -m shards check`")
+        raise UserError(f"no clip of {catalog.location} could be read: see `make check-shards`")
     values = [np.concatenate(each) for each in features]
     labels = {head: np.concatenate(each) for head, each in posteriors.items()}
     for what, array in [*((layer, each) for each in values), *labels.items()]:

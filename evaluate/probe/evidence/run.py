@@ -98,7 +98,7 @@ def open_split(settings: EvidenceSettings, split: str, model: EvaluatedModel) ->
             f"{model.network.sample_rate} Hz: give a checkpoint of that rate, or make the shards anew"
         )
     if split == "train" and not catalog.clips:
-        raise UserError(f"{settings.shards} holds no clip to learn from: see `python -m shards check`")
+        raise UserError(f"{settings.shards} holds no clip to learn from: see `make check-shards`")
     return some(catalog, settings.clips) if catalog.clips else catalog
 
 

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from evaluate.inference.embed.run import EmbedSettings
 from evaluate.inference.tag.run import TagSettings, run
+from shards.cli.command import compose
+from train.checkpoint.published import PublishedSettings
 
 EACH = 6  # recordings of a class
 NAMES = {
@@ -36,3 +39,10 @@ def test_the_names_are_those_of_the_sound(root: Path, shared: Path, tmp_path: Pa
     for wanted in NAMES:
         others = sum(hits[wanted, other] for other in NAMES if other != wanted)
         assert 2 * hits[wanted, wanted] >= EACH and hits[wanted, wanted] > 5 * others, hits
+
+
+@pytest.mark.parametrize(("settings", "config"), [(TagSettings, "tag"), (EmbedSettings, "embed")])
+def test_tag_and_embed_take_them_where_nothing_else_is_said(
+    settings: type[TagSettings | EmbedSettings], config: str
+) -> None:
+    assert compose(settings, config, ["files=a.wav"]).checkpoint == PublishedSettings().out
