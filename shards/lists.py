@@ -54,7 +54,7 @@ def read_table(stream: IO[bytes], name: str, known: Sequence[str]) -> Iterator[t
                 f"holds {DELIMITERS[delimiter]} must stand in double quotes"
             )
         if _swallows_rows(fields, columns, delimiter, known):
-            raise UserError(f"{name}, row {number}: a double quote that begins in this row is not closed in it")
+            raise UserError(f"{name}, row {number}: a double quote begins here and is not closed in this row")
         fields += [""] * (len(columns) - len(fields))
         yield number, {column: field for column, field in zip(columns, fields, strict=False) if column}
 

@@ -64,7 +64,7 @@ class TrainSettings:
     validate_every: int = 1000  # steps from one validation to the next, and one after the last step; 0: none at all
     validate_clips: int = 4096  # held-out clips of a validation; after the last step all are taken. 0: all each time
     save_every: int = 1000  # steps from one last.pt to the next, and one after the last step; 0: only beside a best.pt
-    keep_every: int = 0  # steps between networks that are kept apart, as step-0010000.pt; 0: none is
+    keep_every: int = 0  # keep the network every so many steps, as step-0010000.pt; 0: never
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch, self.log_every) < 1:

@@ -32,7 +32,7 @@ class FinetuneSettings:
     # a folder with a folder of sounds for each class (sub-folders: takes of one source), or a CSV file with path, label
     # and perhaps fold or split, and group
     root: Path
-    checkpoint: Path  # the checkpoint whose hidden layers are the beginning
+    checkpoint: Path  # the checkpoint whose hidden layers to begin with
     seconds: float = 5.0  # length of one excerpt; 5 in the authors' fine-tuning
     steps: int = 500  # training steps; on a CPU take fewer
     batch: int = 64  # excerpts of a training step; on a CPU take fewer

@@ -43,7 +43,7 @@ class Resources:
     decoders: int = 0  # decode processes; 0: one for each core
     teacher_processes: int = 0  # teacher processes; 0: one for each GPU, or for each two cores of a CPU
     batch_clips: int = 8  # clips that a teacher labels at once
-    # decoded clips on disk that are in no shard yet, at most; 0: 16, or half of what is free
+    # gigabytes of decoded clips that wait on disk for their shard, at most; 0: 16, or half of what is free
     spool_gigabytes: float = 0.0
     # seconds without progress after which a decode process is replaced, or the run stops because of a teacher
     stall_seconds: float = 60.0

@@ -16,7 +16,7 @@ class Layer:
     """
 
     name: str  # the layer's name
-    kernel: int  # steps of its input that one step of it sees
+    kernel: int  # steps of its input that one step of its output sees
     stride: int  # steps of its input from one of its steps to the next
     padding: int = 0  # zeros before and behind its input
     # channels of a convolution; null: a pool, or the output layer, which has as many as the head has classes

@@ -41,11 +41,11 @@ class TagSettings:
     checkpoint: Path = Path("data/published/soundnet8.pt")
     top: int = 5  # names for each head, at most
     over_time: bool = True  # true: names of each part of a sound too; false: of each sound as a whole alone
-    # what lift is over: sounds, or a .json of save_base; null: the checkpoint's own mean, or else the files themselves
+    # sounds that lift compares with, or a .json of save_base; null: the checkpoint's mean, or else the files
     base: list[Path] | None = None
-    # a .json to write that mean into (without base=, of the files), for base= of another day
+    # a .json file to write that mean into, for a later base=; without base= it is the mean of the files
     save_base: Path | None = None
-    # seconds from one line of JSON to the next, each about the newest part of the sound; of standard input 1
+    # print a line of JSON every so many seconds, about the newest part; null: never, and 1 on standard input
     hop: float | None = None
     # samples a second of raw 16-bit sound on standard input: ffmpeg -i ... -f s16le - | ... - rate=44100
     rate: int | None = None

@@ -36,7 +36,7 @@ class RaySettings:
     gpus_per_teacher: float = 1.0  # GPUs that Ray reserves for a teacher process; 0.25: four share a GPU
     shards: int = 0  # shards under way at once; 0: one for each 4 decoders, and at least 2
     videos: int = 8  # videos of each shard under way at once
-    clips: int = 64  # clips of each shard decoded and not labelled yet; from there on no further video is begun
+    clips: int = 64  # no new video of a shard is begun while so many of its clips are decoded and not labelled
 
     def __post_init__(self) -> None:
         if min(self.cpus_per_decoder, self.gpus_per_teacher) <= 0 or self.cpus_per_teacher < 0 or self.shards < 0:
