@@ -88,7 +88,7 @@ def export_tensors(path: Path, checkpoint: Checkpoint) -> list[tuple[str, str]]:
     ):
         path.unlink()
         raise ContractError(f"{path} is not kept: its tensors are not those of the checkpoint. Try another disk")
-    print(f"{len(again)} tensors come back as they were")
+    print(f"{len(again)} tensors, read back unchanged")
     return []
 
 
