@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evaluate.demo.results import HeldOut, Probe
+from evaluate.demo.results import Evidence, HeldOut, Probe
 from evaluate.figures.confusion import draw_confusion
 from evaluate.figures.filters import draw_filters
 from evaluate.figures.units import find_units
@@ -24,7 +24,7 @@ CLIPS = 8  # shown, at equal distances through all shards
 UNITS = 4  # the most selective ones, each with the moments that excite it most
 
 
-def write_page(page: Path, *, shards: Path, run: Path, scores: Path, head: str, origin: str) -> Path:
+def write_page(page: Path, *, shards: Path, run: Path, scores: Path, evidence: Path, head: str, origin: str) -> Path:
     """Write the page; `origin` says in a few words where the videos come from, and stands at its top.
 
     Raises UserError or DamagedExample where an artifact is missing or not what it should be.
@@ -34,7 +34,7 @@ def write_page(page: Path, *, shards: Path, run: Path, scores: Path, head: str, 
     shown = sampled(shards, evenly(survey.shard_clips, CLIPS), teacher_heads(shards, manifest))
     model = EvaluatedModel.load(folder.last)
     found = Scores.load(scores)
-    probe = Probe.of(found)
+    probe, weighed = Probe.of(found), Evidence.load(evidence, head)
     units = find_units(model.network, LAYER, shards, UNITS)
     html = template(TEMPLATE, Path(__file__).parent, STYLE).render(
         origin=origin,
@@ -48,6 +48,8 @@ def write_page(page: Path, *, shards: Path, run: Path, scores: Path, head: str, 
         curves=data_url("image/png", folder.curves.read_bytes()),
         probe=probe,
         confusion=data_url("image/png", draw_confusion(probe.student.confusion, found.classes)),
+        evidence=weighed.sentences,
+        evidence_picture=data_url("image/png", weighed.picture),
         filters=data_url("image/png", draw_filters(model.network)),
         layer=LAYER,
         units=[(unit, [moment_of(shards, model, peak) for peak in unit.peaks]) for unit in units],

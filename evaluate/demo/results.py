@@ -1,4 +1,4 @@
-"""The results of a demo: its held-out videos and the probe of its network, in numbers and in a sentence each."""
+"""The results of a demo: its held-out videos, the probe of its network and the evidence, in numbers and in words."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from urllib.parse import unquote
 from evaluate.probe.compare import Comparison, compared
 from evaluate.probe.scores import Score, Scores
 from shards.errors import UserError
+
+EVIDENCE, PICTURE = "evidence.json", "evidence.png"  # of `make evidence`
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,25 @@ class HeldOut:
 
 def _distance(video: str, clips: int, row: dict[str, float], head: str) -> Distance:
     return Distance(video, clips, row[f"{head}/kl"], row[f"{head}/kl_mean"], row[f"{head}/kl_uniform"])
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What `make evidence` found in one head of the shards: its sentences, and its picture."""
+
+    sentences: list[str]
+    picture: bytes
+    checkpoint_sha256: str
+
+    @classmethod
+    def load(cls, folder: Path, head: str) -> Evidence:
+        """Raises UserError where it is missing or has no such head."""
+        try:
+            found = json.loads((folder / EVIDENCE).read_bytes())
+            (sentences,) = (each["sentences"] for each in found["heads"] if each["head"] == head)
+            return cls(sentences, (folder / PICTURE).read_bytes(), found["checkpoint"]["sha256"])
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{folder} holds no evidence on {head}: {error!r}. Delete it and run again") from None
 
 
 @dataclass(frozen=True)

@@ -21,16 +21,16 @@ class CorpusSettings:
     """
 
     photographs: tuple[str, ...] = tuple(FAMILIES)
-    clips_per_photograph: int = 4
-    shortest_seconds: float = 5.0
-    longest_seconds: float = 50.0
+    clips_per_photograph: int = 16
+    shortest_seconds: float = 10.5
+    longest_seconds: float = 13.0
     width: int = 320
     height: int = 240
-    frame_rate: int = 25
+    frame_rate: int = 6
     validation_share: float = 0.25
     split_seed: int = 0  # the seed that the pipeline hashes keys with
     seed: int = 0
-    version: int = 1
+    version: int = 2
 
     def __post_init__(self) -> None:
         unknown = set(self.photographs) - set(FAMILIES)

@@ -31,7 +31,7 @@ README = """\
 THIS CORPUS IS SYNTHETIC. It was rendered by evaluate/demo/corpus of this project for `make demo`.
 
 Pictures: slow pans and zooms over {photographs} photographs that ship inside the scikit-learn and scikit-image wheels.
-Sounds: computed, not recorded; each photograph has a family of its own, varied from clip to clip.
+Sounds: computed, not recorded; each photograph has a pair of sounds that follow each other, under others and noise.
 {clips} clips, {seconds:.0f} s in all. Of each photograph's {each} clips the pipeline's hash holds out {held_out}.
 
 What a network learns here shows that the program works. It says nothing about natural sound.

@@ -1,4 +1,4 @@
-"""What the families of sounds are made from: shaped noise, slow wandering, ringing partials, events laid on a track.
+"""What the families of sounds are made from: shaped noise, voices, ringing partials, events laid on a track.
 
 All sound here is mono float64 (samples,) at SAMPLE_RATE and of any level; `evaluate.demo.corpus.sounds` sets the level.
 """
@@ -30,14 +30,6 @@ def noise(rng: Generator, seconds: float, *, low: float, high: float, slope: flo
     hertz = np.maximum(np.fft.rfftfreq(padded, 1 / SAMPLE_RATE), 1.0)
     gain = hertz ** (-slope / 2) / np.sqrt(1 + (low / hertz) ** 8) / np.sqrt(1 + (hertz / high) ** 8)
     return normal(np.fft.irfft(spectrum * gain, padded)[:samples])
-
-
-def wander(rng: Generator, samples: int, *, low: float, high: float, period: float) -> Sound:
-    """A value (samples,) that drifts between two bounds, turning about once in `period` seconds."""
-    points = int(samples / SAMPLE_RATE / period) + 3
-    places = np.linspace(0, samples, points)
-    values: Sound = np.interp(np.arange(samples), places, rng.uniform(low, high, points))
-    return values
 
 
 def phase(hertz: Sound) -> Sound:

@@ -14,6 +14,7 @@ from evaluate.probe.scores import ScoredRecording, Scores
 from pipeline.videos.keys import key_of
 from shards.errors import UserError
 from tests.evaluate.conftest import score_of
+from tests.evaluate.demo.test_results import write_evidence
 from tests.pipeline.conftest import HOSTILE, Builder, strip
 from train.checkpoint.checkpoint import load, save
 from train.runfolder import RunFolder
@@ -53,9 +54,10 @@ def write(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> 
     write_shards(tmp_path / "shards")
     write_run(tmp_path / "run", checkpoint)
     write_scores(tmp_path / "scores")
+    write_evidence(tmp_path / "evidence", "abc")
 
     def written() -> str:
-        places = {name: tmp_path / name for name in ("shards", "run", "scores")}
+        places = {name: tmp_path / name for name in ("shards", "run", "scores", "evidence")}
         return write_page(tmp_path / "index.html", **places, head="objects", origin="SYNTHETIC & small").read_text()
 
     return written
@@ -68,6 +70,7 @@ def test_every_number_of_the_artifacts_is_on_the_page(write: Callable[[], str]) 
         assert value in page, value
     assert page.count("data:audio/") == 2 + 2 * 4  # two clips; four units, each with both of them
     assert 'href="shards/report.html"' in page
+    assert "NOTHING FOUND: &lt;b&gt;x" in page and "objects: so it is." in page
 
 
 def test_names_cannot_break_it_and_it_needs_nothing_else(write: Callable[[], str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluate.demo.results import HeldOut, Probe
+from evaluate.demo.results import Evidence, HeldOut, Probe
 from evaluate.probe.scores import Score, ScoredRecording, Scores
 from shards.errors import UserError
 from tests.evaluate.conftest import score_of
@@ -23,6 +23,15 @@ def validation(path: Path, student: float = 0.5) -> Path:
     mean = {"objects/kl": student, **measures}
     path.write_text(json.dumps({"step": 80, "clips": 3, "mean": mean, "videos": videos}))
     return path
+
+
+def write_evidence(folder: Path, sha256: str) -> Path:
+    """One head as `make evidence` writes it."""
+    folder.mkdir(exist_ok=True)
+    heads = [{"head": "objects", "sentences": ["objects: NOTHING FOUND: <b>x</b>.", "objects: so it is."]}]
+    (folder / "evidence.json").write_text(json.dumps({"checkpoint": {"sha256": sha256}, "heads": heads}))
+    (folder / "evidence.png").write_bytes(b"a picture")
+    return folder
 
 
 def score(features: str, right: int, total: int = 10, seed: int | None = None) -> Score:
@@ -55,6 +64,21 @@ def test_a_missing_or_foreign_validation_is_one_line(tmp_path: Path) -> None:
         HeldOut.load(tmp_path / "validation.json", "objects")
     with pytest.raises(UserError, match="no validation of scenes"):
         HeldOut.load(validation(tmp_path / "validation.json"), "scenes")
+
+
+def test_evidence_is_that_of_the_file(tmp_path: Path) -> None:
+    found = Evidence.load(write_evidence(tmp_path / "evidence", "abc"), "objects")
+    assert (found.sentences[1], found.picture, found.checkpoint_sha256) == ("objects: so it is.", b"a picture", "abc")
+
+
+def test_missing_or_foreign_evidence_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no evidence on objects"):
+        Evidence.load(tmp_path, "objects")
+    with pytest.raises(UserError, match="no evidence on scenes"):
+        Evidence.load(write_evidence(tmp_path, "abc"), "scenes")
+    (tmp_path / "evidence.json").write_text("[")
+    with pytest.raises(UserError, match="no evidence on objects"):
+        Evidence.load(tmp_path, "objects")
 
 
 @pytest.mark.parametrize(

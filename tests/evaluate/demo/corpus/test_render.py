@@ -20,6 +20,7 @@ TINY = CorpusSettings(
     longest_seconds=3.0,
     width=96,
     height=64,
+    frame_rate=25,
 )
 
 
