@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from evaluate.inference.embed.run import EmbedSettings, run
+from evaluate.inference.listen.run import ListenSettings
 from evaluate.inference.tag.run import TagSettings
 from shards.cli.command import compose
 from shards.format.clip import ClipSpec
@@ -20,7 +21,7 @@ from tests.faults.commands import python
 from train.checkpoint.checkpoint import Checkpoint, build, save
 from train.model.layers import StudentSpec
 
-SETTINGS = {"tag": TagSettings, "embed": EmbedSettings}
+SETTINGS = {"tag": TagSettings, "embed": EmbedSettings, "listen": ListenSettings}
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +67,11 @@ def test_the_python_runs(root: Path, page: str, folder: Path) -> None:
 def test_the_settings_are_there(page: str) -> None:
     seen = set()
     for line in "\n".join(re.findall(r"```sh\n(.*?)```", page, re.DOTALL)).splitlines():
-        made = re.match(r"(?:make|soundnet) (tag|embed) (.*)", line)
+        made = re.match(r"(?:make|soundnet) (tag|embed|listen) (.*)", line)
         if made is None:
             continue
         words = [word for word in shlex.split(made[2], comments=True) if "=" in word]
-        files = [] if any(word.startswith("files=") for word in words) else ["files=a.wav"]
+        files = [] if made[1] == "listen" or any(word.startswith("files=") for word in words) else ["files=a.wav"]
         assert isinstance(compose(SETTINGS[made[1]], made[1], [*files, *words]), SETTINGS[made[1]])
         seen.add(made[1])
     assert seen == set(SETTINGS)
