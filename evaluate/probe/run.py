@@ -88,7 +88,7 @@ def evaluate(settings: EvaluateSettings) -> Scores:
     scores: list[Score] = []
     for source, classifier in _sources(settings, recordings, model):
         for score in evaluate_folds(benchmark, source, classifier, by_layer):
-            print(score, flush=True)
+            print(score, *(f"  {remark}" for remark in score.remarks), sep="\n", flush=True)
             scores.append(score)
     record = None if model is None else model.record
     return Scores.of(recordings, record, scores)
