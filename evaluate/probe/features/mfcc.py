@@ -15,6 +15,7 @@ from evaluate.probe.features.windows import Windows
 
 FRAME_SAMPLES = 1024
 HOP_SAMPLES = 512
+FRAMES = 4096  # computed at a time, 95 s: an hour's at once would be 4 GB
 BANDS = 40
 COEFFICIENTS = 13
 QUIETEST = 1e-10  # power below which a band counts as silent: 16-bit rounding noise is near it
@@ -22,11 +23,18 @@ QUIETEST = 1e-10  # power below which a band counts as silent: 16-bit rounding n
 
 def mfcc(waveform: NDArray[np.int16], sample_rate: int) -> NDArray[np.float64]:
     """int16 (samples,) -> (frames, COEFFICIENTS); a sound shorter than a frame is followed by silence."""
-    frames = frames_of(waveform) / 32768.0 * np.hanning(FRAME_SAMPLES)
-    power = np.abs(np.fft.rfft(frames)) ** 2 / FRAME_SAMPLES
+    return np.concatenate([_mfcc(frames, sample_rate) for frames in _in_parts(frames_of(waveform))])
+
+
+def _mfcc(frames: NDArray[np.int16], sample_rate: int) -> NDArray[np.float64]:
+    power = np.abs(np.fft.rfft(frames / 32768.0 * np.hanning(FRAME_SAMPLES))) ** 2 / FRAME_SAMPLES
     bands = np.log(np.maximum(power @ mel_filters(sample_rate).T, QUIETEST))  # (frames, bands)
     coefficients: NDArray[np.float64] = bands @ cosines().T
     return coefficients
+
+
+def _in_parts(frames: NDArray[np.int16]) -> list[NDArray[np.int16]]:
+    return [frames[first : first + FRAMES] for first in range(0, len(frames), FRAMES)]
 
 
 def frames_of(waveform: NDArray[np.int16]) -> NDArray[np.int16]:
@@ -58,7 +66,9 @@ def statistics(waveform: NDArray[np.int16], sample_rate: int) -> NDArray[np.floa
     """Mean and deviation over frames of coefficients, their differences and the zero-crossing rate, (dimensions,)."""
     coefficients = mfcc(waveform, sample_rate)
     differences = np.gradient(coefficients, axis=0) if len(coefficients) > 1 else np.zeros_like(coefficients)
-    crossings = (np.diff(np.signbit(frames_of(waveform)), axis=1) != 0).mean(axis=1, keepdims=True)
+    crossings = np.concatenate(
+        [(np.diff(np.signbit(frames), axis=1) != 0).mean(axis=1) for frames in _in_parts(frames_of(waveform))]
+    )[:, None]
     parts = [coefficients, differences, crossings]
     return np.concatenate([statistic for part in parts for statistic in (part.mean(0), part.std(0))]).astype(np.float32)
 

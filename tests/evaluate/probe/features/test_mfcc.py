@@ -30,8 +30,9 @@ def test_cosines_are_the_orthonormal_dct() -> None:
     np.testing.assert_allclose(cosines() @ bands, dct(bands, norm="ortho")[:COEFFICIENTS], atol=1e-12)
 
 
-def test_coefficients_against_scipy() -> None:
-    waveform = np.random.default_rng(0).integers(-8000, 8000, RATE // 2).astype(np.int16)
+@pytest.mark.parametrize("seconds", [0.5, 120.0])  # the second is computed in two parts
+def test_coefficients_against_scipy(seconds: float) -> None:
+    waveform = np.random.default_rng(0).integers(-8000, 8000, round(seconds * RATE)).astype(np.int16)
     window = np.hanning(FRAME_SAMPLES)
     _, _, spectrum = stft(
         waveform / 32768, RATE, window, FRAME_SAMPLES, FRAME_SAMPLES - HOP_SAMPLES, boundary=None, padded=False
