@@ -21,13 +21,14 @@ class BenchmarkSpec:
     """A file of conf/benchmark/: what a data set must look like, and the lengths the paper uses for it (section 4)."""
 
     name: str  # name of the benchmark, in scores and file names
-    layout: str  # how it lies on disk: esc, dcase2013 or folder
+    layout: str  # how it lies on disk: esc, urbansound8k, dcase2013, tut or folder
     seconds: float  # length that recordings are repeated to where they are shorter
     window_seconds: float  # length of one excerpt
     classes: list[str] = field(default_factory=list)  # its classes; empty: whatever is found
     folds: list[str] = field(default_factory=list)  # its folds; empty: whatever is found
     # folds that are tested, each after training on the others; empty: every fold
     tested: list[str] = field(default_factory=list)
+    recordings: int | None = None  # recordings of it; null: any number
     per_class: int | None = None  # recordings of each class in each fold; null: any number
     min_seconds: float = 0.0  # a recording shorter than this is taken for a damaged one
     source: str = ""  # where to get it, for the line that says it is not there
@@ -52,6 +53,7 @@ class Recording:
     label: int
     fold: str
     group: str = ""
+    left_out: frozenset[str] = frozenset()  # tested folds whose training set it is not in
 
     @property
     def source(self) -> str:
@@ -111,7 +113,8 @@ class Benchmark:
         return [self._split(tested) for tested in self.tested]
 
     def _split(self, tested: str) -> Split:
-        (test,), (train,) = np.nonzero(self.folds == tested), np.nonzero(self.folds != tested)
+        (test,) = np.nonzero(self.folds == tested)
+        (train,) = np.nonzero([each.fold != tested and tested not in each.left_out for each in self.recordings])
         names, inner = np.unique(self.folds[train], return_inverse=True)
         if len(names) < 2:  # DCASE has one training set
             inner = stratified(self.labels[train], INNER_FOLDS, [self.recordings[index].source for index in train])

@@ -47,6 +47,10 @@ class Recordings:
         """Samples of the length that every recording is brought to, if it is shorter."""
         return round(self.benchmark.spec.seconds * self.sample_rate)
 
+    def longer_than(self, seconds: float) -> list[int]:
+        """Which recordings are, as indices."""
+        return [index for index, each in enumerate(self.waveforms) if len(each) > seconds * self.sample_rate]
+
     def repeated(self, index: int) -> NDArray[np.int16]:
         """Recording `index`, repeated in a circle to the benchmark's length as the authors do, if it is shorter."""
         waveform = self.waveforms[index]

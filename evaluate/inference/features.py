@@ -6,7 +6,7 @@ inside its stretch, or beyond an end of the sound itself, where one pass has pad
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -67,38 +67,73 @@ def features_of(
 
     A sound too short for the layer is repeated in a circle. No sound, no part.
     """
+    for parts in layers_of(network, [layer], pieces, stretch_seconds):
+        yield parts[layer]
 
-    def run(stretch: tuple[Tensor, slice]) -> Tensor:
+
+def layers_of(
+    network: Trunk, layers: Sequence[str], pieces: Iterable[Tensor], stretch_seconds: float = STRETCH_SECONDS
+) -> Iterator[dict[str, Tensor]]:
+    """As `features_of`, of several layers at once; a layer that has no more steps at the end is not in the last."""
+
+    def run(stretch: tuple[Tensor, dict[str, slice]]) -> dict[str, Tensor]:
         waveform, steps = stretch
         with torch.inference_mode():
-            return network.features(waveform, [layer])[layer][..., steps]
+            return {layer: found[..., steps[layer]] for layer, found in network.features(waveform, list(steps)).items()}
 
-    yield from side_by_side(run, _stretches(network, layer, pieces, stretch_seconds))
+    yield from side_by_side(run, _stretches(network, layers, pieces, stretch_seconds))
+
+
+def whole_features(
+    network: Trunk, layers: Sequence[str], waveform: NDArray[np.int16]
+) -> dict[str, NDArray[np.float32]]:
+    """{layer: (channels, steps)} of a sound int16 (samples,), a long one in stretches; one that is too short raises."""
+    network.require_length(len(waveform), max(layers, key=network.layers.index))
+    size = round(STRETCH_SECONDS * network.sample_rate)
+    pieces = (
+        scaled(torch.from_numpy(waveform[None, at : at + size]).to(device_of(network)))
+        for at in range(0, len(waveform), size)
+    )
+    found: dict[str, list[NDArray[np.float32]]] = {layer: [] for layer in layers}
+    for parts in layers_of(network, layers, pieces):
+        for layer, values in parts.items():
+            found[layer].append(values[0].float().cpu().numpy())
+    return {layer: np.concatenate(each, axis=1) for layer, each in found.items()}
 
 
 def _stretches(
-    network: Trunk, layer: str, pieces: Iterable[Tensor], stretch_seconds: float
-) -> Iterator[tuple[Tensor, slice]]:
-    """Waveforms (rows, samples), and which of the layer's steps in them no other stretch gives."""
+    network: Trunk, layers: Sequence[str], pieces: Iterable[Tensor], stretch_seconds: float
+) -> Iterator[tuple[Tensor, dict[str, slice]]]:
+    """Waveforms (rows, samples), and which of each layer's steps in them no other stretch gives."""
     spec = network.spec
-    stride, shortest = spec.stride(layer), network.min_samples(layer)
-    enough = max(round(stretch_seconds * network.sample_rate), shortest) + spec.receptive_field(layer) + stride
-    held, first, done = None, 0, 0  # the next stretch, the step it begins at, and how many steps are out
+    strides = {layer: spec.stride(layer) for layer in layers}
+    grid = max(strides.values())  # of which the shallower ones are parts: a stretch begins at a step of every layer
+    shortest = max(network.min_samples(layer) for layer in layers)
+    enough = max(round(stretch_seconds * network.sample_rate), shortest) + grid
+    enough += max(spec.receptive_field(layer) for layer in layers)
+    held, start, done = None, 0, dict.fromkeys(layers, 0)  # where the next stretch begins, and how many steps are out
     for piece in pieces:
         held = piece if held is None else torch.cat([held, piece], dim=1)
         if held.shape[1] < enough:
             continue
-        whole = whole_steps(spec, layer, held.shape[1])  # of the stretch
-        yield held, slice(done - first, whole)
-        done = first + whole
-        kept = max(0, (done * stride - padding(spec, layer)) // stride)  # where the next stretch may begin, in steps
-        held, first = held[:, (kept - first) * stride :].clone(), kept
+        ends = {layer: start // strides[layer] + whole_steps(spec, layer, held.shape[1]) for layer in layers}
+        yield held, {layer: _between(done[layer], ends[layer], start // strides[layer]) for layer in layers}
+        done = ends
+        needed = min(done[layer] * strides[layer] - padding(spec, layer) for layer in layers)
+        kept = max(0, needed // grid * grid)
+        held, start = held[:, kept - start :].clone(), kept
     if held is None or not held.shape[1]:
         return
-    if done == 0 and held.shape[1] < shortest:
+    if not any(done.values()) and held.shape[1] < shortest:
         held = held.repeat(1, -(-shortest // held.shape[1]))[:, :shortest]
-    if spec.steps(held.shape[1], layer) > done - first:
-        yield held, slice(done - first, None)
+    ends = {layer: start // strides[layer] + spec.steps(held.shape[1], layer) for layer in layers}
+    rest = [layer for layer in layers if ends[layer] > done[layer]]
+    if rest:
+        yield held, {layer: _between(done[layer], ends[layer], start // strides[layer]) for layer in rest}
+
+
+def _between(first: int, last: int, start: int) -> slice:
+    return slice(first - start, last - start)
 
 
 def padding(spec: StudentSpec, layer: str) -> int:

@@ -41,6 +41,7 @@ class _Tally:
     scores: NDArray[np.float64]  # (recordings, classes), NaN where a recording is not tested
     C: dict[str, float | None] = field(default_factory=dict)
     converged: bool = True
+    remarks: dict[str, list[str]] = field(default_factory=dict)  # what is doubtful -> in which folds
     shape: tuple[int, ...] = ()
     seconds: float = 0.0
 
@@ -65,6 +66,8 @@ def evaluate_folds(
             tally.scores[split.test, : scores.shape[1]] = scores
             tally.C[split.tested] = fitted.C
             tally.converged &= fitted.converged
+            for remark in fitted.remarks:
+                tally.remarks.setdefault(remark, []).append(split.tested)
             tally.shape = windows.values.shape
             tally.seconds += time.monotonic() - begun
     return [
@@ -90,6 +93,7 @@ def _score(benchmark: Benchmark, source: Source, classifier: Classifier, layer: 
         confusion=confusion.tolist(),
         C=tally.C,
         converged=tally.converged,
+        remarks=[f"fold {', '.join(folds)}: {remark}" for remark, folds in tally.remarks.items()],
         windows={**source.windows, "count": tally.shape[0], "dimensions": tally.shape[1]},
         seconds=round(tally.seconds, 1),
         predicted=[int(label) if is_tested else None for label, is_tested in zip(predicted, tested, strict=True)],

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,12 +16,16 @@ from evaluate.probe.crossvalidation import Classifier, Source, evaluate_folds
 from evaluate.probe.features.mfcc import describe
 from evaluate.probe.features.network import FeatureCache, extract
 from evaluate.probe.scores import Score, Scores
+from evaluate.probe.steps import checkpoints_of, points_of, write_steps
 from evaluate.probe.untrained import RandomInit, untrained_source
 from shards.cli.words import amount
+from shards.errors import UserError
 from shards.format.clip import ClipSpec
+from train.checkpoint.checkpoint import load
 from train.device.device import available_device
 from train.model.layers import StudentSpec
 
+OUT = Path("outputs/scores")
 PAPER_HEADS = {"objects": 1000, "scenes": 401}  # ImageNet and Places401: conv8 of a network without a checkpoint
 
 
@@ -32,7 +36,9 @@ class EvaluateSettings:
     benchmark: BenchmarkSpec  # the benchmark
     root: Path  # the benchmark's folder; of benchmark=folder also a CSV file
     student: StudentSpec  # the network of the baseline `random` where there is no checkpoint
-    checkpoint: Path | None = None  # the checkpoint to score; null: the baselines alone
+    # the checkpoint to score; null: the baselines alone; a pattern such as 'outputs/runs/mine/step-*.pt': each, and a
+    # curve over the steps
+    checkpoint: Path | None = None
     layer: str | None = None  # one layer to score, instead of `layers`
     layers: list[str] = field(default_factory=lambda: ["pool5"])  # layers to score, all computed in one pass
     # the SVM's C; null: chosen from `grid` by cross-validation inside the training folds. The authors' scripts have
@@ -64,10 +70,35 @@ class EvaluateSettings:
 
 
 def run(settings: EvaluateSettings) -> None:
-    """Print every number as it comes and write scores.json."""
+    """Print every number as it comes and write scores.json; of several checkpoints one each, and their curve."""
+    paths = [] if settings.checkpoint is None else checkpoints_of(settings.checkpoint)
+    if paths:
+        run_steps(settings, paths)
+        return
     scores = evaluate(settings)
-    out = settings.out or Path("outputs/scores") / f"{scores.benchmark}-{scores.name}"
+    out = settings.out or OUT / f"{scores.benchmark}-{scores.name}"
     print(f"{scores.save(out)}: {amount(len(scores.scores), 'score')} on {scores.benchmark}; {scores.grouping}")
+
+
+def run_steps(settings: EvaluateSettings, paths: Sequence[Path]) -> None:
+    """Each checkpoint by itself, the baselines once."""
+    import matplotlib  # noqa: F401 - an extra: missed here, and not after the work
+
+    assert settings.checkpoint is not None
+    for path in paths:
+        if load(path).position is None:
+            raise UserError(f"{path} does not say how many steps it was trained: it is no point of a curve")
+    out = settings.out or OUT / f"{settings.benchmark.name}-{settings.checkpoint.parent.name or 'run'}-steps"
+    points, baselines = [], []
+    for number, path in enumerate(paths):
+        print(f"{path} ({number + 1} of {len(paths)})", flush=True)
+        scores = evaluate(replace(settings, checkpoint=path, baselines=[] if number else settings.baselines))
+        scores.save(out / path.stem)
+        points += points_of(scores)
+        baselines += [score for score in scores.scores if score.features != "checkpoint"]
+    table, curve = write_steps(out, points, baselines)
+    best = max(points, key=lambda point: point.score.accuracy)
+    print(f"{table}, {curve}: {amount(len(paths), 'checkpoint')}; the most: step {best.step:,}, {best.score}")
 
 
 def evaluate(settings: EvaluateSettings) -> Scores:
@@ -88,7 +119,7 @@ def evaluate(settings: EvaluateSettings) -> Scores:
     scores: list[Score] = []
     for source, classifier in _sources(settings, recordings, model):
         for score in evaluate_folds(benchmark, source, classifier, by_layer):
-            print(score, flush=True)
+            print(score, *(f"  {remark}" for remark in score.remarks), sep="\n", flush=True)
             scores.append(score)
     record = None if model is None else model.record
     return Scores.of(recordings, record, scores)

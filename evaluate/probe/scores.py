@@ -18,7 +18,7 @@ from evaluate.benchmarks.recordings import Recordings
 from shards.errors import ContractError, UserError
 from shards.files import write_whole
 
-FORMAT = 2
+FORMAT = 3
 NAME = "scores.json"
 LIBRARIES = ("av", "numpy", "scikit-learn", "torch")  # whose versions can change a number
 Z95 = 1.959963984540054  # of the normal distribution, two-sided
@@ -40,6 +40,7 @@ class Score:
     confusion: list[list[int]]
     C: dict[str, float | None]  # tested fold -> the one used
     converged: bool
+    remarks: list[str]  # what is doubtful about C or the solver, with the folds
     windows: dict[str, Any]  # how they were cut, how many, how large
     seconds: float  # that classifiers took
     predicted: list[int | None]  # each recording's class, in the order of Scores.recordings; None: not tested

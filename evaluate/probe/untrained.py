@@ -16,7 +16,7 @@ from torch import nn
 from evaluate.benchmarks.benchmark import Split
 from evaluate.benchmarks.recordings import Recordings
 from evaluate.probe.crossvalidation import Source
-from evaluate.probe.features.network import batches, extract
+from evaluate.probe.features.network import BATCH_SECONDS, batches, extract
 from evaluate.probe.features.windows import Windows
 from train.checkpoint.checkpoint import build
 from train.model.layers import StudentSpec
@@ -50,11 +50,18 @@ def untrained_source(
 def normalised(init: RandomInit, recordings: Recordings, train: NDArray[np.int64], device: str = "cpu") -> Trunk:
     """A network of random weights in eval mode, its statistics the mean over batches of training recordings."""
     step = max(1, len(train) // STATISTICS_RECORDINGS)
+    size = round(BATCH_SECONDS * recordings.sample_rate)
     together = (
-        np.stack([recordings.repeated(index) for index in batch])
+        part
         for batch in batches(recordings, train[::step].tolist())
+        for part in stretches(np.stack([recordings.repeated(index) for index in batch]), size)
     )
     return estimated(init, together, recordings.sample_rate, device)
+
+
+def stretches(waveforms: NDArray[np.int16], samples: int) -> list[NDArray[np.int16]]:
+    """(batch, at most `samples`) one behind the other; a shorter rest of a long sound is left out."""
+    return [waveforms[:, at : at + samples] for at in range(0, max(1, waveforms.shape[1] - samples + 1), samples)]
 
 
 def estimated(init: RandomInit, waveforms: Iterable[NDArray[np.int16]], sample_rate: int, device: str = "cpu") -> Trunk:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from evaluate.model import EvaluatedModel
 from evaluate.probe.run import EvaluateSettings
-from evaluate.probe.score_cache import cached_scores
 from evaluate.probe.scores import Scores
 from evaluate.reproduce.experiments import Experiments, checkpoint_of, require_row
 from evaluate.reproduce.multimodal import recognise
 from evaluate.reproduce.paper import LAYERS, Column, Row, Table
+from evaluate.reproduce.score_cache import cached_scores
 from evaluate.reproduce.settings import Missing, ReproduceSettings
 from shards.errors import UserError
 

@@ -12,11 +12,11 @@ from evaluate.figures.filters import draw_filters
 from evaluate.figures.tsne import draw_embeddings
 from evaluate.figures.units import CLIPS_PER_UNIT, Peak, Unit, excerpt, find_units
 from evaluate.model import EvaluatedModel
-from evaluate.probe.score_cache import cached_scores
 from evaluate.reproduce.cells import probe_of
 from evaluate.reproduce.experiments import Experiments, checkpoint_of
 from evaluate.reproduce.multimodal import labelled_videos, sound_features, visual_features
 from evaluate.reproduce.paper import Column, Row
+from evaluate.reproduce.score_cache import cached_scores
 from evaluate.reproduce.settings import Missing, ReproduceSettings
 from pipeline.report.clip import ClipView, clip_view, cut_frames, data_url
 from pipeline.report.sample import SampledShard, evenly, sampled, teacher_heads

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from evaluate.benchmarks.benchmark import BenchmarkSpec, Split
 from evaluate.benchmarks.layouts import load_benchmark
 from evaluate.benchmarks.recordings import Recordings
-from evaluate.model import SUPERVISED, EvaluatedModel, run_layers
+from evaluate.inference.features import whole_features
+from evaluate.model import SUPERVISED, EvaluatedModel
 from evaluate.probe.classifiers import FittedClassifier
 from evaluate.probe.crossvalidation import Source, evaluate_folds
 from evaluate.probe.features.windows import Windows, join
@@ -225,7 +226,7 @@ def log_posteriors(network: Trunk, recordings: Recordings, split: Split) -> Wind
     name, classes = network.spec.output.name, len(recordings.benchmark.classes)
     parts = [np.zeros((1, classes), np.float32) for _ in recordings.benchmark.recordings]
     for index in split.test:
-        parts[index] = run_layers(network, recordings.repeated(index)[None], [name])[name][0].T
+        parts[index] = whole_features(network, [name], recordings.repeated(index))[name].T
     return join(parts)
 
 

@@ -22,6 +22,7 @@ class Command:
     extras: str = ""
 
 
+EVALUATE = "plots"  # for a curve over checkpoints
 # The Makefile has the same commands, modules and descriptions: tests/project/test_makefile.py compares them.
 COMMANDS = {
     "demo": Command("evaluate.demo", "The main job end to end, on a small synthetic corpus", extras="demo"),
@@ -53,11 +54,17 @@ COMMANDS = {
         "evaluate",
         "Score a checkpoint on DCASE 2013: root=... checkpoint=... layer=pool5",
         ("benchmark=dcase2013",),
+        EVALUATE,
     ),
-    "eval-esc50": Command("evaluate", "The same on ESC-50", ("benchmark=esc50",)),
-    "eval-esc10": Command("evaluate", "The same on ESC-10, the part of ESC-50 that it is", ("benchmark=esc10",)),
+    "eval-esc50": Command("evaluate", "The same on ESC-50", ("benchmark=esc50",), EVALUATE),
+    "eval-esc10": Command(
+        "evaluate", "The same on ESC-10, the part of ESC-50 that it is", ("benchmark=esc10",), EVALUATE
+    ),
     "eval-folder": Command(
-        "evaluate", "The same on your own sounds: root=<a folder per class, or a CSV file>", ("benchmark=folder",)
+        "evaluate",
+        "The same on your own sounds: root=<a folder per class, or a CSV file>",
+        ("benchmark=folder",),
+        EVALUATE,
     ),
     "compare": Command(
         "evaluate.probe.compare",

@@ -59,7 +59,7 @@ def score_of(features: str, confusion: list[list[int]], seed: int | None = None,
     """A linear SVM's; its accuracy and interval are those of the confusion."""
     right, total = int(np.trace(confusion)), int(np.sum(confusion))
     predicted = [column for row in confusion for column, count in enumerate(row) for _ in range(count)]
-    behind = ({"test": right / total}, {}, confusion, {}, True, {}, 1.0, predicted, [[] for _ in predicted])
+    behind = ({"test": right / total}, {}, confusion, {}, True, [], {}, 1.0, predicted, [[] for _ in predicted])
     return Score("folder", features, "linear SVM", layer, seed, right / total, wilson(right, total), *behind)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.probe.features.mfcc import FRAME_SAMPLES, HOP_SAMPLES, frames_of, mel_filters
+from evaluate.figures.mel import FRAME_SAMPLES, HOP_SAMPLES, frames_of, mel_filters
 
 BANDS = 64
 MOST_COLUMNS = 1000  # of a picture; of a longer sound each shows the loudest frame of a stretch

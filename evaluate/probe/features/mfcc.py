@@ -1,20 +1,19 @@
 """Mel-frequency cepstral coefficients and their statistics: the hand-crafted features that Table 4 compares with.
 
 Piczak (2015, the paper's [28]) describes a recording by mean and standard deviation of its frames' coefficients and
-zero-crossing rate. Frames are 1024 samples, half overlapping, as is common at 22,050 Hz.
+zero-crossing rate.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from evaluate.benchmarks.recordings import Recordings
+from evaluate.figures.mel import FRAME_SAMPLES, frames_of, mel_filters
 from evaluate.probe.features.windows import Windows
 
-FRAME_SAMPLES = 1024
-HOP_SAMPLES = 512
+FRAMES = 4096  # computed at a time, 95 s: an hour's at once would be 4 GB
 BANDS = 40
 COEFFICIENTS = 13
 QUIETEST = 1e-10  # power below which a band counts as silent: 16-bit rounding noise is near it
@@ -22,28 +21,18 @@ QUIETEST = 1e-10  # power below which a band counts as silent: 16-bit rounding n
 
 def mfcc(waveform: NDArray[np.int16], sample_rate: int) -> NDArray[np.float64]:
     """int16 (samples,) -> (frames, COEFFICIENTS); a sound shorter than a frame is followed by silence."""
-    frames = frames_of(waveform) / 32768.0 * np.hanning(FRAME_SAMPLES)
-    power = np.abs(np.fft.rfft(frames)) ** 2 / FRAME_SAMPLES
-    bands = np.log(np.maximum(power @ mel_filters(sample_rate).T, QUIETEST))  # (frames, bands)
+    return np.concatenate([_mfcc(frames, sample_rate) for frames in _in_parts(frames_of(waveform))])
+
+
+def _mfcc(frames: NDArray[np.int16], sample_rate: int) -> NDArray[np.float64]:
+    power = np.abs(np.fft.rfft(frames / 32768.0 * np.hanning(FRAME_SAMPLES))) ** 2 / FRAME_SAMPLES
+    bands = np.log(np.maximum(power @ mel_filters(sample_rate, BANDS).T, QUIETEST))  # (frames, bands)
     coefficients: NDArray[np.float64] = bands @ cosines().T
     return coefficients
 
 
-def frames_of(waveform: NDArray[np.int16]) -> NDArray[np.int16]:
-    """(frames, FRAME_SAMPLES), overlapping; an incomplete one at the end is left out."""
-    padded = np.pad(waveform, (0, max(0, FRAME_SAMPLES - len(waveform))))
-    return sliding_window_view(padded, FRAME_SAMPLES)[::HOP_SAMPLES]
-
-
-def mel_filters(sample_rate: int, bands: int = BANDS) -> NDArray[np.float64]:
-    """(bands, FRAME_SAMPLES // 2 + 1): triangles, evenly spaced on the mel scale 2595 log10(1 + f / 700)."""
-    highest = 2595 * np.log10(1 + sample_rate / 2 / 700)
-    edges = 700 * (10 ** (np.linspace(0, highest, bands + 2) / 2595) - 1)[:, None]  # Hz
-    bins = np.fft.rfftfreq(FRAME_SAMPLES, 1 / sample_rate)
-    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
-    triangles: NDArray[np.float64] = np.maximum(0, np.minimum(rising, falling))
-    return triangles
+def _in_parts(frames: NDArray[np.int16]) -> list[NDArray[np.int16]]:
+    return [frames[first : first + FRAMES] for first in range(0, len(frames), FRAMES)]
 
 
 def cosines() -> NDArray[np.float64]:
@@ -58,7 +47,9 @@ def statistics(waveform: NDArray[np.int16], sample_rate: int) -> NDArray[np.floa
     """Mean and deviation over frames of coefficients, their differences and the zero-crossing rate, (dimensions,)."""
     coefficients = mfcc(waveform, sample_rate)
     differences = np.gradient(coefficients, axis=0) if len(coefficients) > 1 else np.zeros_like(coefficients)
-    crossings = (np.diff(np.signbit(frames_of(waveform)), axis=1) != 0).mean(axis=1, keepdims=True)
+    crossings = np.concatenate(
+        [(np.diff(np.signbit(frames), axis=1) != 0).mean(axis=1) for frames in _in_parts(frames_of(waveform))]
+    )[:, None]
     parts = [coefficients, differences, crossings]
     return np.concatenate([statistic for part in parts for statistic in (part.mean(0), part.std(0))]).astype(np.float32)
 

@@ -13,6 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from evaluate.benchmarks.recordings import Recordings
+from evaluate.inference.features import whole_features
 from evaluate.model import run_layers
 from evaluate.probe.features.windows import HOP_SECONDS, Windows, cut_for, join
 from shards.files import replacing
@@ -88,33 +89,38 @@ def extract(
 
 
 def features_of_recordings(network: Trunk, recordings: Recordings, layers: Sequence[str]) -> dict[str, Features]:
-    """{layer: (channels, steps) per recording}; recordings of one length go through together."""
-    count = len(recordings.waveforms)
-    found: dict[str, Features] = {layer: [np.empty((0, 0), np.float32)] * count for layer in layers}
+    """{layer: (channels, steps) per recording}: those of one length go through together, long ones in stretches."""
+    found: dict[str, Features] = {layer: [np.empty((0, 0), np.float32)] * len(recordings.waveforms) for layer in layers}
+    long = recordings.longer_than(BATCH_SECONDS)
 
     def run(batch: list[int]) -> dict[str, NDArray[np.float32]]:
         waveforms = np.stack([recordings.repeated(index) for index in batch])  # (batch, samples)
         return run_layers(network, waveforms, layers)
 
-    together = list(batches(recordings))
+    together = list(batches(recordings, sorted(set(range(len(recordings.waveforms))) - set(long))))
     for batch, by_layer in zip(together, side_by_side(run, together), strict=True):
         for layer, values in by_layer.items():
             for index, features in zip(batch, values, strict=True):
                 found[layer][index] = features
+    for index in long:
+        for layer, features in whole_features(network, layers, recordings.repeated(index)).items():
+            found[layer][index] = features
     return found
 
 
 def features_of_excerpts(network: Trunk, recordings: Recordings, layers: Sequence[str]) -> dict[str, Features]:
     """{layer: (windows, channels * steps) per recording}."""
-    found: dict[str, Features] = {layer: [] for layer in layers}
+    found: dict[str, list[Features]] = {layer: [[] for _ in recordings.waveforms] for layer in layers}
+    size = max(1, round(BATCH_SECONDS / recordings.benchmark.spec.window_seconds))
+    parts = ((index, part) for index in range(len(recordings.waveforms)) for part in excerpts(recordings, index, size))
 
-    def run(index: int) -> dict[str, NDArray[np.float32]]:
-        return run_layers(network, excerpts(recordings, index), layers)
+    def run(part: tuple[int, NDArray[np.int16]]) -> tuple[int, dict[str, NDArray[np.float32]]]:
+        return part[0], run_layers(network, part[1], layers)
 
-    for by_layer in side_by_side(run, range(len(recordings.waveforms))):
+    for index, by_layer in side_by_side(run, parts):
         for layer, values in by_layer.items():
-            found[layer].append(values.reshape(len(values), -1))
-    return found
+            found[layer][index].append(values.reshape(len(values), -1))
+    return {layer: [np.concatenate(each) for each in features] for layer, features in found.items()}
 
 
 def batches(recordings: Recordings, indices: Iterable[int] | None = None) -> Iterator[list[int]]:
@@ -127,8 +133,9 @@ def batches(recordings: Recordings, indices: Iterable[int] | None = None) -> Ite
         yield from (equally_long[start : start + size] for start in range(0, len(equally_long), size))
 
 
-def excerpts(recordings: Recordings, index: int) -> NDArray[np.int16]:
-    """One recording's overlapping excerpts, int16 (windows, samples), 0.37 s apart."""
+def excerpts(recordings: Recordings, index: int, size: int) -> Iterator[NDArray[np.int16]]:
+    """One recording's overlapping excerpts, 0.37 s apart: int16 (windows, samples), at most `size` at a time."""
     samples = round(recordings.benchmark.spec.window_seconds * recordings.sample_rate)
     hop = round(HOP_SECONDS * recordings.sample_rate)
-    return sliding_window_view(recordings.repeated(index), samples)[::hop].copy()
+    views = sliding_window_view(recordings.repeated(index), samples)[::hop]
+    yield from (views[first : first + size].copy() for first in range(0, len(views), size))

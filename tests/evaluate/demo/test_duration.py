@@ -15,7 +15,7 @@ def test_a_step_is_noted_with_the_cpu_time_of_the_processes_it_waited_for(tmp_pa
     with timed("training", path):
         subprocess.run([sys.executable, "-c", burn], check=True)
     (found,) = durations(path).values()
-    assert found.cpu_seconds >= 0.3 and found.seconds >= 0.25
+    assert found.cpu_seconds >= 0.25 and found.seconds >= 0.25  # in ticks of 10 ms, one for each of four counters
 
 
 def test_of_two_visits_the_longer_counts_and_a_stopped_one_does_not(tmp_path):

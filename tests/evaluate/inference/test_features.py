@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from evaluate.inference.features import features_of
+from evaluate.inference.features import features_of, layers_of
 from shards.cli.command import compose
 from train.checkpoint.checkpoint import build, load_network
 from train.model.layers import StudentSpec
@@ -50,6 +50,20 @@ def test_stretches_equal_one_pass_at_every_hidden_layer(
         parts = list(features_of(network, layer, pieces(waveform, 3_001), stretch_seconds=2.0))
         assert len(parts) >= 2, layer
         torch.testing.assert_close(torch.cat(parts, dim=2), whole, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("student", STUDENTS)
+def test_all_layers_in_one_pass_over_the_stretches(student: str) -> None:
+    """Shallow and deep together, the output too, for lengths at which the deepest ends before the others."""
+    network = trunk(student)
+    layers = network.layers[::-1]
+    for extra in (0, 1_501, 5_003):
+        waveform = sound(3 * network.spec.receptive_field(layers[0]) + network.min_samples() + 20_000 + extra)
+        parts = list(layers_of(network, layers, pieces(waveform, 3_001), stretch_seconds=2.0))
+        assert len(parts) >= 2
+        for layer in layers:
+            found = torch.cat([part[layer] for part in parts if layer in part], dim=2)
+            torch.testing.assert_close(found, one_pass(network, waveform, layer), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("extra", range(0, 9000, 613))

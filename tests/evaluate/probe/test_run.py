@@ -12,7 +12,7 @@ import torch
 from evaluate.benchmarks.benchmark import BenchmarkSpec
 from evaluate.benchmarks.layouts import load_benchmark
 from evaluate.model import SUPERVISED
-from evaluate.probe.run import EvaluateSettings, evaluate
+from evaluate.probe.run import EvaluateSettings, evaluate, run
 from evaluate.probe.scores import Scores
 from shards.cli.command import compose
 from shards.errors import UserError
@@ -118,6 +118,33 @@ def test_a_gpu_that_is_not_there(settings: EvaluateSettings) -> None:
         pytest.skip("there is a GPU here")
     with pytest.raises(UserError, match="say device=cpu"):
         evaluate(replace(settings, device="cuda"))
+
+
+def test_several_checkpoints_are_a_curve_over_the_steps(
+    settings: EvaluateSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert settings.checkpoint is not None
+    run_folder, out = tmp_path / "mine", tmp_path / "out"
+    for step in (20, 3):
+        trained = load(settings.checkpoint)
+        trained.position = {"step": step, "consumed": 4 * step, "seed": 0}
+        run_folder.mkdir(exist_ok=True)
+        save(run_folder / f"step-{step:07d}.pt", trained)
+    pattern = run_folder / "step-*.pt"
+    run(replace(settings, checkpoint=pattern, layer="conv2", baselines=["mfcc"], out=out))
+    header, *rows = [line.split(",") for line in (out / "steps.csv").read_text().splitlines()]
+    assert header[:5] == ["step", "file", "layer", "classifier", "accuracy"]
+    assert [row[:3] for row in rows] == [["3", "step-0000003.pt", "conv2"], ["20", "step-0000020.pt", "conv2"]]
+    for row, name in zip(rows, ("step-0000003", "step-0000020"), strict=True):
+        own = [score for score in Scores.load(out / name).scores if score.features == "checkpoint"]
+        assert float(row[4]) == pytest.approx(own[0].accuracy, abs=1e-5)
+    assert (out / "steps.png").read_bytes()[:4] == b"\x89PNG"
+    assert capsys.readouterr().out.count("MFCC") == 1  # which no checkpoint changes
+    with pytest.raises(UserError, match=r"step-9\*\.pt matches no file: make train keep_every="):
+        run(replace(settings, checkpoint=run_folder / "step-9*.pt"))
+    save(run_folder / "step-x.pt", load(settings.checkpoint))  # published weights have no position
+    with pytest.raises(UserError, match=r"step-x\.pt does not say how many steps it was trained"):
+        run(replace(settings, checkpoint=pattern))
 
 
 def test_nothing_to_evaluate(settings: EvaluateSettings) -> None:

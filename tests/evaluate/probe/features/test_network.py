@@ -30,17 +30,18 @@ def recordings(esc_spec: BenchmarkSpec, esc_root: Path) -> Recordings:
 
 
 class Counting(torch.nn.Module):
-    """A network that counts its passes."""
+    """A network that counts its passes, and how many samples the largest has."""
 
     def __init__(self, network: Trunk) -> None:
         super().__init__()
-        self.network, self.passes = network, 0
+        self.network, self.passes, self.largest = network, 0, 0
 
     def __getattr__(self, name: str) -> object:
         return super().__getattr__(name) if name in ("network",) else getattr(self.network, name)
 
     def features(self, waveform: torch.Tensor, layers: list[str]) -> dict[str, torch.Tensor]:
         self.passes += 1
+        self.largest = max(self.largest, waveform.numel())
         return self.network.features(waveform, layers)
 
 
@@ -61,6 +62,23 @@ def test_batched_as_one_by_one_in_one_pass(network: Trunk, recordings: Recording
     for layer, windows in found.items():
         np.testing.assert_allclose(windows.values, one_by_one(network, recordings, layer), atol=1e-5)
         assert np.unique(windows.recordings).tolist() == list(range(18))
+
+
+def test_a_long_recording_is_heard_in_stretches(network: Trunk, recordings: Recordings) -> None:
+    """With the features of one pass, windows of it too, and no pass of more than a batch."""
+    random = np.random.default_rng(0)
+    recordings.waveforms[3] = random.integers(-20_000, 20_000, 300 * 8000 + 77).astype(np.int16)
+    counting = Counting(network)
+    found = extract(counting, recordings, ["conv2", "pool1", "conv3"])  # type: ignore[arg-type]
+    assert counting.largest <= 80 * 8000
+    for layer, windows in found.items():
+        np.testing.assert_allclose(windows.values, one_by_one(network, recordings, layer), atol=1e-4)
+    by_excerpt = extract(counting, recordings, ["conv2"], windows="waveform")["conv2"]  # type: ignore[arg-type]
+    assert counting.largest <= 80 * 8000
+    pieces = np.concatenate(list(excerpts(recordings, 3, 1000)))
+    each = [network.features(scaled(torch.from_numpy(piece[None])), ["conv2"])["conv2"] for piece in pieces[::200]]
+    alone = torch.cat(each).flatten(1).detach().numpy()
+    np.testing.assert_allclose(by_excerpt.values[by_excerpt.recordings == 3][::200], alone, atol=1e-5)
 
 
 def test_what_is_cached_is_not_computed_again(network: Trunk, recordings: Recordings, tmp_path: Path) -> None:
@@ -91,7 +109,7 @@ def test_excerpts_are_passed_by_themselves(network: Trunk, recordings: Recording
     found = extract(network, recordings, ["conv2"], windows="waveform")["conv2"]
     waveform = recordings.repeated(4)
     pieces = [waveform[start : start + 3200] for start in range(0, 8000 - 3200 + 1, 2972)]  # 0.37 s apart
-    assert np.array_equal(excerpts(recordings, 4), pieces)
+    assert np.array_equal(np.concatenate(list(excerpts(recordings, 4, 2))), pieces)
     with torch.no_grad():
         expected = [
             network.features(scaled(torch.from_numpy(piece)[None]), ["conv2"])["conv2"].numpy() for piece in pieces

@@ -27,7 +27,7 @@ def cached_scores(settings: EvaluateSettings) -> Scores:
         "benchmark": asdict(benchmark.spec),
         # The rate goes with the checkpoint; any one will do to know the files by.
         "data": Recordings(benchmark, ClipSpec().sample_rate).sha256,
-        "groups": [recording.group for recording in benchmark.recordings],
+        "groups": [(each.group, sorted(each.left_out)) for each in benchmark.recordings],
         "checkpoint": None if settings.checkpoint is None else sha256_of(checkpoint_file(settings.checkpoint)),
         "student": None if settings.checkpoint is not None else asdict(settings.student),
         "settings": {name: value for name, value in asdict(settings).items() if name not in PLACES},

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from evaluate.benchmarks.benchmark import BenchmarkSpec
-from evaluate.probe import score_cache
 from evaluate.probe.run import EvaluateSettings
-from evaluate.probe.score_cache import cached_scores
 from evaluate.probe.scores import Scores
+from evaluate.reproduce import score_cache
+from evaluate.reproduce.score_cache import cached_scores
 from train.model.layers import StudentSpec
 
 
