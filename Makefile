@@ -81,6 +81,9 @@ tag: $(INSTALLED) ## What is in a sound, as names over time: files=... checkpoin
 embed: $(INSTALLED) ## A layer's features of any sounds: files=... checkpoint=... layer=pool5 out=features.npz
 	$(RUN) evaluate.inference.embed $(OVERRIDES)
 
+listen: $(INSTALLED) ## A page for the browser that names what it hears, a file or the microphone: checkpoint=... similar=/my/sounds
+	$(RUN) evaluate.inference.listen $(OVERRIDES)
+
 reproduce: $(INSTALLED) ## Every table and figure of the paper, beside the paper's own numbers
 	$(RUN) evaluate.reproduce $(OVERRIDES)
 

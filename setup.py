@@ -17,5 +17,5 @@ setup(
     py_modules=["hear_soundnet"],
     packages=["soundnet", *(f"{INSIDE}.{name}" for name in (*modules, *conf))],
     package_dir={f"{INSIDE}.{name}": name for name in (*STAGES, "conf")},
-    package_data={"": ["*.j2", "*.css", "*.json", "*.yaml", "*.txt"]},
+    package_data={"": ["*.j2", "*.css", "*.json", "*.yaml", "*.txt", "*.html", "*.js"]},
 )

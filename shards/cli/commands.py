@@ -81,6 +81,10 @@ COMMANDS = {
         "evaluate.inference.embed",
         "A layer's features of any sounds: files=... checkpoint=... layer=pool5 out=features.npz",
     ),
+    "listen": Command(
+        "evaluate.inference.listen",
+        "A page for the browser that names what it hears, a file or the microphone: checkpoint=... similar=/my/sounds",
+    ),
     "reproduce": Command(
         "evaluate.reproduce",
         "Every table and figure of the paper, beside the paper's own numbers",

@@ -70,6 +70,11 @@ class FeatureStore:
         whole = all(self._place(path, ending).is_file() for ending in (".npy", ".times.npy"))
         return known if same and whole else None
 
+    def features(self, path: Path) -> NDArray[np.float32]:
+        """(rows, channels) of a sound that `record` knows."""
+        rows: NDArray[np.float32] = np.load(self._place(path, ".npy"), allow_pickle=False)
+        return rows
+
     def save(self, path: Path, features: Iterable[tuple[NDArray[np.float64], NDArray[np.float32]]]) -> None:
         """Write times (rows,) and features (rows, channels) as they come.
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -47,12 +48,16 @@ def as_json(report: TagReport) -> str:
 
 def as_line(path: Path, span: Span, lift_over: str) -> str:
     """One span in a line of JSON: {file, begin, end, tags, unnamed, lift_over}."""
+    return json.dumps({"file": str(path), **record_of(span), "lift_over": lift_over}) + "\n"
+
+
+def record_of(span: Span) -> dict[str, Any]:
+    """{begin, end, tags, unnamed}, rounded for the eye."""
     tags = {
         head: [{"name": tag.name, "posterior": round(tag.posterior, 6), "lift": round(tag.lift, 3)} for tag in each]
         for head, each in span.tags.items()
     }
-    when = {"file": str(path), "begin": round(span.begin, 3), "end": round(span.end, 3)}
-    return json.dumps({**when, "tags": tags, "unnamed": span.unnamed, "lift_over": lift_over}) + "\n"
+    return {"begin": round(span.begin, 3), "end": round(span.end, 3), "tags": tags, "unnamed": span.unnamed}
 
 
 def as_csv(report: TagReport) -> str:

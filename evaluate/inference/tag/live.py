@@ -37,20 +37,24 @@ def tag_stream(
 
     With one of `threads` each is given before the next piece is read. Raises what the pieces raise.
     """
-    clip, classes = model.checkpoint.clip, model.checkpoint.classes
-    steps = model.checkpoint.spec.steps(clip.samples)
-    part = clip.samples // steps
-
-    def named(window: tuple[int, NDArray[np.int16]]) -> Span:
-        end, held = window
-        posteriors = {head: each[0, -1] for head, each in step_posteriors(model, circled(held, clip.samples)).items()}
-        begin = max(0, end - part) / clip.sample_rate
-        peak = int(np.abs(held[-part:].astype(np.int32)).max())
-        whole = end / clip.sample_rate
-        return span_of((begin, whole), posteriors, base, classes, top=top, peak=peak, seconds=whole)
-
+    clip = model.checkpoint.clip
     ends = windows(pieces, clip.samples, hop * clip.sample_rate, least=SHORTEST * clip.sample_rate)
-    yield from side_by_side(named, ends, threads)
+    yield from side_by_side(lambda window: newest(model, base, window[1], window[0], top=top), ends, threads)
+
+
+def newest(model: EvaluatedModel, base: Baseline, held: NDArray[np.int16], end: int, *, top: int) -> Span:
+    """The names of the last step of a clip that ends `end` samples into a sound, `held` being the last up to there."""
+    clip, part = model.checkpoint.clip, part_samples(model)
+    posteriors = {head: each[0, -1] for head, each in step_posteriors(model, circled(held, clip.samples)).items()}
+    begin, whole = max(0, end - part) / clip.sample_rate, end / clip.sample_rate
+    peak = int(np.abs(held[-part:].astype(np.int32)).max())
+    return span_of((begin, whole), posteriors, base, model.checkpoint.classes, top=top, peak=peak, seconds=whole)
+
+
+def part_samples(model: EvaluatedModel) -> int:
+    """What one step of a clip answers for."""
+    samples = model.checkpoint.clip.samples
+    return samples // model.checkpoint.spec.steps(samples)
 
 
 def windows(

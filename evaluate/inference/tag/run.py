@@ -116,11 +116,7 @@ def run_live(settings: TagSettings, hop: float) -> None:
     if settings.is_stream and sys.stdin.isatty():
         raise UserError("standard input is the keyboard: ffmpeg -i a.mp3 -f s16le -ac 1 -ar 44100 - | ... - rate=44100")
     model = EvaluatedModel.load(settings.checkpoint, available_device(settings.device), heads=True)
-    base = _given_base(settings, model) or Baseline.known(model.checkpoint)
-    if base is None:
-        raise UserError(
-            f"{settings.checkpoint} does not say what is usual, which lifts are over: base=<sounds of yours>"
-        )
+    base = required_base(settings.base, model)
     failed, sample_rate = 0, model.checkpoint.clip.sample_rate
     for path in paths:
         if settings.rate is not None:
@@ -186,23 +182,31 @@ def _write(settings: TagSettings, model: EvaluatedModel, sounds: dict[Path, Soun
 
 def _baseline(settings: TagSettings, model: EvaluatedModel, sounds: dict[Path, SoundPosteriors]) -> Baseline:
     """What lifts are over: base= where it is given, else what the checkpoint has, else the sounds themselves."""
-    base = _given_base(settings, model) or Baseline.known(model.checkpoint)
+    base = _given_base(settings.base, model) or Baseline.known(model.checkpoint)
     if base is None or (settings.save_base is not None and settings.base is None):
         given = "what was given" if settings.save_base is None else _listed(settings.files)
         base = Baseline.of(list(sounds.values()), f"{given} ({amount(len(sounds), 'sound')})")
     return base
 
 
-def _given_base(settings: TagSettings, model: EvaluatedModel) -> Baseline | None:
+def required_base(given: Sequence[Path] | None, model: EvaluatedModel) -> Baseline:
+    """base=, or what the checkpoint has. Raises UserError where there is neither: a stream has no mean of its own."""
+    base = _given_base(given, model) or Baseline.known(model.checkpoint)
+    if base is None:
+        raise UserError(f"{model.path} does not say what is usual, which lifts are over: base=<sounds of yours>")
+    return base
+
+
+def _given_base(given: Sequence[Path] | None, model: EvaluatedModel) -> Baseline | None:
     """base=: the mean over sounds, or a file of save_base=."""
-    if settings.base is None:
+    if given is None:
         return None
-    if [path.suffix for path in settings.base] == [SUFFIX]:
-        return Baseline.load(settings.base[0], model.checkpoint)
-    others = [sound for _, sound in _posteriors(model, find_sounds(settings.base))]
+    if [path.suffix for path in given] == [SUFFIX]:
+        return Baseline.load(given[0], model.checkpoint)
+    others = [sound for _, sound in _posteriors(model, find_sounds(given))]
     if not others:
-        raise UserError(f"no sound of base={_listed(settings.base)} could be read, as said above")
-    return Baseline.of(others, f"base={_listed(settings.base)} ({amount(len(others), 'sound')})")
+        raise UserError(f"no sound of base={_listed(given)} could be read, as said above")
+    return Baseline.of(others, f"base={_listed(given)} ({amount(len(others), 'sound')})")
 
 
 def _listed(paths: Sequence[Path]) -> str:

@@ -35,10 +35,10 @@ def frames_of(waveform: NDArray[np.int16]) -> NDArray[np.int16]:
     return sliding_window_view(padded, FRAME_SAMPLES)[::HOP_SAMPLES]
 
 
-def mel_filters(sample_rate: int) -> NDArray[np.float64]:
-    """(BANDS, FRAME_SAMPLES // 2 + 1): triangles, evenly spaced on the mel scale 2595 log10(1 + f / 700)."""
+def mel_filters(sample_rate: int, bands: int = BANDS) -> NDArray[np.float64]:
+    """(bands, FRAME_SAMPLES // 2 + 1): triangles, evenly spaced on the mel scale 2595 log10(1 + f / 700)."""
     highest = 2595 * np.log10(1 + sample_rate / 2 / 700)
-    edges = 700 * (10 ** (np.linspace(0, highest, BANDS + 2) / 2595) - 1)[:, None]  # Hz
+    edges = 700 * (10 ** (np.linspace(0, highest, bands + 2) / 2595) - 1)[:, None]  # Hz
     bins = np.fft.rfftfreq(FRAME_SAMPLES, 1 / sample_rate)
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])

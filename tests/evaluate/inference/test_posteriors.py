@@ -11,7 +11,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from evaluate.inference.posteriors import Envelope, clips_of, posteriors_of, posteriors_of_each
+from evaluate.inference.posteriors import (
+    Envelope,
+    clips_of,
+    posteriors_as_they_come,
+    posteriors_of,
+    posteriors_of_each,
+)
 from evaluate.model import EvaluatedModel
 from shards.media.file import UnreadableMedia
 
@@ -155,3 +161,23 @@ def test_sounds_together_are_those_alone_and_one_that_breaks_off_is_no_hindrance
             np.testing.assert_allclose(found.means[head], alone.means[head], rtol=1e-5, atol=1e-7)
     with pytest.raises(UnreadableMedia, match="here it ends"):
         posteriors_of(model, broken())
+
+
+def test_answers_come_while_a_sound_is_heard(model: EvaluatedModel) -> None:
+    sound = noise(19.5)  # 10 clips of 2 s
+    found, whole = list(posteriors_as_they_come(model, pieces(sound, 9_000))), posteriors_of(model, [sound])
+    assert len(found) == 3 and len(found[0].begins) < len(found[1].begins) < len(found[2].begins)
+    for each in found:
+        rows = len(each.begins)
+        assert np.array_equal(each.begins, whole.begins[:rows])
+        assert np.allclose(each.posteriors["objects"], whole.posteriors["objects"][:rows], atol=1e-6)
+    assert found[-1].seconds == whole.seconds and np.array_equal(found[-1].ends, whole.ends)
+
+
+def test_a_sound_that_breaks_off_raises(model: EvaluatedModel) -> None:
+    def broken() -> Iterator[NDArray[np.int16]]:
+        yield noise(5.0)
+        raise UnreadableMedia("damaged", "here")
+
+    with pytest.raises(UnreadableMedia, match="here"):
+        list(posteriors_as_they_come(model, broken()))
