@@ -14,6 +14,7 @@ import soundfile
 import torch
 
 from evaluate.inference.embed.run import EmbedSettings, run
+from evaluate.inference.listen.run import ListenSettings
 from evaluate.inference.tag.run import TagSettings
 from shards.cli.command import compose
 from shards.format.clip import ClipSpec
@@ -22,7 +23,7 @@ from tests.faults.commands import python
 from train.checkpoint.checkpoint import Checkpoint, build, save
 from train.model.layers import StudentSpec
 
-SETTINGS = {"tag": TagSettings, "embed": EmbedSettings}
+SETTINGS = {"tag": TagSettings, "embed": EmbedSettings, "listen": ListenSettings}
 # Runs the cells that it reads; a command behind `!` in a child of this process, in which torch is imported already.
 NOTEBOOK = r"""
 import json, os, re, shlex, sys
@@ -90,11 +91,11 @@ def test_the_python_runs(root: Path, page: str, folder: Path) -> None:
 def test_the_settings_are_there(page: str) -> None:
     seen = set()
     for line in "\n".join(re.findall(r"```sh\n(.*?)```", page, re.DOTALL)).splitlines():
-        made = re.match(r"(?:make|soundnet) (tag|embed) (.*)", line)
+        made = re.match(r"(?:make|soundnet) (tag|embed|listen) (.*)", line)
         if made is None:
             continue
         words = [word for word in shlex.split(made[2], comments=True) if "=" in word]
-        files = [] if any(word.startswith("files=") for word in words) else ["files=a.wav"]
+        files = [] if made[1] == "listen" or any(word.startswith("files=") for word in words) else ["files=a.wav"]
         assert isinstance(compose(SETTINGS[made[1]], made[1], [*files, *words]), SETTINGS[made[1]])
         seen.add(made[1])
     assert seen == set(SETTINGS)

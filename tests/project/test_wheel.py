@@ -81,6 +81,8 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (packages,) = folder.glob("lib/python3*/site-packages")
     assert {path.name for path in packages.iterdir() if path.suffix != ".dist-info"} == {"soundnet"}
     assert not list(packages.rglob("gone.py")) and (packages / "soundnet" / "checkout" / "train" / "run.py").is_file()
+    page = packages / "soundnet" / "checkout" / "evaluate" / "inference" / "listen"
+    assert all((page / name).is_file() for name in ("page.html", "page.css", "page.js", "microphone.js"))
     (packages / "running.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
     return python
 
@@ -139,7 +141,7 @@ def without_extras(root: Path, python: Path, folder: Path, *commands: list[str])
     return said.split("\0")[:-1]
 
 
-CORE = {"status", "published", "compare", "finetune", "export", "eval-dcase", "supervised", "tag", "embed"}
+CORE = {"status", "published", "compare", "finetune", "export", "eval-dcase", "supervised", "tag", "embed", "listen"}
 REPEATED = {"sweep", "eval-esc50", "eval-esc10", "eval-folder"}  # of the same module as another
 
 

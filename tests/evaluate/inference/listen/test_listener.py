@@ -6,11 +6,13 @@ import base64
 import io
 import json
 import wave
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from torch import Tensor
 
 from evaluate.inference.listen import listener as listener_module
 from evaluate.inference.listen.listener import Listener
@@ -47,6 +49,22 @@ def test_a_file_is_told_as_tag_tells_it(listener: Listener, tmp_path: Path) -> N
     found = [(tag["name"], tag["lift"]) for tag in named[-1]["whole"]["tags"]["objects"]]
     assert [name for name, _ in found] == [name for name, _ in whole]
     assert last["done"] and last["similar"][0]["cosine"] >= last["similar"][-1]["cosine"]
+
+
+def test_a_long_file_is_not_heard_in_one_pass(
+    listener: Listener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, passed = listener.model.network, list[int]()
+    features = network.features
+
+    def measured(waveforms: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        passed.append(waveforms.shape[-1])
+        return features(waveforms, layers)
+
+    monkeypatch.setattr(network, "features", measured)
+    soundfile.write(tmp_path / "a.wav", int16("low", 70.0), RATE)
+    list(listener.hear_file(tmp_path / "a.wav"))
+    assert len(passed) >= 3 and max(passed) < 25 * RATE
 
 
 def test_the_microphone_is_told_as_hop_tells_a_file(
