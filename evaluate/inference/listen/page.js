@@ -12,8 +12,8 @@ get("checkpoint").textContent = facts.checkpoint;
 get("limits").textContent = `Up to ${facts.most_minutes} minutes and ${facts.most_megabytes} MB. ` +
   "The sound goes to the machine that this page comes from and is not kept there.";
 get("highest").textContent = `${round(facts.sample_rate / 2000)} kHz`;
-get("lift").textContent = "× is the lift: how many times as likely a name is here as elsewhere " +
-  `(${facts.lift_over}). A name is about ${round(facts.part_seconds)} s of sound. Strips show the lift over time, the ` +
+get("lift").textContent = "× is the lift: how many times as likely a name is here as in " +
+  `${facts.lift_over}. A name is about ${round(facts.part_seconds)} s of sound. Strips show the lift over time, the ` +
   "number is the highest; of the microphone the newest names are bold.";
 
 function round(number) { return Number(number.toFixed(1)); }
@@ -71,12 +71,16 @@ function drawAxis() {
   }));
 }
 
+// [name, its highest lift] by falling lift: of those first in some part, then of those second in one, and so on.
 function strongest(head) {
-  const best = new Map();  // name -> its highest lift
+  const found = new Map();
   for (const part of shown.parts)
-    for (const tag of part.tags[head] ?? [])
-      best.set(tag.name, Math.max(best.get(tag.name) ?? 0, tag.lift));
-  return [...best].sort((a, b) => b[1] - a[1]).slice(0, ROWS);
+    (part.tags[head] ?? []).forEach(({ name, lift }, place) => {
+      const before = found.get(name) ?? { place, lift };
+      found.set(name, { place: Math.min(place, before.place), lift: Math.max(lift, before.lift) });
+    });
+  const chosen = [...found].sort(([, a], [, b]) => a.place - b.place || b.lift - a.lift).slice(0, ROWS);
+  return chosen.map(([name, { lift }]) => [name, lift]).sort((a, b) => b[1] - a[1]);
 }
 
 function nameRow(head, name, best, highest, colour) {

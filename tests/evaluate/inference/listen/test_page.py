@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -69,6 +71,18 @@ def test_a_file_is_shown_with_its_names_picture_and_neighbours(tab: Tab, server:
     places = tab.run(f"[...{cells}].map(cell => [parseFloat(cell.style.left), parseFloat(cell.style.width)])")
     expected = [(10 * part["begin"], 10 * (part["end"] - part["begin"])) for part in parts]  # percent of 10 s
     assert np.allclose(places, expected, atol=0.01) and len(places) > 10
+
+
+def test_every_part_has_its_first_name_before_others_have_more(tab: Tab) -> None:
+    """Eight rows are not all taken by one loud part: what is asked of the page's own function, with parts made up."""
+    script = tab.run("fetch('page.js').then(answer => answer.text())")
+    function = re.search(r"^function strongest.*?^}", script, re.MULTILINE | re.DOTALL)
+    assert function is not None
+    loud = [{"name": f"loud {place}", "lift": 90 - place} for place in range(9)]
+    parts = [{"tags": {"objects": loud}}, *({"tags": {"objects": [{"name": name, "lift": 2}]}} for name in "ab")]
+    given = f"const ROWS = 8, shown = {json.dumps({'parts': parts})}; {function[0]}"
+    found = tab.run(f"(() => {{ {given} return strongest('objects') }})()")
+    assert found == [*([f"loud {place}", 90 - place] for place in range(6)), ["a", 2], ["b", 2]]
 
 
 def test_a_neighbour_is_played(tab: Tab, sound: Path) -> None:
