@@ -7,6 +7,7 @@ const facts = await (await fetch("facts")).json();
 
 let shown = null;  // {seconds, begin, levels, bands, columnSeconds, parts, heads, now}
 let busy = null;  // ends what is going on
+let begun = 0;  // how often something was begun
 
 get("checkpoint").textContent = facts.checkpoint;
 get("limits").textContent = `Up to ${facts.most_minutes} minutes and ${facts.most_megabytes} MB. ` +
@@ -144,6 +145,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 addEventListener("resize", draw);
 
 function begin(title) {
+  begun += 1;
   busy?.();
   busy = shown = null;
   get("result").hidden = false;
@@ -235,6 +237,7 @@ async function openMicrophone() {
   const sound = { echoCancellation: false, noiseSuppression: false, autoGainControl: false, channelCount: 1 };
   const stream = await navigator.mediaDevices.getUserMedia({ audio: sound });
   const context = new AudioContext();
+  await context.resume();
   await context.audioWorklet.addModule("microphone.js");
   const worklet = new AudioWorkletNode(context, "microphone", { numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit" });
   context.createMediaStreamSource(stream).connect(worklet);
@@ -245,12 +248,14 @@ async function openMicrophone() {
 async function hearMicrophone() {
   begin("Microphone");
   say("waiting for the microphone ...");
+  const mine = begun;
   let microphone;
   try {
     microphone = await openMicrophone();
   } catch (error) {
-    return fail(`no microphone: ${error.message}`);
+    return mine === begun && fail(`no microphone: ${error.message}`);
   }
+  if (mine !== begun) return microphone.close();  // something else was begun while the browser asked its user
   const recent = new Recent(microphone.rate), abort = new AbortController();
   let asked = 0, asking = false;
   busy = () => {

@@ -73,14 +73,31 @@ def test_a_file_is_shown_with_its_names_picture_and_neighbours(tab: Tab, server:
     assert np.allclose(places, expected, atol=0.01) and len(places) > 10
 
 
+def source(tab: Tab, begin: str) -> str:
+    """A function or class of the page's script."""
+    script = tab.run("fetch('page.js').then(answer => answer.text())")
+    found = re.search(rf"^{begin}.*?^}}", script, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return found[0]
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 3, 9])
+def test_the_newest_samples_are_kept(tab: Tab, blocks: int) -> None:
+    """As many as a clip has, 2 s here, as int16."""
+    given = [[(7 * block + at) / 256 - 0.5 for at in range(7)] for block in range(blocks)] + [[1.5, 1.0, -1.0, -1.5]]
+    script = f"const facts = {{clip_seconds: 2}}; {source(tab, 'class Recent')}; const recent = new Recent(10); "
+    script += f"for (const block of {json.dumps(given)}) recent.add(block); return [[...recent.held], recent.total]"
+    held, total = tab.run(f"(() => {{ {script} }})()")
+    expected = [round(32_768 * value) for block in given[:-1] for value in block] + [32_767, 32_767, -32_768, -32_768]
+    assert (held, total) == (expected[-20:], len(expected))
+
+
 def test_every_part_has_its_first_name_before_others_have_more(tab: Tab) -> None:
     """Eight rows are not all taken by one loud part: what is asked of the page's own function, with parts made up."""
-    script = tab.run("fetch('page.js').then(answer => answer.text())")
-    function = re.search(r"^function strongest.*?^}", script, re.MULTILINE | re.DOTALL)
-    assert function is not None
+    function = source(tab, "function strongest")
     loud = [{"name": f"loud {place}", "lift": 90 - place} for place in range(9)]
     parts = [{"tags": {"objects": loud}}, *({"tags": {"objects": [{"name": name, "lift": 2}]}} for name in "ab")]
-    given = f"const ROWS = 8, shown = {json.dumps({'parts': parts})}; {function[0]}"
+    given = f"const ROWS = 8, shown = {json.dumps({'parts': parts})}; {function}"
     found = tab.run(f"(() => {{ {given} return strongest('objects') }})()")
     assert found == [*([f"loud {place}", 90 - place] for place in range(6)), ["a", 2], ["b", 2]]
 
@@ -103,6 +120,22 @@ def test_the_microphone_is_heard_as_it_goes_on_and_can_be_stopped(tab: Tab) -> N
     shown = tab.run("document.querySelector('#headline').textContent")
     tab.run("new Promise(done => setTimeout(done, 1500))")
     assert tab.run("document.querySelector('#headline').textContent") == shown
+
+
+def test_a_file_chosen_while_the_browser_asks_for_the_microphone_is_heard(tab: Tab, sound: Path) -> None:
+    tab.run(
+        "navigator.mediaDevices.getUserMedia = (ask => async sound => { "
+        "const stream = await ask.call(navigator.mediaDevices, sound); "
+        "await new Promise(allow => { window.allow = allow }); "
+        "window.stream = stream; return stream })(navigator.mediaDevices.getUserMedia), 0"
+    )
+    tab.run(MICROPHONE)
+    tab.wait("!!window.allow")
+    tab.choose("#file", sound)
+    tab.wait(f"{ROWS}.length && {IDLE}")
+    tab.run("window.allow()")
+    tab.wait("window.stream && window.stream.getTracks().every(track => track.readyState === 'ended')")
+    assert tab.run("document.querySelector('#title').textContent") == sound.name
 
 
 def test_two_tabs_listen_at_once(tab: Tab, chromium: Browser, server: ListenServer, sound: Path) -> None:
