@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import runpy
+import signal
 import sys
 from urllib.parse import unquote
 
@@ -143,3 +146,16 @@ def test_evidence_of_these_very_weights_is_kept(tiny, calls):
     checkpoint.write_bytes(b"other weights")
     demo.weigh_evidence()
     assert [call[0] for call in calls] == ["evidence"] * 2 and f"out={tiny / 'evidence'}" in calls[1]
+
+
+def test_sigterm_ends_it_in_order(monkeypatch, capsys):
+    def stopped():
+        os.kill(os.getpid(), signal.SIGTERM)
+        pytest.fail("the demo went on")
+
+    monkeypatch.setattr(demo, "main", stopped)
+    monkeypatch.setattr(sys, "argv", ["demo"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("evaluate.demo", run_name="__main__")
+    assert ended.value.code == 75
+    assert "the same command goes on" in capsys.readouterr().err
