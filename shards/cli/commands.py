@@ -22,7 +22,7 @@ class Command:
     extras: str = ""
 
 
-EVALUATE = "plots"  # for a curve over checkpoints
+EVALUATE = "plots,yardsticks"  # a curve over checkpoints; baselines=[yamnet]
 # The Makefile has the same commands, modules and descriptions: tests/project/test_makefile.py compares them.
 COMMANDS = {
     "demo": Command("evaluate.demo", "The main job end to end, on a small synthetic corpus", extras="demo"),
