@@ -31,7 +31,7 @@ class Peak:
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit of the layer with its strongest peaks, at most one a clip; `selectivity` is their mean in deviations."""
+    """A unit of the layer with its strongest peaks, at most one a video; `selectivity` is their mean in deviations."""
 
     index: int
     selectivity: float
@@ -44,9 +44,10 @@ class Peaks:
     def __init__(self, units: int, keep: int = CLIPS_PER_UNIT) -> None:
         self._values = np.full((units, keep), -np.inf)
         self._places = np.empty((units, keep), object)
+        self._videos = np.full((units, keep), "", object)
         self._clips, self._sum, self._squares = 0, np.zeros(units), np.zeros(units)
 
-    def add(self, activations: NDArray[np.float32], shard: str, clip: int) -> None:
+    def add(self, activations: NDArray[np.float32], shard: str, clip: int, video: str) -> None:
         """One clip's activations (units, steps)."""
         highest, steps = activations.max(axis=1).astype(np.float64), activations.argmax(axis=1)
         self._clips += 1
@@ -54,8 +55,11 @@ class Peaks:
         self._squares += highest**2
         weakest = self._values.argmin(axis=1)
         for unit in np.nonzero(highest > self._values[np.arange(len(highest)), weakest])[0]:
-            self._values[unit, weakest[unit]] = highest[unit]
-            self._places[unit, weakest[unit]] = (shard, clip, int(steps[unit]))
+            (same,) = np.nonzero(self._videos[unit] == video)
+            place = same[0] if len(same) else weakest[unit]
+            if highest[unit] > self._values[unit, place]:
+                self._values[unit, place], self._videos[unit, place] = highest[unit], video
+                self._places[unit, place] = (shard, clip, int(steps[unit]))
 
     def most_selective(self, count: int) -> list[Unit]:
         """The units whose strongest clips stand out most from what the unit does in a clip on average."""
@@ -79,11 +83,12 @@ def find_units(network: Trunk, layer: str, shards: Path, count: int) -> list[Uni
     for side in finished(shards):
         shard = SampledShard(shards, side.shard, [])
         for clip in range(len(side.keys)):
-            waveform = shard.example(clip, rate).waveform
+            example = shard.example(clip, rate)
+            waveform = example.waveform
             repeated = np.resize(waveform, max(shortest, len(waveform)))
             activations = run_layers(network, repeated[None], [layer])[layer][0]  # (units, steps)
             peaks = peaks or Peaks(len(activations))
-            peaks.add(activations, side.shard, clip)
+            peaks.add(activations, side.shard, clip, example.meta.video)
     return [] if peaks is None else peaks.most_selective(count)
 
 

@@ -52,6 +52,7 @@ class EvaluateSettings:
     # on two million labelled clips; needs the extra yardsticks)
     baselines: list[Literal["random", "mfcc", "forest", "yamnet"]] = field(default_factory=list)
     seeds: int = 3  # untrained networks of the baseline `random`
+    seed: int = 0  # of the first of them
     folds: list[str] = field(default_factory=list)  # folds to test; empty: all
     device: str = "auto"  # cpu, cuda, or auto (the GPU where there is one)
     # folder that keeps features, by hashes of checkpoint and data, so that none is computed twice
@@ -144,7 +145,7 @@ def _sources(
         # The untrained sibling of the network under evaluation; where there is none, of `student`.
         spec = settings.student if model is None else model.checkpoint.spec
         heads = PAPER_HEADS if model is None else model.checkpoint.heads
-        for seed in range(settings.seeds):
+        for seed in range(settings.seed, settings.seed + settings.seeds):
             init, options = RandomInit(spec, heads, seed), {"windows": settings.windows, "device": settings.device}
             yield untrained_source(init, recordings, settings.layers, **options), settings.svm
     if "yamnet" in settings.baselines:

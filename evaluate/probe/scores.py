@@ -156,7 +156,7 @@ def accuracy_by_class(benchmark: Benchmark, confusion: NDArray[np.int64]) -> dic
     }
 
 
-def wilson(right: int, total: int) -> tuple[float, float]:
+def wilson(right: float, total: int) -> tuple[float, float]:
     """The 95 % interval of a share (Wilson 1927): with few recordings it stays inside 0 and 1."""
     share, weight = right / total, Z95**2 / total
     centre = (share + weight / 2) / (1 + weight)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from evaluate.benchmarks.benchmark import BenchmarkSpec
 from evaluate.model import EvaluatedModel
+from evaluate.probe.classifiers import LinearSVM
 from evaluate.probe.run import EvaluateSettings
-from evaluate.probe.scores import Scores
+from evaluate.probe.scores import Scores, wilson
 from evaluate.reproduce.experiments import Experiments, checkpoint_of, require_row
 from evaluate.reproduce.multimodal import recognise
 from evaluate.reproduce.paper import LAYERS, Column, Row, Table
 from evaluate.reproduce.score_cache import cached_scores
 from evaluate.reproduce.settings import Missing, ReproduceSettings
+from shards.cli.words import amount
 from shards.errors import UserError
+
+MFCC = "ours: frames of 1,024 samples at 22,050 Hz, and the differences of the coefficients beside what [28] has"
 
 
 @dataclass(frozen=True)
@@ -64,13 +69,13 @@ def _cell(row: Row, column: Column, settings: ReproduceSettings, experiments: Ex
 
 def _of_checkpoint(row: Row, column: Column, settings: ReproduceSettings, experiments: Experiments) -> Cell:
     """The SVM on a layer of a run of our own, or of the published weights."""
-    probe = probe_of(row, column, settings, experiments)
+    require_data(row, column, settings, experiments)
     path = checkpoint_of(row, settings)
     model = EvaluatedModel.load(path)
     require_row(row, model, experiments)
-    probe.checkpoint, probe.baselines = path, []
     # All layers of a row of Table 6 are computed in one pass.
-    probe.layers = list(LAYERS) if column.layer else [row.layer]
+    layers = list(LAYERS) if column.layer else [row.layer]
+    probe = probe_of(row, column, settings, experiments, checkpoint=path, layers=layers)
     wanted = column.layer or row.layer
     (score,) = [score for score in cached_scores(probe).scores if score.layer == wanted]
     return Cell(ours=score.accuracy, interval=score.interval, note=model.provenance)
@@ -78,14 +83,16 @@ def _of_checkpoint(row: Row, column: Column, settings: ReproduceSettings, experi
 
 def _of_baseline(row: Row, column: Column, settings: ReproduceSettings, experiments: Experiments) -> Cell:
     """MFCC statistics, or random networks: the mean over their seeds, from the lowest to the highest."""
-    probe = probe_of(row, column, settings, experiments)
-    probe.layers, probe.baselines = [row.layer], [row.origin]  # type: ignore[list-item]
-    scores = cached_scores(probe).scores
+    probe = probe_of(row, column, settings, experiments, layers=[row.layer], baselines=[row.origin])
+    if row.origin != "random":
+        (score,) = cached_scores(probe).scores
+        return Cell(ours=score.accuracy, interval=score.interval, note=MFCC)
+    scores = [cached_scores(replace(probe, seed=seed, seeds=1)).scores[0] for seed in range(settings.seeds)]
     accuracies = [score.accuracy for score in scores]
-    if len(scores) == 1:
-        return Cell(ours=scores[0].accuracy, interval=scores[0].interval)
-    spread = f"{len(scores)} seeds, {min(accuracies):.1%} to {max(accuracies):.1%}"
-    return Cell(ours=sum(accuracies) / len(accuracies), note=spread)
+    mean, tested = sum(accuracies) / len(accuracies), scores[0].recordings
+    spread = f"{amount(len(scores), 'seed')}, {min(accuracies):.1%} to {max(accuracies):.1%}"
+    # All networks are tested on the same recordings: their mean is taken for no more certain than one of them.
+    return Cell(ours=mean, interval=wilson(mean * tested, tested), note=spread)
 
 
 def _of_supervised(row: Row, column: Column, settings: ReproduceSettings, experiments: Experiments) -> Cell:
@@ -108,7 +115,8 @@ def _of_videos(row: Row, column: Column, settings: ReproduceSettings, experiment
         raise Missing("labelled videos", "make reproduce videos=<a CSV file with path and label>")
     model = EvaluatedModel.load(checkpoint_of(row, settings), settings.device)
     require_row(row, model, experiments)
-    found = recognise(settings.videos, model, settings.teachers, row.layer, settings.cache)
+    svm = LinearSVM(settings.C, tuple(settings.grid))
+    found = recognise(settings.videos, model, settings.teachers, row.layer, settings.cache, svm)
     score = found.scores[column.modality]
     chance = f"chance {found.chance:.1%}, most frequent {found.most_frequent:.1%}"
     note = f"{score.recordings} videos of {found.classes} classes, {chance}; {model.provenance}"
@@ -125,22 +133,41 @@ ORIGINS: dict[str, Callable[[Row, Column, ReproduceSettings, Experiments], Cell]
 }
 
 
-def probe_of(row: Row, column: Column, settings: ReproduceSettings, experiments: Experiments) -> EvaluateSettings:
+def probe_of(
+    row: Row,
+    column: Column,
+    settings: ReproduceSettings,
+    experiments: Experiments,
+    *,
+    layers: list[str],
+    checkpoint: Path | None = None,
+    baselines: Sequence[str] = (),
+) -> EvaluateSettings:
     """The settings of `make eval-...` for a cell. Raises Missing where the data set is not there."""
-    name = row.benchmark or column.benchmark
-    spec, root = experiments.benchmarks[name], settings.roots.get(name, Path("data") / name)
-    if not root.exists():
-        raise Missing(
-            f"the data set {name} in {root}", f"get {spec.source}, then make reproduce roots.{name}=<its folder>"
-        )
+    spec, root = require_data(row, column, settings, experiments)
     return EvaluateSettings(
         spec,
         root,
         settings.student,
-        baselines=["mfcc"],  # replaced by what the cell needs
+        checkpoint,
+        layers=layers,
+        baselines=list(baselines),  # type: ignore[arg-type]
         C=settings.C,
         grid=settings.grid,
         seeds=settings.seeds,
         device=settings.device,
         cache=settings.cache,
     )
+
+
+def require_data(
+    row: Row, column: Column, settings: ReproduceSettings, experiments: Experiments
+) -> tuple[BenchmarkSpec, Path]:
+    """A cell's benchmark and where it lies. Raises Missing where it is not there."""
+    name = row.benchmark or column.benchmark
+    spec, root = experiments.benchmarks[name], settings.roots.get(name, Path("data") / name)
+    if not root.exists():
+        raise Missing(
+            f"the data set {name} in {root}", f"get {spec.source}, then make reproduce roots.{name}=<its folder>"
+        )
+    return spec, root

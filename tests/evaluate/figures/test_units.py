@@ -64,15 +64,28 @@ def test_memory_does_not_grow_with_the_clips() -> None:
     generator = np.random.default_rng(0)
     everything = generator.normal(size=(500, 3)).astype(np.float32)
     for clip, values in enumerate(everything):
-        peaks.add(values[:, None], "train-000000", clip)
+        peaks.add(values[:, None], "train-000000", clip, f"v{clip}")
     assert all(len(unit.peaks) == 2 for unit in peaks.most_selective(3))
     assert peaks._values.size == 6 and peaks._places.size == 6
+
+
+def test_a_video_is_shown_once_in_a_unit() -> None:
+    """Its strongest clip stands for it, wherever that comes; of fewer videos there are fewer clips."""
+    peaks = Peaks(1, keep=2)
+    for clip, (video, value) in enumerate([("a", 5.0), ("a", 7.0), ("b", 1.0), ("a", 6.0), ("c", 2.0), ("b", 3.0)]):
+        peaks.add(np.array([[value]], np.float32), "train-000000", clip, video)
+    (unit,) = peaks.most_selective(1)
+    assert [(peak.activation, peak.clip) for peak in unit.peaks] == [(7.0, 1), (3.0, 5)]
+    alone = Peaks(1, keep=2)
+    for clip in range(3):
+        alone.add(np.array([[float(clip)]], np.float32), "train-000000", clip, "a")
+    assert [peak.clip for peak in alone.most_selective(1)[0].peaks] == [2]
 
 
 def test_a_unit_that_never_changes_is_not_selective() -> None:
     peaks = Peaks(2, keep=2)
     for clip in range(5):
-        peaks.add(np.array([[0.0], [float(clip)]], np.float32), "train-000000", clip)
+        peaks.add(np.array([[0.0], [float(clip)]], np.float32), "train-000000", clip, f"v{clip}")
     first, second = peaks.most_selective(2)
     assert (first.index, second.index, second.selectivity) == (1, 0, 0.0)
 

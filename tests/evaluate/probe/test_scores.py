@@ -36,7 +36,7 @@ def test_wilson_solves_its_equation(right: int, total: int) -> None:
 def score() -> Score:
     return Score(
         "b", "checkpoint", "linear SVM", "pool5", None, 0.5, (0.1, 0.9), {"1": 0.5}, {"x": 0.5}, [[1, 1], [0, 0]],
-        {"1": 0.01}, True, [], {"count": 2}, 0.1, [0, 1, None], [[0.5, None], [-1.25, 1e-7], []],
+        {"1": 0.01}, True, ["fold 1: doubtful"], {"count": 2}, 0.1, [0, 1, None], [[0.5, None], [-1.25, 1e-7], []],
     )  # fmt: skip
 
 

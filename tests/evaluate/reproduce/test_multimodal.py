@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from evaluate.model import EvaluatedModel
+from evaluate.probe.classifiers import LinearSVM
 from evaluate.reproduce import multimodal
 from evaluate.reproduce.multimodal import labelled_videos, recognise
 from pipeline.teachers.spec import TeacherSet, TeacherSpec, Transform
@@ -63,7 +64,7 @@ def colours(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_both_know_what_neither_knows_alone(videos: Path, checkpoint: Path, tmp_path: Path) -> None:
-    found = recognise(videos, EvaluatedModel.load(checkpoint), TEACHERS, "conv2", tmp_path)
+    found = recognise(videos, EvaluatedModel.load(checkpoint), TEACHERS, "conv2", tmp_path, LinearSVM())
     assert found.classes == 4 and found.chance == 0.25 and found.most_frequent == 0.25
     assert found.scores["both"].accuracy > 0.9
     assert found.scores["vision"].accuracy <= 0.75 and found.scores["sound"].accuracy <= 0.75
@@ -88,12 +89,26 @@ def test_a_given_split_is_kept(videos: Path, tmp_path: Path) -> None:
     assert sorted(tested) == [f"{name}-0.mkv" for name in sorted(CLASSES)]
 
 
+def test_folds_of_the_table_are_kept_and_each_is_tested(videos: Path, checkpoint: Path, tmp_path: Path) -> None:
+    table = videos.with_name("folds.csv")
+    lines = videos.read_text().splitlines()
+    folds = ["fold", *(["a", "b", "c", "b", "c"] * 8)]
+    table.write_text("\n".join(f"{line},{fold}" for line, fold in zip(lines, folds, strict=True)))
+    benchmark = labelled_videos(table)
+    assert benchmark.tested == ("a", "b", "c")
+    of = {recording.name: recording.fold for recording in benchmark.recordings}
+    assert [of[line.split(",")[0]] for line in lines[1:]] == folds[1:]
+    found = recognise(table, EvaluatedModel.load(checkpoint), TEACHERS, "conv2", tmp_path, LinearSVM(0.3))
+    assert {score.recordings for score in found.scores.values()} == {40} and found.most_frequent == 0.25
+    assert set(found.scores["both"].C.values()) == {0.3}  # which is the one asked for
+
+
 def test_features_of_frames_are_computed_once(
     videos: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = recognise(videos, EvaluatedModel.load(checkpoint), TEACHERS, "conv2", tmp_path)
+    first = recognise(videos, EvaluatedModel.load(checkpoint), TEACHERS, "conv2", tmp_path, LinearSVM())
     monkeypatch.setattr(multimodal, "Teacher", None)  # would fail if it were called
-    again = recognise(videos, EvaluatedModel.load(checkpoint), TEACHERS, "conv2", tmp_path)
+    again = recognise(videos, EvaluatedModel.load(checkpoint), TEACHERS, "conv2", tmp_path, LinearSVM())
     assert {name: score.confusion for name, score in first.scores.items()} == {
         name: score.confusion for name, score in again.scores.items()
     }

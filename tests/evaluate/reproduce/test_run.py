@@ -121,7 +121,12 @@ def test_cells_are_filled_or_say_what_is_missing(
     assert found["theirs"]["command"] == "make published"
     assert "student=tiny" in str(found["labels"]["command"]) and "labelled videos" in str(found["videos"]["missing"])
     assert 0 < float(str(found["untrained"]["ours"])) <= 1 and "2 seeds" in str(found["untrained"]["note"])
-    assert float(str(found["hand-crafted"]["ours"])) > 0.8
+    low, high = found["untrained"]["interval"]  # type: ignore[misc]
+    assert 0 <= low <= float(str(found["untrained"]["ours"])) <= high <= 1 and low < high
+    assert float(str(found["hand-crafted"]["ours"])) > 0.8 and "beside what [28] has" in str(
+        found["hand-crafted"]["note"]
+    )
+    assert len(list((settings.cache / "scores").iterdir())) == 3  # mfcc, and each seed by itself: a stop loses one
 
     (settings.runs / "row").mkdir(parents=True)
     save(settings.runs / "row" / "best.pt", trained(checkpoint))
@@ -154,6 +159,14 @@ def test_a_run_of_other_settings_does_not_fill_a_row(
     change(model.checkpoint)  # type: ignore[operator]
     with pytest.raises(UserError, match=words):
         require_row(row, model, tiny_experiments)
+
+
+@pytest.mark.parametrize("wrong", [{"C": -1.0}, {"grid": []}, {"seeds": 0}, {"units": 0}])
+def test_impossible_values_are_refused_before_anything_is_made(
+    settings: ReproduceSettings, wrong: dict[str, object]
+) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        replace(settings, **wrong)  # type: ignore[arg-type]
 
 
 def test_a_table_has_a_number_for_every_column() -> None:
