@@ -21,13 +21,13 @@ class CorpusSettings:
     """
 
     photographs: tuple[str, ...] = tuple(FAMILIES)
-    clips_per_photograph: int = 16
+    clips_per_photograph: int = 20
     shortest_seconds: float = 10.5
     longest_seconds: float = 13.0
     width: int = 320
     height: int = 240
     frame_rate: int = 6
-    validation_share: float = 0.25
+    validation_share: float = 0.3
     split_seed: int = 0  # the seed that the pipeline hashes keys with
     seed: int = 0
     version: int = 2

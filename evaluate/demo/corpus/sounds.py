@@ -28,8 +28,8 @@ from evaluate.demo.corpus.synthesis import (
 )
 
 # Decibels against a recording's own pairs: those of all families, and noise.
-OTHERS = (-5.0, 0.0)
-BACKGROUND = (0.0, 6.0)
+OTHERS = (-7.0, -2.0)
+BACKGROUND = (-2.0, 4.0)
 
 
 def soundtrack(family: str, seconds: float, rng: Generator) -> NDArray[np.float32]:

@@ -26,7 +26,11 @@ pytest.importorskip("skimage", reason="the photographs of scikit-image come with
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
     corpus = CorpusSettings(
-        photographs=("chelsea", "coffee"), clips_per_photograph=2, shortest_seconds=10.4, longest_seconds=12.0
+        photographs=("chelsea", "coffee"),
+        clips_per_photograph=2,
+        shortest_seconds=10.4,
+        longest_seconds=12.0,
+        validation_share=0.25,
     )
     monkeypatch.setattr(demo, "CORPUS", corpus)
     monkeypatch.setattr(demo, "VIDEOS", tmp_path / "videos")
@@ -80,7 +84,7 @@ def test_commands_run_in_this_python(monkeypatch):
     demo.label_videos()
     ((command, _),) = calls
     assert command[:4] == [sys.executable, "-m", "soundnet", "teacher-shards"]
-    assert {"teachers=efficientnet_lite0", "device=cpu", "validation_share=0.25"} <= set(command)
+    assert {"teachers=efficientnet_lite0", "device=cpu", "validation_share=0.3"} <= set(command)
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ from pipeline.videos.keys import key_of, split_of
 
 def test_the_demo_corpus_is_what_the_readme_promises():
     clips = catalogue(CorpusSettings())
-    assert len(clips) == len({clip.path for clip in clips}) == 160
+    assert len(clips) == len({clip.path for clip in clips}) == 200
     assert len({clip.photograph for clip in clips}) >= 8
     assert all(10 < clip.seconds < 15 for clip in clips)  # one clip of 10 s each
-    splits = Counter((clip.photograph, split_of(key_of(str(clip.path)), 0.25, 0)) for clip in clips)
-    assert {count for (_, split), count in splits.items() if split == "train"} == {12}
-    assert {count for (_, split), count in splits.items() if split == "validation"} == {4}
+    splits = Counter((clip.photograph, split_of(key_of(str(clip.path)), 0.3, 0)) for clip in clips)
+    assert {count for (_, split), count in splits.items() if split == "train"} == {14}
+    assert {count for (_, split), count in splits.items() if split == "validation"} == {6}
     assert len(splits) == 20
 
 

@@ -16,6 +16,7 @@ pytest.importorskip("skimage", reason="the photographs of scikit-image come with
 TINY = CorpusSettings(
     photographs=("chelsea", "rocket"),
     clips_per_photograph=2,
+    validation_share=0.25,
     shortest_seconds=1.0,
     longest_seconds=3.0,
     width=96,
