@@ -24,8 +24,10 @@ CLIPS = 8  # shown, at equal distances through all shards
 UNITS = 4  # the most selective ones, each with the moments that excite it most
 
 
-def write_page(page: Path, *, shards: Path, run: Path, scores: Path, evidence: Path, head: str, origin: str) -> Path:
-    """Write the page; `origin` says in a few words where the videos come from, and stands at its top.
+def write_page(
+    page: Path, *, shards: Path, run: Path, scores: Path, evidence: Path, head: str, origin: str, took: str
+) -> Path:
+    """Write the page; `origin` says in a few words where the videos come from, `took` how long all took.
 
     Raises UserError or DamagedExample where an artifact is missing or not what it should be.
     """
@@ -38,6 +40,7 @@ def write_page(page: Path, *, shards: Path, run: Path, scores: Path, evidence: P
     units = find_units(model.network, LAYER, shards, UNITS)
     html = template(TEMPLATE, Path(__file__).parent, STYLE).render(
         origin=origin,
+        took=took,
         survey=survey,
         clip=manifest.clip,
         teacher=manifest.teachers[head],

@@ -42,7 +42,8 @@ PAGE = FOLDER / "index.html"
 CORPUS = CorpusSettings()
 HEAD = "objects"  # the demo's teacher has this one
 CLIP = ("clip.seconds=10", "clip.windows=2")  # half the paper's: SoundNet8 gives one output, at half the cost
-# The paper's lr of 1e-3 wants its 100,000 steps.
+# The paper's lr of 1e-3 wants its 100,000 steps. Of seed 2, 300 steps came to a KL of 0.74 on the videos held out, and
+# the probe to 82 %; 600 to 0.46 and to 100 %. Random networks' probes come to two thirds.
 TRAINING = ("batch=8", "lr=4e-4", "schedule=cosine", "steps=600", "augment.roll=true", "augment.gain_db=6")
 REPORTS = ("log_every=25", "validate_every=200", "save_every=200")
 MAX_PROCESSES = 8  # that render; more would wait for each other's memory
@@ -117,8 +118,8 @@ def put_on_a_page() -> None:
     """Put the whole on one page."""
     made = [RunFolder(RUN).last, RunFolder(RUN).validation, SCORES / SCORES_NAME, EVIDENCE / EVIDENCE_NAME]
     if not PAGE.is_file() or PAGE.stat().st_mtime <= max(path.stat().st_mtime for path in made):
-        origin = f"{SYNTHETIC} {in_words(durations(DURATIONS))}"
-        write_page(PAGE, shards=SHARDS, run=RUN, scores=SCORES, evidence=EVIDENCE, head=HEAD, origin=origin)
+        places = {"shards": SHARDS, "run": RUN, "scores": SCORES, "evidence": EVIDENCE}
+        write_page(PAGE, **places, head=HEAD, origin=SYNTHETIC, took=in_words(durations(DURATIONS)))
     print(f"{PAGE}: {PAGE.stat().st_size / 1e6:.1f} MB")
 
 

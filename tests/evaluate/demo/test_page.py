@@ -58,14 +58,15 @@ def write(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     def written() -> str:
         places = {name: tmp_path / name for name in ("shards", "run", "scores", "evidence")}
-        return write_page(tmp_path / "index.html", **places, head="objects", origin="SYNTHETIC & small").read_text()
+        words = {"origin": "SYNTHETIC & small", "took": "It took 80 s"}
+        return write_page(tmp_path / "index.html", **places, head="objects", **words).read_text()
 
     return written
 
 
 def test_every_number_of_the_artifacts_is_on_the_page(write: Callable[[], str]) -> None:
     page = write()
-    assert "SYNTHETIC &amp; small" in page
+    assert "SYNTHETIC &amp; small" in page and "It took 80 s" in page
     for value in ("0.12", "1.57", "3.25", "85 %", "65 %", "50 %", "640 clips in 80 steps"):
         assert value in page, value
     assert page.count("data:audio/") == 2 + 2 * 4  # two clips; four units, each with both of them
