@@ -44,7 +44,7 @@ def in_words(steps: dict[str, Duration]) -> str:
     """The total and its parts, as a sentence."""
     total, cpu = sum(each.seconds for each in steps.values()), sum(each.cpu_seconds for each in steps.values())
     parts = ", ".join(f"{step} {each.seconds:.0f} s" for step, each in steps.items())
-    return f"It took {total:.0f} s on {os.cpu_count()} CPU cores, {cpu:.0f} s of CPU time in all: {parts}."
+    return f"Up to this page it took {total:.0f} s on {os.cpu_count()} CPU cores, {cpu:.0f} s of CPU time: {parts}."
 
 
 def _cpu_seconds() -> float:

@@ -42,7 +42,7 @@ PAGE = FOLDER / "index.html"
 CORPUS = CorpusSettings()
 HEAD = "objects"  # the demo's teacher has this one
 CLIP = ("clip.seconds=10", "clip.windows=2")  # half the paper's: SoundNet8 gives one output, at half the cost
-# The paper's lr of 1e-3 wants its 100,000 steps. Of seed 2, 300 steps came to a KL of 0.74 on the videos held out, and
+# The paper's lr of 1e-3 wants its 100,000 steps. Of seed 2, 300 steps came to a KL of 0.74 on the videos held out and
 # the probe to 82 %; 600 to 0.46 and to 100 %. Random networks' probes come to two thirds.
 TRAINING = ("batch=8", "lr=4e-4", "schedule=cosine", "steps=600", "augment.roll=true", "augment.gain_db=6")
 REPORTS = ("log_every=25", "validate_every=200", "save_every=200")
@@ -129,7 +129,7 @@ STEPS: dict[str, Callable[[], None]] = {
     "checking": check_shards,
     "training": train_student,
     "probing": probe_student,
-    "weighing": weigh_evidence,
+    "evidence": weigh_evidence,
     "drawing the page": put_on_a_page,
 }
 

@@ -2,7 +2,7 @@
 
 Five short sounds stand in a ring, and neighbours follow each other: hum then bell is one family, bell then hum another.
 Each sound is in four of the ten families, and a family has its mirror's mean spectrum: whatever hears no order is right
-in five cases of ten at best. Every recording has such pairs of all families mixed in, and noise louder than its own.
+in five cases of ten at best. Every recording has pairs of all families mixed in, and noise about as loud as its own.
 """
 
 from __future__ import annotations
