@@ -37,5 +37,5 @@ def test_a_damaged_file_holds_no_times(tmp_path, damaged):
 
 def test_words_name_the_total_and_the_parts():
     words = in_words({"rendering": Duration(20.4, 35), "training": Duration(60, 100)})
-    assert words.startswith("It took 80 s on ") and "135 s of CPU time" in words
+    assert words.startswith("Up to this page it took 80 s on ") and "135 s of CPU time" in words
     assert words.endswith("rendering 20 s, training 60 s.")
