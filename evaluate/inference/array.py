@@ -17,9 +17,8 @@ from shards.media.resample import BATCH, RATES, ChannelStats, Resampler
 
 Waveform: TypeAlias = "ArrayLike | Tensor"
 
-LOUDEST = (
-    2.0  # of float samples: decoders of lossy formats overshoot 1 by less, and integers turned float are far above
-)
+# Of float samples: decoders of lossy formats overshoot 1 by less, and integers turned float are far above.
+LOUDEST = 2.0
 MOST_CHANNELS = 32
 FORMATS = {"int16": "s16p", "float32": "fltp", "float64": "dblp"}  # FFmpeg's names
 

@@ -24,7 +24,7 @@ from shards.storage import is_remote
 class Streaming:
     """How clips come from disk or network. Only `reader` and `block_shards` change which clips a step is taken on.
 
-    Every clip is compared with its checksum as it is read, whatever is set here (not so by reader=webdataset).
+    Every clip is compared with its checksum when it is first read, whatever is set here (not so by reader=webdataset).
     """
 
     # what reads the shards: our own reader (direct), or the package webdataset

@@ -34,5 +34,6 @@ elif __name__ == "__main__":
         print(f"\n{name}: {told}, {bfloat16=}", flush=True)
         with TemporaryDirectory() as folder:
             Path(folder, "sitecustomize.py").write_text(CUSTOM.format(bfloat16=bfloat16))
-            place = os.environ | told | {"PYTHONPATH": folder}
+            # A cache of its own: kernels compiled for another machine's vectors gave NaN and a segmentation fault.
+            place = os.environ | told | {"PYTHONPATH": folder, "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor"}
             subprocess.run([*PYTEST, *QUICK, *(f"tests/{room}" for room in COMPUTING)], env=place, check=True)

@@ -22,7 +22,7 @@ WEIGHTS, CONFIG, CARD = f"model{SUFFIX}", "config.json", "README.md"
 KIND = {"model_type": "soundnet"}
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)  # owner/name
 MOST_CONFIG_BYTES = 2**24
-EXTRA = "pip install -e .[hub]"
+EXTRA = "pip install 'soundnet[hub]'"
 # Of a checkpoint's settings, those that are shown to others: the rest may name folders of this machine.
 PUBLIC = (*RECORDED, "sha256", "supervised")
 

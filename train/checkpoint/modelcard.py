@@ -54,12 +54,12 @@ for head, classes in json.loads(facts["classes"]).items():
 
 
 LOAD_HUB = """\
-From a checkout of this program, with the extra `hub`; nothing of this folder is executed:
+With this program and its extra `hub` installed; nothing of this folder is executed:
 
 ```python
-from evaluate.inference.sound_model import load
+import soundnet
 
-model = load("OWNER/{name}")  # or a path to this folder
+model = soundnet.load("OWNER/{name}")  # or a path to this folder
 vector = model.embed(waveform, sample_rate)  # (samples,) or (channels, samples), int16 or float in [-1, 1], any rate
 ```"""
 

