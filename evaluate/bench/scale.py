@@ -71,7 +71,7 @@ def measure_decoding(settings: Scale, film: Path, console: Console) -> None:
     table = Table("decode workers", "seconds of film a second", "times one worker", title="Decoding")
     for workers, cost in busy.items():
         seconds = cost.seconds - idle[workers].seconds  # without the start of the processes
-        table.add_row(str(workers), f"{DECODED * settings.lake.seconds / seconds:.0f}", f"{one / seconds:.2f}")
+        table.add_row(str(workers), f"{DECODED * settings.corpus.seconds / seconds:.0f}", f"{one / seconds:.2f}")
     console.print(table)
 
 
@@ -119,7 +119,7 @@ def _frame_cpu(cost: Cost) -> float:
 
 def show_estimate(settings: Scale, rates: dict[str, Rates], console: Console) -> None:
     """The measured rates of each sampling, and what the whole corpus takes by them."""
-    corpus, prices = settings.lake, settings.prices
+    corpus, prices = settings.corpus, settings.prices
     hours = corpus.videos * corpus.seconds / HOUR
     title = f"Stage one for {corpus.videos:,} videos of {corpus.seconds:g} s, {hours:,.0f} hours, {settings.height}p"
     table = Table("sampling", *rates, title=title)
@@ -161,13 +161,13 @@ def run(settings: Scale) -> None:
         measure_planning(settings, console)
         measure_memory(settings, console)
         film = settings.out / "film.mp4"
-        render_film(film, settings.height, settings.lake.seconds)
+        render_film(film, settings.height, settings.corpus.seconds)
         measure_decoding(settings, film, console)
         teacher = measure_teachers(settings, console)
         gpu = None
         if torch.cuda.is_available():
             gpu = cost_of(workloads.label_frames, "cuda:0", fastest_precision("cuda:0"), LABELLED).result
-        frames = int(settings.lake.seconds / ClipSpec().window_seconds) * ClipSpec().frames_per_window
+        frames = int(settings.corpus.seconds / ClipSpec().window_seconds) * ClipSpec().frames_per_window
         rates = {way: Rates(*measure_stage(settings, film, way), frames, teacher, gpu) for way in SAMPLINGS}
         show_estimate(settings, rates, console)
     finally:
@@ -213,7 +213,7 @@ class Scale:
     # copies of it, few and many, that go through the whole of stage one: a video costs their difference
     films: tuple[int, int] = (16, 80)
     rounds: int = 3  # rounds in which the teachers are timed
-    lake: Corpus = field(default_factory=Corpus)
+    corpus: Corpus = field(default_factory=Corpus)
     prices: Prices = field(default_factory=Prices)
     out: Path = Path("outputs/bench/scale")  # folder for what is made; removed at the end
 
