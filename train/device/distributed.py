@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import socket
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from threading import Event, Thread
 from typing import Any, TypeVar
 
 import torch
@@ -21,6 +24,8 @@ TORCHRUN = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what it sets 
 V = TypeVar("V")
 # Gloo's errors for a process that is gone have no class of their own.
 LOST = re.compile(r"gloo|connection (closed|reset)|broken pipe|timed out", re.IGNORECASE)
+CONNECTING = 120.0  # seconds in which all ranks are connected
+GRACE = 20.0  # seconds in which a rank should notice by itself that another is gone
 
 
 @dataclass(frozen=True)
@@ -90,16 +95,75 @@ def ranks_of(device: str) -> Iterator[Ranks]:
     try:
         control = dist.new_group(backend="gloo")
         assert isinstance(control, dist.ProcessGroup)
-        yield Ranks(dist.get_rank(), world, local_rank, control)
+        ranks = Ranks(dist.get_rank(), world, local_rank, control)
+        with _watching(ranks):
+            yield ranks
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and not LOST.search(str(error)):
             raise
-        raise UserError(
-            f"rank {os.environ.get('RANK')} has lost another of the {world} ranks, which was killed or says itself why "
-            "it ended: run the same command again to go on from the last checkpoint"
-        ) from None
+        raise UserError(_lost(world)) from None
     finally:
         dist.destroy_process_group()
+
+
+def _lost(world: int) -> str:
+    return (
+        f"rank {os.environ.get('RANK')} has lost another of the {world} ranks, which was killed or says itself why "
+        "it ended: run the same command again to go on from the last checkpoint"
+    )
+
+
+@contextmanager
+def _watching(ranks: Ranks) -> Iterator[None]:
+    """End this process where another is gone and this one waits for it on a GPU, which NCCL does for minutes.
+
+    Every rank keeps a connection with rank 0 and sends a byte at its end: one that breaks before is a death.
+    """
+    connections, leaving = _connections(ranks), Event()
+
+    def listen(connection: socket.socket) -> None:
+        with suppress(OSError):
+            if connection.recv(1):
+                return
+        if not leaving.wait(GRACE):
+            print(f"error: {_lost(ranks.world)}", file=sys.stderr, flush=True)
+            os._exit(1)
+
+    listeners = [Thread(target=listen, args=(connection,)) for connection in connections]
+    for listener in listeners:
+        listener.start()
+    word = b"."
+    try:
+        yield
+    except Exception:  # not SystemExit: a rank that was told to stop leaves in order, while rank 0 may still be saving
+        word = b""
+        raise
+    finally:
+        leaving.set()
+        for connection, listener in zip(connections, listeners, strict=True):
+            with suppress(OSError):
+                connection.send(word)
+                connection.shutdown(socket.SHUT_RDWR)  # which ends its thread's waiting
+            listener.join()
+            connection.close()
+
+
+def _connections(ranks: Ranks) -> list[socket.socket]:
+    """Rank 0's with all others, or another rank's with rank 0. Raises RuntimeError where one does not come."""
+    try:
+        if not ranks.is_first:
+            port = ranks.share(0)
+            connections = [socket.create_connection((os.environ["MASTER_ADDR"], port), CONNECTING)]
+        else:
+            with socket.create_server(("", 0)) as server:
+                server.settimeout(CONNECTING)
+                ranks.share(server.getsockname()[1])
+                connections = [server.accept()[0] for _ in range(ranks.world - 1)]
+    except OSError as error:
+        raise RuntimeError(f"timed out: {error}") from None
+    for connection in connections:
+        connection.settimeout(None)
+    return connections
 
 
 def _place() -> tuple[int, int]:
