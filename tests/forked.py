@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import multiprocessing
 import multiprocessing.forkserver as server
 import os
@@ -67,6 +68,7 @@ class Forked:
 
 
 def _become(module: str, words: tuple[str, ...], place: Mapping[str, str], said: str, there: str) -> None:
+    gc.freeze()  # to look for garbage among what was imported copies all its pages
     # Its workers come from the same server: for want of a public way, multiprocessing would start one here.
     server._forkserver._forkserver_address, server._forkserver.ensure_running = there, lambda: None
     decode_worker.SPAWN = FORKSERVER

@@ -30,7 +30,7 @@ STAGES = ("shards", "pipeline", "train", "evaluate")
 # Runs each command of the list in a child of one process, in which torch and hydra are imported already, and no package
 # of an extra can be imported.
 WITHOUT_EXTRAS = """
-import json, os, sys
+import gc, json, os, sys
 absent, commands = map(json.loads, sys.argv[1:])
 class Absent:
     def find_spec(self, name, path=None, target=None):
@@ -38,6 +38,7 @@ class Absent:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Absent())
 import av, hydra, rich.console, sklearn.ensemble, sklearn.svm, torch
+gc.freeze()  # a child that looks for garbage copies all pages of these
 from soundnet.command import main
 for words in commands:
     if os.fork() == 0:
