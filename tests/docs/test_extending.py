@@ -18,7 +18,7 @@ from train.checkpoint.checkpoint import load
 
 ROOMS = ("shards", "pipeline", "train", "evaluate", "soundnet", "conf", "docs", "tests")
 BLOCK = re.compile(r"```(yaml|python|sh)\n(.*?)```", re.DOTALL)
-# Follows the blocks that it reads, each command in a child of one process, in which other people's packages are imported.
+# Follows the blocks that it reads; each command in a child of one process, in which torch and others are imported.
 FOLLOW = r"""
 import gc, json, os, re, runpy, shlex, sys
 from pathlib import Path
