@@ -13,6 +13,7 @@ import re
 import tokenize
 from collections.abc import Mapping
 from dataclasses import is_dataclass
+from functools import cache
 from pathlib import Path
 from textwrap import dedent
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -61,6 +62,7 @@ def group_comments(config: Path) -> dict[str, str]:
     return dict(re.findall(r"^  - (\w+): .*?# (.+)$", config.read_text(), re.MULTILINE))
 
 
+@cache  # asked for each field
 def _comments(kind: type) -> dict[str, str]:
     """{field: the comment behind its line, else the lines of comment above it} in a class's source."""
     source = dedent(inspect.getsource(kind))

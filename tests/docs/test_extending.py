@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +12,35 @@ import pytest
 import soundfile
 
 from shards.format.manifest import Manifest
+from tests.faults.commands import python
 from tests.media import RATE, Track, film, moving, tone
 from train.checkpoint.checkpoint import load
 
 ROOMS = ("shards", "pipeline", "train", "evaluate", "soundnet", "conf", "docs", "tests")
 BLOCK = re.compile(r"```(yaml|python|sh)\n(.*?)```", re.DOTALL)
-NAMED = re.compile(r"# (\S+/\S+?)(, at the end)?\n")
+# Follows the blocks that it reads; each command in a child of one process, in which torch and others are imported.
+FOLLOW = r"""
+import gc, json, os, re, runpy, shlex, sys
+from pathlib import Path
+import hydra, matplotlib.pyplot, pytest, sklearn.ensemble, sklearn.svm, timm, torch.utils.tensorboard, torchvision
+gc.freeze()  # a child that looks for garbage copies all pages of these
+for kind, text in json.loads(sys.argv[1]):
+    if named := re.match(r"# (\S+/\S+?)(, at the end)?\n", text):
+        path = Path(named[1])
+        assert path.exists() == bool(named[2]), f"{path}: a new file is written, an old one added to"
+        path.write_text((path.read_text() if named[2] else "") + text)  # blank lines are the formatter's
+        continue
+    for command in text.splitlines() if kind == "sh" else [text]:
+        if (child := os.fork()) == 0:
+            if kind == "sh":
+                python, option, *sys.argv = shlex.split(command, comments=True)
+                assert (python, option) == ("python", "-m")
+                runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+            else:
+                exec(command)
+            sys.exit()
+        assert os.waitpid(child, 0)[1] == 0, command
+"""
 
 
 @pytest.fixture
@@ -42,20 +62,10 @@ def copy(root: Path, tmp_path: Path) -> Path:
 
 
 def test_the_recipes_are_followed(root: Path, copy: Path) -> None:
-    search = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # `python` is this one
-    environment = {**os.environ, "PATH": search, "OMP_NUM_THREADS": "1"}
     blocks = BLOCK.findall((root / "docs" / "extending.md").read_text())
     assert [kind for kind, _ in blocks].count("sh") == 4
-    for kind, text in blocks:
-        named = NAMED.match(text)
-        if named is None:
-            words = ["bash", "-euc", text] if kind == "sh" else [sys.executable, "-c", text]
-            done = subprocess.run(words, cwd=copy, env=environment, capture_output=True, text=True)
-            assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
-            continue
-        path = copy / named[1]
-        assert path.exists() == bool(named[2]), f"{path}: a new file is written, an old one added to"
-        path.write_text((path.read_text() if named[2] else "") + text)  # blank lines are the formatter's
+    done = python("-c", FOLLOW, json.dumps(blocks), cwd=copy)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
     card = Manifest.load(copy / "outputs/shards/mine").teachers["objects"]
     assert (card.architecture, len(card.classes)) == ("timm/test_resnet.r160_in1k", 1000)

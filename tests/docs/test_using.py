@@ -19,7 +19,7 @@ from evaluate.inference.tag.run import TagSettings
 from shards.cli.command import compose
 from shards.format.clip import ClipSpec
 from shards.format.manifest import TeacherCard
-from tests.faults.commands import python
+from tests.forked import python
 from train.checkpoint.checkpoint import Checkpoint, build, save
 from train.model.layers import StudentSpec
 
@@ -27,7 +27,6 @@ SETTINGS = {"tag": TagSettings, "embed": EmbedSettings, "listen": ListenSettings
 # Runs the cells that it reads; a command behind `!` in a child of this process, in which torch is imported already.
 NOTEBOOK = r"""
 import json, os, re, shlex, sys
-import torch
 from soundnet.command import main
 def system(command):
     if (child := os.fork()) == 0:
@@ -82,7 +81,7 @@ def test_the_python_runs(root: Path, page: str, folder: Path) -> None:
         "assert logits['objects'].shape == (1, 2, 4) and pool5.shape[:2] == (1, 256)",
     ]
     program = "\n".join([*wanted, *checks]).replace("/path/to/soundnet", str(root))
-    done = python("-c", program, cwd=folder, PYTHONPATH=str(root))
+    done = python("-c", program, cwd=folder)
     assert done.returncode == 0, done.stderr
     features, tags, hub = done.stdout.splitlines()
     assert features.endswith("a.wav'] (1, 256)") and tags.startswith("objects [('") and hub == "(256,)"
@@ -106,7 +105,7 @@ def test_the_notebook_runs_and_shows_what_it_printed(root: Path, folder: Path, t
     cells = [cell for cell in json.loads((root / "docs" / "using.ipynb").read_text())["cells"] if "outputs" in cell]
     sources = ["".join(cell["source"]) for cell in cells]
     (tmp_path / "data").symlink_to(folder / "data")
-    done = python("-c", NOTEBOOK, json.dumps(sources), cwd=tmp_path, PYTHONPATH=str(root))
+    done = python("-c", NOTEBOOK, json.dumps(sources), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert "['a.wav'] (1, 256)" in lines and (tmp_path / "outputs" / "soundnet8.safetensors").is_file()

@@ -1,13 +1,16 @@
-"""hubconf.py and hear_soundnet.py as programs elsewhere use them: from the checkout, in a process of their own."""
+"""hubconf.py and hear_soundnet.py as programs elsewhere use them: from the checkout, in processes of their own."""
 
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,13 +37,39 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def python(source: str, folder: Path, *path: Path, words: Sequence[str] = ()) -> tuple[int, str, str]:
+# Runs each program that it reads in a child of its own, in which torch is imported already.
+PROGRAMS = """
+import gc, json, os, sys, torch
+gc.freeze()
+for line in sys.stdin:
+    source, folder, path, words, said = json.loads(line)
+    if os.fork() == 0:
+        for number, name in enumerate(said, 1):
+            os.dup2(os.open(name, os.O_WRONLY), number)
+        os.chdir(folder)
+        sys.path[1:1], sys.argv = path, ["-c", *words]
+        exec(source, {"__name__": "__main__"})
+        sys.exit()
+    print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
+"""
+Program = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def python() -> Iterator[Program]:
     """Exit code, what was printed and the last line of stderr of a program that runs in `folder`."""
-    environment = {"PYTHONPATH": ":".join(map(str, path)), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(
-        [sys.executable, "-c", source, *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    return done.returncode, done.stdout, (done.stderr.splitlines() or [""])[-1]
+    place = {"OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
+    how: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": place, "cwd": "/"}
+    with subprocess.Popen([sys.executable, "-c", PROGRAMS], **how) as process:
+
+        def run(source: str, folder: Path, *path: Path, words: Sequence[str] = ()) -> tuple[int, str, str]:
+            with NamedTemporaryFile("r") as printed, NamedTemporaryFile("r") as errors:
+                given = [source, folder, path, words, [printed.name, errors.name]]
+                print(json.dumps(given, default=str), file=process.stdin, flush=True)
+                code = int(process.stdout.readline())
+                return code, printed.read(), (errors.read().splitlines() or [""])[-1]
+
+        yield run
 
 
 @pytest.mark.parametrize(("name", "shape"), [("soundnet8", (1, 256, 3)), ("soundnet5", (1, 128, 44))])
@@ -55,7 +84,7 @@ def test_hub_loads_a_network(root: Path, checkpoints: Path, name: str, shape: tu
     assert loaded.classes == {"objects": ("dog", "cat")} and loaded.sample_rate == 22_050
 
 
-def test_hub_needs_what_it_says_and_nothing_else(root: Path, checkpoints: Path) -> None:
+def test_hub_needs_what_it_says_and_nothing_else(python: Program, root: Path, checkpoints: Path) -> None:
     """Torch brings packages of its own, which are loaded before the first look."""
     source = (
         "import importlib, sys, hubconf, torch; [importlib.import_module(name) for name in sys.argv[1:]];"
@@ -75,7 +104,7 @@ def test_hub_refuses_another_network(root: Path, checkpoints: Path) -> None:
     assert type(caught.value).__name__ == "UserError"
 
 
-def test_hear_is_a_module_of_the_checkout(root: Path, checkpoints: Path) -> None:
+def test_hear_is_a_module_of_the_checkout(python: Program, root: Path, checkpoints: Path) -> None:
     source = (
         "import torch, hear_soundnet as hear; model = hear.load_model('soundnet8.pt'); audio = torch.rand(2, 22050);"
         "print(tuple(hear.get_scene_embeddings(audio, model).shape), model.sample_rate,"
@@ -99,7 +128,9 @@ def test_another_package_of_that_name_is_one_line(
     )
 
 
-def test_a_program_with_another_evaluate_is_told(root: Path, checkpoints: Path, tmp_path: Path) -> None:
+def test_a_program_with_another_evaluate_is_told(
+    python: Program, root: Path, checkpoints: Path, tmp_path: Path
+) -> None:
     (tmp_path / "evaluate.py").touch()
     hub = f"torch.hub.load({str(root)!r}, 'soundnet8', source='local', checkpoint='soundnet8.pt')"
     for use in ("import evaluate, hear_soundnet", f"import evaluate, torch; {hub}"):
@@ -107,7 +138,9 @@ def test_a_program_with_another_evaluate_is_told(root: Path, checkpoints: Path, 
         assert code == 1 and line.startswith("ImportError: SoundNet needs its own package 'evaluate'")
 
 
-def test_a_module_that_merely_lies_about_is_no_hindrance(root: Path, checkpoints: Path, tmp_path: Path) -> None:
+def test_a_module_that_merely_lies_about_is_no_hindrance(
+    python: Program, root: Path, checkpoints: Path, tmp_path: Path
+) -> None:
     (tmp_path / "train.py").write_text("raise SystemExit('the wrong one')")
     (tmp_path / "soundnet8.pt").write_bytes((checkpoints / "soundnet8.pt").read_bytes())
     source = f"import torch; torch.hub.load({str(root)!r}, 'soundnet8', source='local', checkpoint='soundnet8.pt')"

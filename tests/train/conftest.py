@@ -24,6 +24,12 @@ def spec() -> StudentSpec:
 
 
 @pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw no curves, which takes three quarters of a short one's time."""
+    monkeypatch.setattr("train.trainer.journal.draw_curves", lambda rows, path: None)
+
+
+@pytest.fixture
 def make_shards() -> MakeShards:
     """make_shards(folder, {"train-000000": 5, ...}): a tone per class, which posteriors name; a third are short."""
     return write_tones

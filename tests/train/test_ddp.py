@@ -17,7 +17,7 @@ import torch
 from shards.errors import UserError
 from shards.loader.catalog import load_catalog
 from shards.loader.streaming import Streaming, training_reader
-from tests.faults.commands import finish, one_line, start, state, training, two_ranks, wait_until
+from tests.faults.commands import finish, one_line, state, training, two_ranks, wait_until
 from tests.forked import Forked
 from train.checkpoint.checkpoint import build, load
 from train.data.batches import DeviceBatches, pinned_ring
@@ -132,11 +132,11 @@ def test_half_of_what_torchrun_says_is_refused_in_one_line(
         pass
 
 
-def test_torchrun_passes_sigterm_on_and_its_next_run_ends(shards: Path, tmp_path: Path) -> None:
+def test_torchrun_passes_sigterm_on_and_the_next_run_ends(shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     torchrun = ["--standalone", "--nproc-per-node", "2", "-m", "train"]
     never = {"validate_every": 0, "save_every": 10**6, "log_every": 1}
-    process = start("torch.distributed.run", *torchrun, *training(shards, run, **never | {"steps": 10**6}))
+    process = Forked("torch.distributed.run", *torchrun, *training(shards, run, **never | {"steps": 10**6}))
     wait_until(lambda: (run / "metrics.jsonl").exists() and "loss" in (run / "metrics.jsonl").read_text(), process)
     process.send_signal(signal.SIGTERM)
     finish(process, code=1, seconds=100)  # torchrun's own, whatever its ranks end with
@@ -144,7 +144,8 @@ def test_torchrun_passes_sigterm_on_and_its_next_run_ends(shards: Path, tmp_path
     position = load(run / "last.pt").position
     assert position is not None and rows[-1] == {"step": position["step"], "stopped": "SIGTERM"}
     steps = position["step"] + 2
-    finish(start("torch.distributed.run", *torchrun, *training(shards, run, **never | {"steps": steps})))
+    for rank in two_ranks(training(shards, run, **never | {"steps": steps}), Forked):
+        finish(rank)
     assert load(run / "last.pt").position == {"step": steps, "consumed": steps * BATCH, "seed": 0}
 
 

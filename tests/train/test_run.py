@@ -28,6 +28,7 @@ from train.settings import TrainSettings
 from train.trainer.trainer import Trainer
 
 MakeShards = Callable[..., Path]
+pytestmark = pytest.mark.usefixtures("undrawn")
 CLIPS = {"train-000000": 20, "train-000001": 15, "validation-000000": 7}
 
 
@@ -57,7 +58,10 @@ def rows(run_folder: Path | None) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_student_learns_and_its_checkpoint_describes_itself(settings: TrainSettings) -> None:
+def test_a_student_learns_and_its_checkpoint_describes_itself(
+    settings: TrainSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # with curves
     settings = replace(settings, steps=120, validate_every=40)
     run(settings)
     assert settings.run is not None
@@ -209,10 +213,9 @@ def test_a_kill_between_the_first_best_and_the_first_save_leaves_something_to_go
         if step == 10:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Trainer, "report", lambda trainer, step, reading: killed(step))
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "report", lambda trainer, step, reading: killed(step))
         run(settings)
-    monkeypatch.undo()
     assert load(settings.run / "last.pt").position == {"step": 5, "consumed": 40, "seed": 0}
     run(settings)
     assert state(settings.run) == state(settings.run / "undisturbed")
@@ -376,8 +379,13 @@ def test_a_loss_without_bounds_stops_the_run_before_anything_is_saved(settings: 
 
 
 def test_without_a_validation_split_one_line_says_so(
-    settings: TrainSettings, tmp_path: Path, make_shards: MakeShards, capsys: pytest.CaptureFixture[str]
+    settings: TrainSettings,
+    tmp_path: Path,
+    make_shards: MakeShards,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.undo()  # with curves
     alone = make_shards(tmp_path / "alone", {"train-000000": 9})
     run(replace(settings, shards=str(alone)))
     assert settings.run is not None

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from evaluate.bench import executor
 from evaluate.bench.executor import ExecutorBench, labelled
 from evaluate.bench.labelling import write_network
 from evaluate.bench.video.films import render_film
 from evaluate.bench.workloads import write_copies
 from shards.cli.command import compose
+from tests.forked import FORKSERVER
 
 
-def test_a_run_is_counted_and_watched(tmp_path: Path) -> None:
+def test_a_run_is_counted_and_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor, "get_context", lambda _: FORKSERVER)
     assert compose(ExecutorBench, "bench_executor", []) == ExecutorBench()
     render_film(tmp_path / "film.mp4", 96, 6)
     write_copies(tmp_path / "film.mp4", tmp_path / "videos", 3)

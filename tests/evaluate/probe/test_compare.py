@@ -14,7 +14,7 @@ from evaluate.probe.compare import CompareSettings, Comparison, run
 from evaluate.probe.scores import ScoredRecording, Scores
 from shards.errors import UserError
 from tests.evaluate.conftest import score_of
-from tests.faults.commands import python
+from tests.forked import python
 
 
 @pytest.mark.parametrize(

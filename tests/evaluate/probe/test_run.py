@@ -17,7 +17,7 @@ from evaluate.probe.scores import Scores
 from shards.cli.command import compose
 from shards.errors import UserError
 from tests.evaluate.conftest import ESC10
-from tests.faults.commands import python
+from tests.forked import python
 from train.checkpoint.checkpoint import load, save
 from train.model.layers import StudentSpec
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from werkzeug.serving import make_server
 
 from shards.errors import UserError
-from tests.faults.commands import python
+from tests.forked import python
 from tests.train.checkpoint.test_export import PLAIN, checkpoint
 from train.checkpoint.checkpoint import load_student, save
 from train.checkpoint.export import ExportSettings, run

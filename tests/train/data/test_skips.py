@@ -19,6 +19,7 @@ from train.run import run
 from train.settings import TrainSettings
 
 MakeShards = Callable[..., Path]
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 @pytest.fixture

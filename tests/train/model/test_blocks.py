@@ -134,10 +134,11 @@ def straight(layer: Layer, channels: int) -> nn.Module:
     return found
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_deep_student_learns_and_comes_back(tmp_path: Path, make_shards: Callable[..., Path]) -> None:
     shards = make_shards(tmp_path / "shards", {"train-000000": 20, "validation-000000": 7})
     settings = TrainSettings(shards=str(shards), student=SMALL, run=tmp_path / "run", device="cpu", compile=False)
-    settings = replace(settings, batch=8, steps=200, validate_every=50, save_every=100)
+    settings = replace(settings, batch=8, steps=200, validate_every=200, save_every=200)
     run(settings)
     mean = json.loads((tmp_path / "run" / "validation.json").read_text())["mean"]
     assert mean["objects/kl"] < 0.5 * min(mean["objects/kl_mean"], mean["objects/kl_uniform"])

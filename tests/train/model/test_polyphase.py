@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -88,20 +89,19 @@ def test_a_compiled_training_step_takes_it_and_is_the_plain_step(
     precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Compiled for the CPU, as `make train device=cpu` does: gradients as without the compiler."""
-    try:
-        torch.compile(lambda value: value + 1)(torch.ones(3))
-    except RuntimeError as error:
-        if "InvalidCxxCompiler" not in str(error):
-            raise
-        pytest.skip("no C++ compiler, which torch.compile needs on a CPU")
     layers = [Layer("conv1", 32, 2, 16, 4), Layer("pool1", 8, 8), Layer("conv2", 8, 2, 4, 6)]
     plain = Student(StudentSpec("small", layers, Layer("out", 4, 2)), {"a": 3}, sample_rate=8000)
     other, waveform, taken = copy.deepcopy(plain), 50 * torch.randn(3, 3001), []
     monkeypatch.setattr(student_module, "pooled", lambda *words: taken.append(1) or pooled(*words))
     fast = torch.compile(other, dynamic=False, backend="aot_eager" if precision == "bf16" else "inductor")
-    for network in (plain, fast):
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            network(waveform)["a"].square().mean().backward()
+    try:
+        for network in (plain, fast):
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+                network(waveform)["a"].square().mean().backward()
+    except RuntimeError as error:
+        if "InvalidCxxCompiler" not in str(error):
+            raise
+        pytest.skip("no C++ compiler, which torch.compile needs on a CPU")
     assert taken
     for (name, parameter), twin in zip(plain.named_parameters(), other.parameters(), strict=True):
         assert parameter.grad is not None and twin.grad is not None
@@ -113,7 +113,9 @@ def test_a_compiled_training_step_takes_it_and_is_the_plain_step(
 @pytest.mark.parametrize("student", ["soundnet8", "soundnet5", "resnet1d"])
 @pytest.mark.parametrize("seconds", [9.5, 11.11])
 def test_networks_give_the_same_features_and_logits(student: str, seconds: float) -> None:
-    network = build(compose(StudentSpec, f"student/{student}"), {"objects": 3}, sample_rate=22_050).double().eval()
+    spec = compose(StudentSpec, f"student/{student}")
+    narrow = [replace(layer, filters=layer.filters and layer.filters // 8) for layer in spec.layers]
+    network = build(replace(spec, layers=narrow), {"objects": 3}, sample_rate=22_050).double().eval()
     waveform = 50 * torch.randn(2, round(seconds * 22_050), dtype=torch.float64)
 
     def outputs(mode: AbstractContextManager[object]) -> dict[str, Tensor]:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 import evaluate.inference.embed.run as embed
 from evaluate.inference.embed.run import EmbedSettings, run
 from shards.errors import UserError
-from tests.faults.commands import start, wait_until
+from tests.faults.commands import wait_until
+from tests.forked import Forked
 from train.checkpoint.checkpoint import load_network
 from train.model.student import scaled
 
@@ -168,7 +169,7 @@ def test_a_killed_run_goes_on(checkpoint: Path, sounds: Path, tmp_path: Path, co
         os.link(sounds / "1.wav", sounds / f"copy{index:02}.wav")
     settings = EmbedSettings([sounds], checkpoint, tmp_path / "features.npz", "conv2")
     words = [f"files={sounds}", f"checkpoint={checkpoint}", f"out={settings.out}", "layer=conv2"]
-    process = start("evaluate.inference.embed", *words)
+    process = Forked("evaluate.inference.embed", *words)
     wait_until(lambda: list(settings.folder.glob("copy*.json")), process)
     process.kill()
     process.communicate()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import signal
 import socket
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,9 @@ from evaluate.inference.listen.server import HEADERS, UPLOADS, ListenServer
 from shards.errors import UserError
 from tests.evaluate.conftest import RATE
 from tests.evaluate.inference.listen.conftest import CLASSES, int16
-from tests.forked import ROOT
+from tests.forked import Forked, python
 
-COMMAND = [sys.executable, "-m", "evaluate.inference.listen"]
+COMMAND = "evaluate.inference.listen"
 
 
 def ask(
@@ -201,23 +200,22 @@ def test_impossible_settings_are_said(settings: dict[str, Any], line: str) -> No
 
 
 def test_the_command_answers_until_it_is_interrupted(named: Path, sounds: Path, tmp_path: Path) -> None:
-    words = [*COMMAND, f"checkpoint={named}", f"similar={sounds}", f"out={tmp_path}", "port=0"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as running:
-        assert running.stdout is not None
-        line = running.stdout.readline()
-        assert line.startswith("open http://127.0.0.1:")
-        port = int(line.split()[1].rpartition(":")[2])
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        connection.request("GET", "/facts")
-        facts = json.loads(connection.getresponse().read())
-        connection.close()
-        assert facts["similar"] == 4 and facts["heads"] == ["objects"]
-        second = subprocess.run([*words[:-1], f"port={port}"], capture_output=True, text=True, cwd=ROOT)
-        assert second.returncode == 1 and second.stderr.startswith("error: cannot answer on host=127.0.0.1")
-        running.send_signal(2)
-        assert running.wait(60) == 0
+    words = [f"checkpoint={named}", f"similar={sounds}", f"out={tmp_path}"]
+    running = Forked(COMMAND, *words, "port=0", piped=True)
+    line = running.stdout.readline().decode()
+    assert line.startswith("open http://127.0.0.1:")
+    port = int(line.split()[1].rpartition(":")[2])
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("GET", "/facts")
+    facts = json.loads(connection.getresponse().read())
+    connection.close()
+    assert facts["similar"] == 4 and facts["heads"] == ["objects"]
+    second = python("-m", COMMAND, *words, f"port={port}")
+    assert second.returncode == 1 and second.stderr.startswith("error: cannot answer on host=127.0.0.1")
+    running.send_signal(signal.SIGINT)
+    assert running.wait(60) == 0
 
 
 def test_without_a_mean_a_base_is_asked_for(checkpoint: Path) -> None:
-    done = subprocess.run([*COMMAND, f"checkpoint={checkpoint}", "port=0"], capture_output=True, text=True, cwd=ROOT)
+    done = python("-m", COMMAND, f"checkpoint={checkpoint}", "port=0")
     assert done.returncode == 1 and "does not say what is usual, which lifts are over: base=" in done.stderr

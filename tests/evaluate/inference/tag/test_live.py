@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import subprocess
-import sys
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,10 +21,10 @@ from evaluate.inference.tag.run import TagSettings
 from evaluate.model import EvaluatedModel
 from shards.errors import UserError
 from tests.evaluate.conftest import RATE, tone
-from tests.forked import ROOT
+from tests.forked import Forked, python
 from train.checkpoint.checkpoint import load_student
 
-COMMAND = [sys.executable, "-m", "evaluate.inference.tag"]
+COMMAND = "evaluate.inference.tag"
 
 
 @pytest.fixture(scope="module")
@@ -104,31 +102,31 @@ def test_a_pipe_gives_the_lines_of_a_file(checkpoint: Path, base: Path, tmp_path
     sound = np.stack([int16("middle", 4.3, 16_000), int16("low", 4.3, 16_000)], axis=1)  # (samples, channels)
     soundfile.write(tmp_path / "a.wav", sound, 16_000)
     settings = [f"checkpoint={checkpoint}", f"base={base}", "hop=0.5", "top=2"]
-    from_file = subprocess.run([*COMMAND, tmp_path / "a.wav", *settings], capture_output=True, check=True, cwd=ROOT)
-    given = sound.astype("<i2").tobytes() + b"\0"  # an odd byte
-    pipe = [*COMMAND, "-", "rate=16000", "channels=2", *settings]
-    from_pipe = subprocess.run(pipe, input=given, capture_output=True, check=True, cwd=ROOT)
-    lines = [[json.loads(line) for line in done.stdout.splitlines()] for done in (from_file, from_pipe)]
+    from_file = python("-m", COMMAND, tmp_path / "a.wav", *settings)
+    from_pipe = Forked(COMMAND, "-", "rate=16000", "channels=2", *settings, piped=True)
+    with from_pipe.stdin as pipe:
+        pipe.write(sound.astype("<i2").tobytes() + b"\0")  # an odd byte
+    assert from_file.returncode == from_pipe.wait() == 0
+    said = from_file.stdout.splitlines(), from_pipe.stdout.readlines()
+    lines = [[json.loads(line) for line in each] for each in said]
     assert [line.pop("file") for line in lines[0]] == [str(tmp_path / "a.wav")] * 9
     assert [line.pop("file") for line in lines[1]] == ["-"] * 9
     assert lines[0] == lines[1] and [line["end"] for line in lines[0]] == [*np.arange(0.5, 4.1, 0.5), 4.3]
     assert (
         lines[0][0]["lift_over"] == "the mean over a test"
-        and b"the last 1 bytes are no whole sample" in from_pipe.stderr
+        and "the last 1 bytes are no whole sample" in from_pipe.communicate()[1]
     )
 
 
 def test_a_line_comes_while_the_sound_goes_on(checkpoint: Path, base: Path) -> None:
-    pipe = [*COMMAND, "-", "rate=8000", f"checkpoint={checkpoint}", f"base={base}"]
-    with subprocess.Popen(pipe, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as running:
-        assert running.stdin is not None and running.stdout is not None
-        for second in (1, 2):
-            running.stdin.write(int16("low", 1.0 if second > 1 else 1.2).tobytes())
-            running.stdin.flush()
-            assert json.loads(running.stdout.readline())["end"] == second  # the pipe is still open
-        running.stdin.close()
-        assert json.loads(running.stdout.readline())["end"] == 2.2 and not running.stdout.readline()
-        assert running.wait() == 0
+    running = Forked(COMMAND, "-", "rate=8000", f"checkpoint={checkpoint}", f"base={base}", piped=True)
+    for second in (1, 2):
+        running.stdin.write(int16("low", 1.0 if second > 1 else 1.2).tobytes())
+        running.stdin.flush()
+        assert json.loads(running.stdout.readline())["end"] == second  # the pipe is still open
+    running.stdin.close()
+    assert json.loads(running.stdout.readline())["end"] == 2.2 and not running.stdout.readline()
+    assert running.wait() == 0
 
 
 def piped(data: bytes) -> io.BufferedReader:
@@ -171,7 +169,6 @@ def test_what_does_not_go_together_is_said(files: list[str], settings: dict[str,
 
 
 def test_without_a_mean_a_base_is_asked_for(checkpoint: Path) -> None:
-    pipe = [*COMMAND, "-", "rate=8000", f"checkpoint={checkpoint}"]
-    done = subprocess.run(pipe, input=bytes(99), capture_output=True, check=False, cwd=ROOT)
-    assert done.returncode == 1 and done.stdout == b""
-    assert done.stderr.startswith(b"error: ") and b"does not say what is usual" in done.stderr
+    done = python("-m", COMMAND, "-", "rate=8000", f"checkpoint={checkpoint}")
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("error: ") and "does not say what is usual" in done.stderr

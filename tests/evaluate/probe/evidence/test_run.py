@@ -11,7 +11,7 @@ import pytest
 from evaluate.probe.evidence.run import EvidenceSettings, run
 from shards.errors import UserError
 from shards.format.manifest import TeacherCard
-from tests.faults.commands import python
+from tests.forked import python
 from tests.shards.conftest import CLIP, MakeShards, write_shards
 from tests.train.conftest import write_tones
 from train.checkpoint.checkpoint import Checkpoint, load, save
