@@ -68,6 +68,7 @@ def nats(exact: NDArray[np.float64], found: NDArray[np.float32]) -> NDArray[np.f
 @pytest.mark.filterwarnings("ignore:TF32 acceleration")  # for GPUs that are not there
 def test_float32_is_float32_by_whatever_kernels(real, pictures, exact):
     teacher = Teacher(*real, "cpu", "float32")
+    pictures, exact = pictures[::2], exact[::2]
     threads = torch.get_num_threads()
     found = {"one thread": teacher.posteriors(pictures)}
     try:
