@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ class Track:
     title: str = ""
 
 
+@functools.lru_cache(maxsize=2)
 def tone(seconds: float, hertz: float = 440.0) -> NDArray[np.floating]:
     return 0.3 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE)
 
@@ -81,6 +83,7 @@ def picture_time(picture: NDArray[np.uint8]) -> float:
     return int(((blocks > 126).ravel() << np.arange(16)).sum()) / TICKS
 
 
+@functools.lru_cache(maxsize=2)
 def chirp(seconds: float, begin: float = 0.0) -> NDArray[np.floating]:
     """Float (samples,): a sound that says its own time; at t seconds its tone has 500 + 100 t Hz."""
     time = begin + np.arange(round(seconds * RATE)) / RATE

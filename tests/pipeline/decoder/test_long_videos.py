@@ -16,7 +16,7 @@ from shards.format.sidefile import finished
 from tests.media import video_stream
 
 ROOT = Path(__file__).resolve().parents[3]
-FPS, RATE, SIZE = 25, 44_100, (160, 120)
+FPS, RATE, SIZE = 25, 44_100, (80, 60)
 SECONDS = 47
 
 

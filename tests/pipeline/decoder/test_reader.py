@@ -76,15 +76,18 @@ STREAMS = {
 }
 
 
-@pytest.mark.parametrize("name", STREAMS)
-def test_frames_and_times_are_those_of_a_full_decode(name, tmp_path):
-    file, options = STREAMS[name]
+@pytest.fixture(scope="module", params=STREAMS)
+def stream(request, tmp_path_factory):
+    file, options = STREAMS[request.param]
     tracks = [Track(tone(6), codec="libopus" if file.endswith("webm") else "aac")]
-    path = film(tmp_path / file, 6.0, tracks=tracks, **options)
-    clips, reader = read(path)
+    return film(tmp_path_factory.mktemp("stream") / file, 6.0, tracks=tracks, **options)
+
+
+def test_frames_and_times_are_those_of_a_full_decode(stream):
+    clips, reader = read(stream)
     assert [clip.index for clip in clips] == list(range(len(clips)))
     assert sum(clip.seconds for clip in clips) >= 5
-    assert_as_displayed(path, clips)
+    assert_as_displayed(stream, clips)
     assert reader.decode_errors == 0 and not reader.dropped
 
 
@@ -243,14 +246,10 @@ def test_keyframe_sampling_takes_the_nearest_key_frame(tmp_path):
             assert np.array_equal(picture, frames[got])
 
 
-@pytest.mark.parametrize("name", STREAMS)
 @pytest.mark.parametrize("tolerance", [0.0, 0.11, 0.45])
-def test_tolerance_sampling_takes_the_cheapest_frame_that_is_near(name, tolerance, tmp_path):
-    file, options = STREAMS[name]
-    tracks = [Track(tone(6), codec="libopus" if file.endswith("webm") else "aac")]
-    path = film(tmp_path / file, 6.0, tracks=tracks, **options)
-    frames, packets = every_frame(path), coded(path)
-    clips, _ = read(path, sampling="tolerance", tolerance=tolerance)
+def test_tolerance_sampling_takes_the_cheapest_frame_that_is_near(stream, tolerance):
+    frames, packets = every_frame(stream), coded(stream)
+    clips, _ = read(stream, sampling="tolerance", tolerance=tolerance)
     assert clips
     for clip in clips:
         for asked, got, picture in zip(clip.asked, clip.got, clip.pictures[0], strict=True):

@@ -26,7 +26,7 @@ def videos(tmp_path_factory, render_video):
     folder = tmp_path_factory.mktemp("videos")
     for number in range(6):
         render_video(folder / f"{number}.mp4", 2.0 + number, seed=number)
-    render_video(folder / "wide.mp4", 2.0, size=(3840, 2160), fps=2)
+    render_video(folder / "wide.mp4", 2.0, size=(3840, 2160), fps=1)
     return folder
 
 

@@ -20,7 +20,8 @@ from pipeline.output.status import run as show
 from pipeline.run import run
 from pipeline.videos.plan import Size
 from shards.errors import UserError
-from tests.faults.commands import start, wait_until
+from tests.faults.commands import wait_until
+from tests.forked import Forked
 from tests.pipeline.conftest import UNPRINTABLE
 
 
@@ -102,7 +103,7 @@ def videos(tmp_path_factory, render_video):
 
 def test_ranks_at_work_a_killed_one_and_the_end(settings, words_of, videos, tmp_path, monkeypatch):
     shards, seen, done = tmp_path / "shards", [], Progress.shard_done
-    killed = start("pipeline", *words_of(videos=videos, shards=shards, rank=1, world=2))
+    killed = Forked("pipeline", *words_of(videos=videos, shards=shards, rank=1, world=2))
     wait_until(lambda: any((shards / RUNS).glob("*.jsonl")), killed)
     os.kill(killed.pid, signal.SIGKILL)
     killed.communicate()

@@ -124,7 +124,8 @@ def test_what_is_in_this_process_alone_is_copied_for_the_others(failing, tmp_pat
     assert within_reach("/videos", tmp_path) == "/videos"
 
 
-def test_over_http_what_is_missing_is_no_video_and_what_is_there_comes_whole(tmp_path):
+def test_over_http_what_is_missing_is_no_video_and_what_is_there_comes_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between three tries
     pytest.importorskip("aiohttp", reason="fsspec reads http with aiohttp, which is not installed")
     (tmp_path / "clip one.mp4").write_bytes(DATA)
     handler = lambda *args: Quiet(*args, directory=str(tmp_path))  # noqa: E731

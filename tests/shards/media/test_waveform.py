@@ -227,7 +227,7 @@ def wandering(samples: np.ndarray, first: int, off: np.ndarray, size: int = 1_02
 def test_stamps_that_wander_move_nothing(wander):
     """No silence in a minute, and all of it within 25 ms of its time."""
     samples = np.maximum(noise(60 * TARGET), 1)  # no zero
-    for seed in range(4):
+    for seed in range(2):
         off = wander(np.random.default_rng(seed), 60 * TARGET // 1_024 + 1)
         track = pushed(wandering(samples, TARGET, off))
         assert track.gaps == 0 and track.overlap_seconds == 0 and track.smoothed > 100
@@ -241,7 +241,7 @@ def test_stamps_that_wander_move_nothing(wander):
 def test_a_gap_longer_than_the_wander_is_silence_at_the_very_frame(wander, missing):
     samples, gap = np.maximum(noise(400 * 1_024), 1), round(missing * TARGET)
     cut = 200 * 1_024
-    for seed in range(4):
+    for seed in range(2):
         off = wander(np.random.default_rng(seed), 400)
         track = pushed(wandering(samples[:cut], 0, off[:200]) + wandering(samples[cut:], cut + gap, off[200:]))
         assert track.gaps == 1 and track.gap_seconds == pytest.approx(missing, abs=0.03)

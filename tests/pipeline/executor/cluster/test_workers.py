@@ -32,7 +32,7 @@ def test_a_teacher_that_hangs_ends_its_process():
 def test_one_that_has_nothing_to_do_stays():
     process, pipe = spawn(label, Loaded)
     assert pipe.recv() == process.pid
-    process.join(2)  # ten times what it may hang
+    process.join(1)  # five times what it may hang
     assert process.is_alive()
     pipe.close()
     process.join()

@@ -55,7 +55,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def spec(folder):
     return TeacherSpec(
         f"open_clip/{SMALL}", str(folder / "small.pt"), classes=str(folder / "words.txt"), templates=TEMPLATES
@@ -77,13 +77,18 @@ def card_of(spec, found=None):
     return with_text(set_of(spec), cards(set_of(spec)), found)["scenes"]
 
 
+@pytest.fixture(scope="module")
+def card(spec):
+    return card_of(spec)
+
+
 def pictures(count=6):
     """Blobs of colour, uint8 (count, 224, 224, 3)."""
     coarse = np.random.default_rng(2).integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
     return coarse.repeat(56, axis=1).repeat(56, axis=2)
 
 
-def test_posteriors_are_open_clips_own(spec, theirs):
+def test_posteriors_are_open_clips_own(spec, card, theirs):
     network, preprocess, tokenizer = theirs
     classifier = open_clip.build_zero_shot_classifier(
         network, tokenizer, AS_TOLD, [lambda word, text=text: text.replace("{}", word) for text in TEMPLATES]
@@ -92,7 +97,6 @@ def test_posteriors_are_open_clips_own(spec, theirs):
     with torch.inference_mode():
         cosines = network.encode_image(inputs, normalize=True) @ classifier
         wanted = (network.logit_scale.exp() * cosines).softmax(dim=1).numpy()
-    card = card_of(spec)
     found = Teacher(spec, card, "cpu", "float32").posteriors(pictures())
     assert found.shape == (6, 5) and np.abs(wanted - wanted[0]).max() > 0.05
     assert np.abs(np.log(found) - np.log(wanted)).max() < 0.01  # the card's embedding is rounded to float16
@@ -100,25 +104,24 @@ def test_posteriors_are_open_clips_own(spec, theirs):
     assert np.sum(wanted * np.log(wanted / halved), axis=1).max() < 0.05
 
 
-def test_features_are_the_embedding_of_the_picture(spec, theirs):
+def test_features_are_the_embedding_of_the_picture(spec, card, theirs):
     network, preprocess, _ = theirs
     inputs = torch.stack([preprocess(Image.fromarray(picture)) for picture in pictures()])
     with torch.inference_mode():
         wanted = network.encode_image(inputs, normalize=True).numpy()
-    assert np.abs(Teacher(spec, card_of(spec), "cpu").features(pictures()) - wanted).max() < 1e-5
+    assert np.abs(Teacher(spec, card, "cpu").features(pictures()) - wanted).max() < 1e-5
 
 
-def test_a_card_says_which_words_in_which_sentences(spec):
-    card = card_of(spec)
+def test_a_card_says_which_words_in_which_sentences(spec, card):
     assert card.classes == tuple(WORDS) and card.text.templates == tuple(TEMPLATES)
     assert card.weights == "small.pt" and card.weights_sha256 == sha256_of(Path(spec.weights))
     other = card_of(replace(spec, templates=TEMPLATES[:1]))
     assert other.text.sha256 != card.text.sha256 == card_of(spec).text.sha256
 
 
-def test_the_text_is_embedded_once(spec, tmp_path, builder, monkeypatch):
+def test_the_text_is_embedded_once(spec, card, tmp_path, builder, monkeypatch):
     """By a later run it is taken as the first one has it, whatever digits another machine would come to."""
-    manifest = replace(builder.manifest, teachers={"scenes": card_of(spec)})
+    manifest = replace(builder.manifest, teachers={"scenes": card})
     manifest.save(tmp_path)
     kept = Manifest.load(tmp_path)
     assert kept == manifest
@@ -128,8 +131,7 @@ def test_the_text_is_embedded_once(spec, tmp_path, builder, monkeypatch):
         card_of(replace(spec, templates=TEMPLATES[:1]), kept)
 
 
-def test_an_embedding_that_was_changed_is_refused(spec):
-    card = card_of(spec)
+def test_an_embedding_that_was_changed_is_refused(spec, card):
     with pytest.raises(ContractError, match="has not the sha256 that its card says"):
         Teacher(spec, replace(card, text=replace(card.text, values="AAAA" + card.text.values[4:])), "cpu")
 
@@ -164,7 +166,10 @@ def videos(tmp_path_factory, render_video):
 )
 def test_the_transform_is_that_of_open_clips_release(name, release, monkeypatch):
     monkeypatch.setattr(open_clip.factory, "download_pretrained", lambda *_, **__: "")
-    _, _, own = open_clip.create_model_and_transforms(name, pretrained=release or None, load_weights=False)
+    with torch.device("meta"):  # no weight is drawn
+        _, _, own = open_clip.create_model_and_transforms(
+            name, pretrained=release or None, load_weights=False, device="meta"
+        )
     found = transform_of_open_clip(f"open_clip/{name}" + f":{release}" * bool(release))
     by_kind = {type(step).__name__: step for step in own.transforms}
     resize, crop, normalise = by_kind["Resize"], by_kind["CenterCrop"], by_kind["Normalize"]
@@ -303,9 +308,8 @@ def test_the_extra_is_named_and_no_line_of_open_clips_is_told(spec, capfd, monke
         build_open_clip(spec.architecture)
 
 
-def test_of_a_tower_with_tokens_beside_it_the_embedding_is_taken(spec):
+def test_of_a_tower_with_tokens_beside_it_the_embedding_is_taken(spec, card):
     """CoCa's image tower has (embedding, tokens)."""
-    card = card_of(spec)
     network = load_network(spec.architecture, Path(spec.weights), 5)
     pictures = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
