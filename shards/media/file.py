@@ -113,7 +113,14 @@ class MediaFile:
         self.container.close()
 
     def promised_end(self, begin: float) -> float:
-        """Seconds at which the file ends by what its container tells of its length; `begin` where it tells nothing."""
+        """Seconds at which the file ends by what its container tells of its length; `begin` where it tells nothing.
+
+        MP4 tells the length of every track: those of data (captions, motion, hints) are no film.
+        """
+        films = [stream for stream in self.container.streams if stream.type in ("audio", "video")]
+        ends = [((stream.start_time or 0) + stream.duration, stream) for stream in films if stream.duration]
+        if self.is_indexed and len(ends) == len(films):
+            return max(ticks * float(stream.time_base or 1) for ticks, stream in ends)
         length = max((self.container.duration or 0) / av.time_base, 0.0)
         counts_from_zero = "matroska" in self.container.format.name and length > begin  # as its header has it
         return max(length, begin) if counts_from_zero else begin + length
