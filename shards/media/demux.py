@@ -15,7 +15,7 @@ from av.packet import Packet
 from av.stream import Discard, Stream
 
 from shards.media.clock import AnyPacket, Clock
-from shards.media.file import MAX_PIXELS, MediaFile, UnreadableMedia, refuse_out_of_memory
+from shards.media.file import MAX_PIXELS, MediaFile, UnreadableMedia, refuse_disk_fault, refuse_out_of_memory
 
 LEAD_SECONDS = 60.0  # of one stream before the other in the file, from which on each is read from its own opening
 VORBIS_LATE = (8192 - 64) // 4  # samples: of its longest block and its shortest
@@ -34,6 +34,7 @@ class Demuxer(MediaFile):
         self.errors = 0
         self.corrupt_frames = 0  # that the decoder says it has guessed; none of them is given
         self.decoded_packets = 0  # tried, in vain or not
+        self._disk_was_asked = False  # whether an error is its
         self.ended_early = False  # one of two streams has ended, and the other was not read to its end
 
     def packets(self, *streams: Stream, beside: Sequence[Stream] = ()) -> Iterator[AnyPacket]:
@@ -108,7 +109,10 @@ class Demuxer(MediaFile):
                 return
             except MemoryError as error:
                 refuse_out_of_memory(error)
-            except FFmpegError:
+            except FFmpegError as error:
+                if not self._disk_was_asked:
+                    self._disk_was_asked = True
+                    refuse_disk_fault(self._path, error)
                 failures += 1
                 self.errors += 1
 

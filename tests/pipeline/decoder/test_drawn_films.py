@@ -57,8 +57,8 @@ class DrawnFilm:
 
     @property
     def begin(self) -> float:
-        """Where sound and picture have both begun, and no edit list hides them."""
-        return max(self.shown[0], self.late, -self.clock)
+        """Where sound and picture have both begun. A frame that begins in a cut head is hidden, as in players."""
+        return max(next(time for time in self.shown if time >= -self.clock), self.late)
 
     @property
     def silent(self) -> tuple[float, float]:
@@ -95,6 +95,7 @@ def films(draw: st.DrawFn) -> DrawnFilm:
     wander = draw(st.sampled_from([0.0, 0.02, 0.04])) if suffix in (".mkv", ".ts", ".fragmented.mp4", ".flv") else 0.0
     clocks = [0.0, 0.0, 3.7, 40_000.0] + ([-0.9, -2.3] if suffix in EDITED else [])
     clock = draw(st.sampled_from(clocks)) if suffix in (".ts", ".mkv", *EDITED) else 0.0
+    clock = clock if shown[-1] + clock >= 0 else 0.0
     hole = draw(st.sampled_from([(0.0, 0.0), (0.0, 0.0), (3.1, 3.5), (4.2, 6.3)])) if suffix in HOLED else (0.0, 0.0)
     rotation = draw(st.sampled_from([0, 0, 90, 180, -90])) if suffix in TURNED else 0
     mirrored = draw(st.booleans()) if suffix in EDITED else False
