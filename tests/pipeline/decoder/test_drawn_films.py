@@ -62,10 +62,9 @@ class DrawnFilm:
 
     @property
     def silent(self) -> tuple[float, float]:
-        """From when to when, on the file's timeline, there is no sound."""
+        """From when to when there is no sound; a leap that is no break counts as time of the film."""
         at, seconds = self.leap
-        begin, end = (at, at + seconds) if 0 < seconds < TAKEN_OUT else self.hole
-        return begin + self.clock, end + self.clock
+        return (at, at + seconds) if 0 < seconds < TAKEN_OUT else self.hole
 
     def upright(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """As it is stored."""
@@ -131,6 +130,7 @@ def judge(drawn: DrawnFilm) -> None:
         path = made(drawn, folder)
         reader = VideoReader(path, SPEC, [CROP], DecodeSettings())
         clips = list(reader.clips())
+        offset = drawn.clock if drawn.suffix in EDITED else min(coded(path))[0] - drawn.shown[0]  # of muxers' own
         times = [time for clip in clips for time in clip.got]
         again = [pictures[0] for _, pictures in frames_at(path, times, [CROP], DecodeSettings())]
     assert np.array_equal(again, np.concatenate([clip.pictures[0] for clip in clips]))
@@ -144,7 +144,7 @@ def judge(drawn: DrawnFilm) -> None:
         for asked, picture in zip(clip.asked, clip.pictures[0], strict=True):
             at = round((asked - clip.start) * SPEC.sample_rate)
             spoken = sound_time(clip.waveform[max(at - half, 0) : at + half], SPEC.sample_rate)
-            if begin - 0.2 < asked < end + 0.2:
+            if begin - 0.2 < asked - offset < end + 0.2:
                 continue
             if np.isnan(spoken):  # a fragmented file begins both at once, with silence until the sound comes
                 assert asked - half / SPEC.sample_rate < drawn.late + 0.1 and said(picture) <= drawn.late + 0.1
