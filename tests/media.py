@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -130,6 +131,7 @@ def film(
     tracks: Sequence[Track] | None = None,
     file_options: dict[str, str] | None = None,
     rotation: int = 0,
+    mirrored: bool = False,
     sample_aspect: Fraction | None = None,
     last: float | None = None,
     hole: tuple[float, float] = (0.0, 0.0),
@@ -139,15 +141,17 @@ def film(
     metadata: dict[str, str] | None = None,
     unsaid: bool = False,
     clock: float = 0.0,
+    leap: tuple[float, float] = (math.inf, 0.0),
     lag: float = 0.0,
     wander: float = 0.0,
 ) -> Path:
     """A video. `shown` gives the frames' times where they are not even, `last` how long the last of them stays.
 
     Picture packets shown within `hole` are left out; with `garbage` all of them are noise, with `all_keys` they all
-    claim to be key frames, with `unsaid` none says how long it lasts; `clock` is added to every time
-    stamp; sound lies `lag` seconds behind its pictures in the file; the stamps of its
-    packets wander by up to `wander` seconds.
+    claim to be key frames, with `unsaid` none says how long it lasts; `clock` is added to every time stamp, below zero
+    an MP4 hides the head by an edit list; every stamp from `leap[0]` on is `leap[1]` seconds later; sound lies `lag`
+    seconds behind its pictures in the file; the stamps of its packets wander by up to `wander` seconds. `mirrored`: an
+    MP4's display matrix turns left and right, behind the rotation.
     """
     picture = picture or moving(size)
     tracks = [Track(tone(seconds))] if tracks is None else tracks
@@ -177,10 +181,23 @@ def film(
         packets += [packet for stream in art for packet in _encode_art(stream)]
         _wander([packet for packet in packets if packet.stream.type == "audio"], wander)
         for packet in sorted(packets, key=lambda each: each.dts * each.time_base + lag * (each.stream.type == "audio")):
-            ticks = round(clock / packet.time_base)
-            packet.pts, packet.dts = packet.pts + ticks, packet.dts + ticks
+            packet.pts, packet.dts = (
+                stamp + round((clock + (leap[1] if stamp * packet.time_base >= leap[0] else 0)) / packet.time_base)
+                for stamp in (packet.pts, packet.dts)
+            )
             container.mux(packet)
+    if mirrored:
+        _mirror(path)
     return path
+
+
+def _mirror(path: Path) -> None:
+    """Of the first track's matrix, ISO 14496-12, 8.3.2: x is shown at ax + cy, y at bx + dy; a and c are negated."""
+    data = bytearray(path.read_bytes())
+    matrix = data.index(b"tkhd") + 44
+    for place in (matrix, matrix + 12):
+        data[place : place + 4] = struct.pack(">i", -struct.unpack_from(">i", data, place)[0])
+    path.write_bytes(data)
 
 
 def video_stream(

@@ -23,11 +23,12 @@ from shards.format.clip import ClipSpec
 from shards.format.example import MediaAccount
 from shards.media.clock import AnyPacket
 from shards.media.demux import Demuxer
-from shards.media.file import Reason, UnreadableMedia
+from shards.media.file import Reason, UnreadableMedia, require_readable
 from shards.media.waveform import AudioTrack, TrackChoice, audible_track
 
 UNDECODED = ("damaged", "no_frames")
 LATE_SECONDS = 0.25  # after where its stream is said to begin: then that is where the sound begins
+UNREAD_SECONDS = 1.0  # by which a file may fall short of what it promises
 LEAD_SECONDS = 5.0  # of sound that is decoded before a segment: codecs, resampler and placement need some
 
 
@@ -142,6 +143,8 @@ class VideoReader:
             self.account = account_of_reading(
                 media, audio, assembler, self._given_seconds, file_begin, (begin, until), ends
             )
+        if self.account.left_out.get("unread", 0.0) > UNREAD_SECONDS:
+            require_readable(self._path)  # FFmpeg may take an error of the disk for the file's end
 
     def _bounds(self, media: Demuxer) -> tuple[float, float]:
         """From when to when the media's timeline is asked for."""

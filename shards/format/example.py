@@ -42,7 +42,8 @@ class MediaAccount:
         return MediaAccount(self.seconds + other.seconds, self.in_clips + other.in_clips, left_out, repaired)
 
     def __str__(self) -> str:
-        parts = [f"{seconds:.1f} s {reason}" for reason, seconds in sorted(self.left_out.items())]
+        """In words, to the tenth of a second."""
+        parts = [f"{seconds:.1f} s {reason}" for reason, seconds in sorted(self.left_out.items()) if seconds >= 0.05]
         return " + ".join([f"{self.seconds:.1f} s = {self.in_clips:.1f} s in clips", *parts])
 
     @property

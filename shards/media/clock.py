@@ -195,8 +195,10 @@ class Clock:
         return bool(others) and all(other.due < time - self._break_seconds / 2 for other in others)
 
     def _is_reached(self, stream: _Stream, time: float) -> bool:
-        """Whether a time ahead may be meant, though the next packet is far behind it, as a slide is."""
-        return self._lists_every_frame or (time > stream.due and not self._is_alone(stream, time))
+        """Whether a time ahead may be meant, though the next packet is far behind it, or none comes, as with slides."""
+        others = [other for other in self._streams.values() if other is not stream and other.leapt]
+        led = any(abs(time - self._leapt_to(other)) < self._break_seconds / 2 for other in others)
+        return self._lists_every_frame or (time > stream.due and (led or not self._is_alone(stream, time)))
 
     def _bridge(self) -> Iterator[AnyPacket]:
         """Where every stream has leapt to one place, the time that they leapt over is taken out."""

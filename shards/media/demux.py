@@ -15,9 +15,10 @@ from av.packet import Packet
 from av.stream import Discard, Stream
 
 from shards.media.clock import AnyPacket, Clock
-from shards.media.file import MAX_PIXELS, MediaFile, UnreadableMedia, refuse_out_of_memory
+from shards.media.file import MAX_PIXELS, MediaFile, UnreadableMedia, refuse_disk_fault, refuse_out_of_memory
 
 LEAD_SECONDS = 60.0  # of one stream before the other in the file, from which on each is read from its own opening
+VORBIS_LATE = (8192 - 64) // 4  # samples: of its longest block and its shortest
 MAX_READ_FAILURES = 16  # in a row: a failing disk would otherwise be asked for ever
 
 Frame = TypeVar("Frame", av.AudioFrame, av.VideoFrame)
@@ -33,6 +34,7 @@ class Demuxer(MediaFile):
         self.errors = 0
         self.corrupt_frames = 0  # that the decoder says it has guessed; none of them is given
         self.decoded_packets = 0  # tried, in vain or not
+        self._disk_was_asked = False  # whether an error is its
         self.ended_early = False  # one of two streams has ended, and the other was not read to its end
 
     def packets(self, *streams: Stream, beside: Sequence[Stream] = ()) -> Iterator[AnyPacket]:
@@ -86,6 +88,7 @@ class Demuxer(MediaFile):
         for stream in self.container.streams:
             stream.discard = Discard.default if stream.index in wanted else Discard.all
         latest = dict.fromkeys(wanted, -math.inf)  # stamps of decoding
+        is_ogg, ends = self.container.format.name == "ogg", dict[int, int]()
         failures = 0
         while failures < MAX_READ_FAILURES:
             try:
@@ -96,6 +99,8 @@ class Demuxer(MediaFile):
                     self.errors += packet.is_corrupt  # something in front of it is missing
                     if packet.is_discard and packet.dts is not None and packet.dts <= latest[packet.stream_index]:
                         packet = _shown(packet)
+                    if is_ogg and packet.stream.codec_context.name == "vorbis":
+                        _unstamp_guess(packet, ends)
                     latest[packet.stream_index] = -math.inf if packet.dts is None else packet.dts
                     if packet.size:  # an empty packet would tell the decoder that the stream has ended
                         yield packet
@@ -104,7 +109,10 @@ class Demuxer(MediaFile):
                 return
             except MemoryError as error:
                 refuse_out_of_memory(error)
-            except FFmpegError:
+            except FFmpegError as error:
+                if not self._disk_was_asked:
+                    self._disk_was_asked = True
+                    refuse_disk_fault(self._path, error)
                 failures += 1
                 self.errors += 1
 
@@ -123,6 +131,19 @@ class Demuxer(MediaFile):
         good = [frame for frame in frames if not frame.is_corrupt]
         self.corrupt_frames += len(frames) - len(good)
         return good
+
+
+def _unstamp_guess(packet: AnyPacket, ends: dict[int, int]) -> None:
+    """Take a stamp of Ogg Vorbis away that FFmpeg has guessed wrongly; `ends`: of the packets before, by stream.
+
+    Ogg stamps whole pages. FFmpeg counts back from a page's end, with a short block behind a long one as too short, so
+    that it begins up to VORBIS_LATE samples late; it ends right.
+    """
+    if packet.pts is not None:
+        late = packet.pts - ends.get(packet.stream_index, packet.pts)
+        ends[packet.stream_index] = packet.pts + (packet.duration or 0)
+        if 0 < late <= VORBIS_LATE:
+            packet.pts = packet.dts = None
 
 
 def _shown(packet: AnyPacket) -> AnyPacket:

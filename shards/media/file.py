@@ -60,6 +60,8 @@ TRANSIENT = frozenset({"out_of_memory", "io_error", "unreachable", "crashed", "s
 MAX_PIXELS = 8192 * 4320
 LIMITS = (errno.EMFILE, errno.ENFILE, errno.EAGAIN)  # of open files and of processes
 
+BLOCK_BYTES = 2**20
+
 AnyStream = TypeVar("AnyStream", AudioStream, VideoStream)
 
 # What FFmpeg may open: formats that are one file. None that names other files (concat, HLS, DASH, SDP, image sequences)
@@ -101,6 +103,7 @@ class MediaFile:
         except MemoryError as error:
             refuse_out_of_memory(error)
         except (FFmpegError, OSError, ValueError) as error:
+            refuse_disk_fault(path, error)
             message = getattr(error, "strerror", None) or type(error).__name__
             raise UnreadableMedia("not_media", f"FFmpeg cannot open it: {message}") from error
 
@@ -113,7 +116,14 @@ class MediaFile:
         self.container.close()
 
     def promised_end(self, begin: float) -> float:
-        """Seconds at which the file ends by what its container tells of its length; `begin` where it tells nothing."""
+        """Seconds at which the file ends by what its container tells of its length; `begin` where it tells nothing.
+
+        MP4 tells the length of every track: those of data (captions, motion, hints) are no film.
+        """
+        films = [stream for stream in self.container.streams if stream.type in ("audio", "video")]
+        ends = [((stream.start_time or 0) + stream.duration, stream) for stream in films if stream.duration]
+        if self.is_indexed and len(ends) == len(films):
+            return max(ticks * float(stream.time_base or 1) for ticks, stream in ends)
         length = max((self.container.duration or 0) / av.time_base, 0.0)
         counts_from_zero = "matroska" in self.container.format.name and length > begin  # as its header has it
         return max(length, begin) if counts_from_zero else begin + length
@@ -231,6 +241,31 @@ def require_regular_file(path: Path) -> None:
             stream.read(1)
     except OSError as error:
         raise unreadable(error) from error
+
+
+def require_readable(path: Path) -> None:
+    """Read the file through. Raises UnreadableMedia where the disk gives an error."""
+    try:
+        with open(path, "rb") as stream:
+            while stream.read(BLOCK_BYTES):
+                pass
+    except OSError as error:
+        raise unreadable(error) from error
+
+
+def refuse_disk_fault(path: Path, error: Exception) -> None:
+    """Raise UnreadableMedia where an error of FFmpeg's is the disk's: EIO is its word for a file cut short too.
+
+    It is the disk's where the file cannot be read through, or where FFmpeg itself now reads it through.
+    """
+    if getattr(error, "errno", None) not in (errno.EIO, errno.ESTALE):
+        return
+    require_readable(path)
+    with suppress(FFmpegError, ValueError):
+        with _opened(path) as again:
+            for _ in again.demux():
+                pass
+        raise UnreadableMedia("io_error", f"{os.strerror(errno.EIO)}, for a moment") from error
 
 
 def refuse_out_of_memory(error: MemoryError) -> NoReturn:

@@ -34,12 +34,15 @@ CONTAINERS = {
     ".flv": ("libx264", "aac", {}),
 }
 TURNED = (".mp4", ".mov", ".mkv")  # which keep a display matrix
+EDITED = (".mp4", ".mov")  # whose edit list may hide a head, and whose display matrix may mirror
+LEAPING = (".ts", ".mkv", ".webm", ".flv")  # whose clock may leap
+TAKEN_OUT = 10.0  # seconds from which on a leap of all streams is no part of the film
 HOLED = (".mp4", ".mkv")  # which keep a hole: MOV counts the samples of PCM
 
 
 @dataclass(frozen=True)
 class DrawnFilm:
-    """`shown`: when each frame begins; the sound begins at `late` seconds."""
+    """`shown`: when each frame begins; the sound begins at `late` seconds. Times are what the film says of itself."""
 
     suffix: str
     shown: list[float]
@@ -49,6 +52,23 @@ class DrawnFilm:
     clock: float
     hole: tuple[float, float]  # without sound
     rotation: int  # degrees that the file asks a player to turn the pictures by, against the clock
+    mirrored: bool  # left and right, then
+    leap: tuple[float, float]  # of its clock: when, and by how many seconds
+
+    @property
+    def begin(self) -> float:
+        """Where sound and picture have both begun. A frame that begins in a cut head is hidden, as in players."""
+        return max(next(time for time in self.shown if time >= -self.clock), self.late)
+
+    @property
+    def silent(self) -> tuple[float, float]:
+        """From when to when there is no sound; a leap that is no break counts as time of the film."""
+        at, seconds = self.leap
+        return (at, at + seconds) if 0 < seconds < TAKEN_OUT else self.hole
+
+    def upright(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """As it is stored."""
+        return np.rot90(np.fliplr(picture) if self.mirrored else picture, -self.rotation // 90)
 
 
 @st.composite
@@ -66,12 +86,22 @@ def films(draw: st.DrawFn) -> DrawnFilm:
     if CONTAINERS[suffix][0] == "libx264":
         bframes, opened = draw(st.integers(0, 4)), draw(st.integers(0, 1))
         options["x264-params"] = f"bframes={bframes}:open-gop={opened}:keyint={options['g']}"
+    begin, missing = draw(st.sampled_from([(0.0, 0.0), (0.0, 0.0), (0.7, 0.0), (0.0, 3.1)]))  # of the pictures
+    if suffix != ".avi":
+        begin = 0.0 if "fragmented" in suffix else begin  # its muxer shows the first frame from the start
+        shown = [time for time in shown if time >= begin and not 2.4 <= time < 2.4 + missing] or [begin]
     late = draw(st.sampled_from([0.0, 0.0, 0.4, 1.3])) if suffix != ".avi" else 0.0
     wander = draw(st.sampled_from([0.0, 0.02, 0.04])) if suffix in (".mkv", ".ts", ".fragmented.mp4", ".flv") else 0.0
-    clock = draw(st.sampled_from([0.0, 0.0, 3.7, 40_000.0])) if suffix in (".ts", ".mkv", ".mp4", ".mov") else 0.0
+    clocks = [0.0, 0.0, 3.7, 40_000.0] + ([-0.9, -2.3] if suffix in EDITED else [])
+    clock = draw(st.sampled_from(clocks)) if suffix in (".ts", ".mkv", *EDITED) else 0.0
+    clock = clock if shown[-1] + clock >= 0 else 0.0
     hole = draw(st.sampled_from([(0.0, 0.0), (0.0, 0.0), (3.1, 3.5), (4.2, 6.3)])) if suffix in HOLED else (0.0, 0.0)
     rotation = draw(st.sampled_from([0, 0, 90, 180, -90])) if suffix in TURNED else 0
-    return DrawnFilm(suffix, shown, options, late, wander, clock, hole, rotation)
+    mirrored = draw(st.booleans()) if suffix in EDITED else False
+    leap = draw(st.sampled_from([(4.1, 0.0), (4.1, 0.0), (4.1, 3.0), (3.3, 25.0), (4.1, 5_000.0)]))
+    sparse = max(np.diff([*shown, SECONDS])) > 1.0  # a picture stays: that the clock leapt nobody can tell
+    leap = leap if suffix in LEAPING and not (sparse and leap[1] > TAKEN_OUT) else (4.1, 0.0)
+    return DrawnFilm(suffix, shown, options, late, wander, clock, hole, rotation, mirrored, leap)
 
 
 def made(drawn: DrawnFilm, folder: str) -> Path:
@@ -90,6 +120,8 @@ def made(drawn: DrawnFilm, folder: str) -> Path:
         clock=drawn.clock,
         wander=drawn.wander,
         rotation=drawn.rotation,
+        mirrored=drawn.mirrored,
+        leap=drawn.leap,
     )
 
 
@@ -98,19 +130,21 @@ def judge(drawn: DrawnFilm) -> None:
         path = made(drawn, folder)
         reader = VideoReader(path, SPEC, [CROP], DecodeSettings())
         clips = list(reader.clips())
+        offset = drawn.clock if drawn.suffix in EDITED else min(coded(path))[0] - drawn.shown[0]  # of muxers' own
         times = [time for clip in clips for time in clip.got]
         again = [pictures[0] for _, pictures in frames_at(path, times, [CROP], DecodeSettings())]
     assert np.array_equal(again, np.concatenate([clip.pictures[0] for clip in clips]))
 
     def said(picture: NDArray[np.uint8]) -> float:
-        return picture_time(np.rot90(picture, -drawn.rotation // 90))
+        return picture_time(drawn.upright(picture))
 
+    begin, end = drawn.silent
     half = SPEC.sample_rate // 10
     for clip in clips:
         for asked, picture in zip(clip.asked, clip.pictures[0], strict=True):
             at = round((asked - clip.start) * SPEC.sample_rate)
             spoken = sound_time(clip.waveform[max(at - half, 0) : at + half], SPEC.sample_rate)
-            if drawn.hole[0] - 0.2 < asked - drawn.clock < drawn.hole[1] + 0.2:
+            if begin - 0.2 < asked - offset < end + 0.2:
                 continue
             if np.isnan(spoken):  # a fragmented file begins both at once, with silence until the sound comes
                 assert asked - half / SPEC.sample_rate < drawn.late + 0.1 and said(picture) <= drawn.late + 0.1
@@ -126,7 +160,10 @@ def judge(drawn: DrawnFilm) -> None:
     if drawn.suffix not in (".flv", ".fragmented.mp4"):  # whose muxers promise the delay of B-frames as length
         assert account.left_out.get("unread", 0.0) < 0.2 + drawn.wander
     assert account.in_clips == pytest.approx(sum(clip.seconds for clip in clips), abs=1e-3)
-    common = min(SECONDS, drawn.shown[-1] + 0.04) - drawn.late
+    leapt = drawn.leap[1] if drawn.leap[1] >= TAKEN_OUT else 0.0
+    assert account.left_out.get("behind_break", 0.0) == pytest.approx(leapt, abs=0.2 + drawn.wander)
+    assert account.repaired.get("clock_breaks", 0) == (leapt > 0)
+    common = min(SECONDS, drawn.shown[-1] + 0.04) - drawn.begin + drawn.leap[1] - leapt
     assert account.in_clips > common - SPEC.window_seconds - 0.1 - drawn.wander
 
 
@@ -141,8 +178,7 @@ def judge_tolerance(drawn: DrawnFilm, tolerance: float) -> None:
     for asked, (got, pictures) in zip(times, taken, strict=True):
         assert got == pytest.approx(cheapest(packets, asked, tolerance), abs=1e-6)
         said = drawn.shown[int(np.abs(np.subtract(begins, got)).argmin())]
-        turned = np.rot90(pictures[0], -drawn.rotation // 90)
-        assert abs(picture_time(turned) - said) <= 0.5 / TICKS + 1e-6
+        assert abs(picture_time(drawn.upright(pictures[0])) - said) <= 0.5 / TICKS + 1e-6
 
 
 BOUNDS = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True}

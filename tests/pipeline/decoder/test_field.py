@@ -105,6 +105,15 @@ def test_a_leap_of_all_stamps_is_left_out(plain, suffix, leap, across, tmp_path)
     assert reader.account.left_out.get("unread", 0.0) < 0.2
 
 
+def test_a_last_slide_behind_a_leap_is_shown_in_its_place(tmp_path):
+    """No packet follows that bears out its stamp; the sound has leapt to the same place."""
+    path = speaking(tmp_path / "a.flv", shown=[0.0, 6.0], last=6.0, leap=(4.2, 25.0))
+    clips = read(path)
+    assert sum(clip.seconds for clip in clips) in (11.0, 12.0)
+    for picture, heard in spoken(clips):
+        assert picture == (6.0 if heard > 6 else 0.0)
+
+
 @pytest.fixture(scope="module", params=[".ts", ".mpg", ".mp4"])
 def minute(request, tmp_path_factory):
     """A film of 60 s in a container of its own."""

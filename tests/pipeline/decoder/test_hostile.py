@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import resource
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import av
 import numpy as np
 import pytest
+from av.container import InputContainer
+from av.error import FFmpegError
 
 from pipeline.decoder.clips import DecodedClip
 from pipeline.decoder.crop import ResizeCrop
@@ -103,6 +108,58 @@ def test_a_limit_of_the_machine_is_no_fault_of_the_file(tmp_path):
                 open_it(path)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+
+
+class Failing:
+    """A container whose disk fails once, as FFmpeg tells it: with an error, or as if the file ended there."""
+
+    def __init__(self, container: InputContainer, packets: int, *, says_so: bool) -> None:
+        self._container, self._packets, self._says_so = container, packets, says_so
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._container, name)
+
+    def __enter__(self) -> Failing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._container.close()
+
+    def demux(self, *streams: object) -> Iterator[object]:
+        yield from itertools.islice(self._container.demux(*streams), self._packets)
+        self._packets = 0
+        if self._says_so:
+            raise FFmpegError(errno.EIO, os.strerror(errno.EIO))
+
+
+@pytest.mark.parametrize(("says_so", "lasts"), [(True, False), (True, True), (False, True)])
+def test_an_error_of_the_disk_is_not_the_films_end(says_so, lasts, monkeypatch, tmp_path):
+    """Also one of which another reading of the file, by FFmpeg or by us, says nothing any more."""
+    path = film(tmp_path / "a.ts", 8.0)
+    assert len(read(path)[0]) == 4
+    first = iter([True])
+
+    def opened(path: Path, **options: str) -> object:
+        container = _opened(path, **options)
+        return Failing(container, 200, says_so=says_so) if next(first, False) else container
+
+    monkeypatch.setattr("shards.media.file._opened", opened)
+    if lasts:
+        error = UnreadableMedia("io_error", os.strerror(errno.EIO))
+        for room in ("shards.media.file", "pipeline.decoder.reader"):
+            monkeypatch.setattr(f"{room}.require_readable", Mock(side_effect=error))
+    assert reason(path) == "io_error"
+
+
+def test_a_cut_that_ffmpeg_calls_an_error_of_the_disk_costs_the_rest_alone(monkeypatch, tmp_path):
+    """Where it says the same each time, of a file that can be read through."""
+    path = film(tmp_path / "a.ts", 8.0)
+    monkeypatch.setattr(
+        "shards.media.file._opened",
+        lambda path, **options: Failing(_opened(path, **options), 200, says_so=True),
+    )
+    clips, reader = read(path)
+    assert 1 <= len(clips) <= 3 and reader.account.left_out["unread"] > 1
 
 
 @pytest.mark.parametrize(

@@ -221,6 +221,18 @@ def test_the_last_window_may_lack_an_audio_frame(tmp_path):
     assert "tail" not in reader.account.left_out
 
 
+def test_tracks_of_data_promise_no_film(tmp_path):
+    """Captions, motion, hints: here a third track, 0.8 s longer, is made one that nobody reads."""
+    path = film(tmp_path / "a.mp4", 4.0, tracks=[Track(tone(4)), Track(tone(4.8))])
+    data = path.read_bytes()
+    for name, other in ((b"soun", b"meta"), (b"mp4a", b"mett")):
+        data = other.join(data.rsplit(name, 1))
+    path.write_bytes(data)
+    clips, reader = read(path, ClipSpec(seconds=4.0, windows=2))
+    assert [clip.seconds for clip in clips] == [4.0]
+    assert reader.account.seconds == pytest.approx(4.0, abs=0.03) and "unread" not in reader.account.left_out
+
+
 @pytest.mark.parametrize(("picture", "sound"), [(9.0, 4.5), (4.5, 9.0)])
 def test_the_timeline_is_what_sound_and_picture_have_in_common(picture, sound, tmp_path):
     path = film(tmp_path / "a.mp4", picture, tracks=[Track(tone(sound))])

@@ -7,6 +7,7 @@ import pytest
 from pipeline.output.account import account_of
 from pipeline.report import write_report
 from shards.errors import UserError
+from shards.format.example import MediaAccount
 from shards.format.writer import ShardWriter
 
 
@@ -27,6 +28,11 @@ def test_counts_by_hand(full):
     assert account.windows == {4: 3, 3: 1, 2: 1, 1: 1}
     assert [(reason, count) for reason, count, _ in account.reasons] == [("no_sound", 1)]
     assert account.dropped == 3
+
+
+def test_milliseconds_that_a_healthy_file_leaves_out_are_not_in_the_words():
+    media = MediaAccount(10.023, 10.0, {"no_frame": 0.023, "before_common_start": 0.0499, "tail": 0.05})
+    assert str(media) == "10.0 s = 10.0 s in clips + 0.1 s tail"
 
 
 def test_a_clip_shorter_than_a_window_is_counted_apart(builder):

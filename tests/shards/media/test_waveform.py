@@ -287,6 +287,36 @@ def test_a_clock_that_drifts_is_followed(drift):
     assert len(got) > 50 and all(np.abs(due - time).min() < 0.045 for time in got)
 
 
+def bursts(path: Path) -> np.ndarray:
+    """Ogg Vorbis of 12 s with a burst of noise in front of each half second, for which it changes its blocks."""
+    time = np.arange(12 * RATE) / RATE
+    noise = np.random.default_rng(0).uniform(-0.9, 0.9, len(time)) * (time % 0.5 > 0.48)
+    soundfile.write(path, noise + 0.05 * np.sin(2 * np.pi * 440 * time), RATE, format="OGG", subtype="VORBIS")
+    return noise
+
+
+def test_a_healthy_vorbis_is_not_said_to_be_repaired(tmp_path):
+    """FFmpeg guesses the stamps of the packets of a page, and some of them wrongly."""
+    bursts(tmp_path / "a.ogg")
+    said: list[str] = []
+    assert len(read_waveform(tmp_path / "a.ogg", RATE, said.append)) == 12 * RATE
+    assert said == []
+
+
+def test_a_page_that_is_missing_in_vorbis_is_silence_in_its_place(tmp_path):
+    noise = bursts(tmp_path / "a.ogg")
+    data = (tmp_path / "a.ogg").read_bytes()
+    pages = [b"OggS" + page for page in data.split(b"OggS")[1:]]
+    (tmp_path / "b.ogg").write_bytes(b"".join(pages[: len(pages) // 2] + pages[len(pages) // 2 + 1 :]))
+    said: list[str] = []
+    read = read_waveform(tmp_path / "b.ogg", RATE, said.append) / 32768
+    assert len(read) == 12 * RATE and len(said) == 1 and said[0].startswith("1 gaps of ")
+    alike = [here @ there for here, there in zip(np.split(read, 24), np.split(noise, 24), strict=True)]
+    missing = np.flatnonzero(np.array(alike) < 50)
+    assert missing.tolist() == list(range(missing[0], missing[-1] + 1))
+    assert missing[0] > 0 and missing[-1] < 23
+
+
 def test_what_was_taken_is_forgotten():
     """An hour passes through; never is more than a few seconds held."""
     track, most, taken = AudioTrack(TARGET), 0, 0
