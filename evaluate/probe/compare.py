@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.probe.scores import NAME, Score, Scores
+from evaluate.probe.scores import ACCURACY, NAME, Score, Scores
 from shards.cli.command import command
 from shards.errors import ContractError, UserError
 
@@ -116,6 +116,9 @@ def chosen(path: Path, words: str | None) -> tuple[Scores, Score]:
 
 def compared(all_a: Scores, a: Score, all_b: Scores, b: Score) -> Comparison:
     """Raises ContractError where the recordings tested, or their classes, differ."""
+    for score, name in ((a, "a"), (b, "b")):
+        if score.measure != ACCURACY:
+            raise UserError(f"{name} is a {score.measure}: pairs are compared by whether a recording is named rightly")
     right_a, right_b = rights(all_a, a), rights(all_b, b)
     for one, other, names in ((right_a, right_b, "ab"), (right_b, right_a, "ba")):
         if lacking := [key for key in one if key not in other]:
