@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.cli.words import amount
 from shards.errors import UserError
 from shards.files import sha256_of
 
@@ -101,8 +102,8 @@ class Benchmark:
         groups = {recording.group for recording in self.recordings if recording.group}
         alone = sum(not recording.group for recording in self.recordings)
         if groups:
-            others = f"; {alone} recordings have none" if alone else ""
-            return f"{len(groups)} groups, each on one side of every split{others}"
+            others = f"; {amount(alone, 'recording has', many='recordings have')} none" if alone else ""
+            return f"{amount(len(groups), 'group')}, each on one side of every split{others}"
         if not self.dealt:
             return "no groups; the folds are the data's own"
         return (

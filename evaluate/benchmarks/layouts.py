@@ -68,7 +68,7 @@ def _require_classes(spec: BenchmarkSpec, root: Path, classes: Sequence[str], en
             raise UserError(f"{root} has {entry.name} in fold {entry.fold}, {spec.name} has {', '.join(spec.folds)}")
     if spec.recordings not in (None, len(entries)):
         raise UserError(
-            f"{root} lists {len(entries)} recordings, {spec.name} has {spec.recordings}. {remedy(spec, root)}"
+            f"{root} lists {amount(len(entries), 'recording')}, {spec.name} has {spec.recordings}. {remedy(spec, root)}"
         )
     if spec.per_class is None:
         return
@@ -77,8 +77,8 @@ def _require_classes(spec: BenchmarkSpec, root: Path, classes: Sequence[str], en
         for fold in spec.folds:
             if counts[category, fold] != spec.per_class:
                 raise UserError(
-                    f"{root} has {counts[category, fold]} recordings of {category} in fold {fold}, {spec.name} has "
-                    f"{spec.per_class}. {remedy(spec, root)}"
+                    f"{root} has {amount(counts[category, fold], 'recording')} of {category} in fold {fold}, "
+                    f"{spec.name} has {spec.per_class}. {remedy(spec, root)}"
                 )
 
 

@@ -113,8 +113,7 @@ def test_a_pipe_gives_the_lines_of_a_file(checkpoint: Path, base: Path, tmp_path
     assert [line.pop("file") for line in lines[1]] == ["-"] * 9
     assert lines[0] == lines[1] and [line["end"] for line in lines[0]] == [*np.arange(0.5, 4.1, 0.5), 4.3]
     assert (
-        lines[0][0]["lift_over"] == "the mean over a test"
-        and b"the last 1 bytes are no whole sample" in from_pipe.stderr
+        lines[0][0]["lift_over"] == "the mean over a test" and b"the last 1 byte is no whole sample" in from_pipe.stderr
     )
 
 
