@@ -43,6 +43,12 @@ def run(settings: TrainSettings) -> None:
             stop.leave()
 
 
+def check(settings: TrainSettings) -> None:
+    """What `run` refuses before it begins, for all jobs of a sweep. Raises UserError."""
+    require_device(settings.device)
+    open_corpus(settings)
+
+
 def open_corpus(settings: TrainSettings) -> Corpus:
     """The catalogs of both splits, once it is certain that student, clip and teachers go together."""
     training, held_out = (

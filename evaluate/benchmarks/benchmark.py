@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.cli.words import amount
 from shards.errors import UserError
 from shards.files import sha256_of
 
 INNER_FOLDS = 5  # of a training set that brings no folds of its own
+MULTILABEL = "fsd50k"  # the layout whose recordings have several classes each
 
 
 @dataclass
@@ -21,7 +23,7 @@ class BenchmarkSpec:
     """A file of conf/benchmark/: what a data set must look like, and the lengths the paper uses for it (section 4)."""
 
     name: str  # name of the benchmark, in scores and file names
-    layout: str  # how it lies on disk: esc, urbansound8k, dcase2013, tut or folder
+    layout: str  # how it lies on disk: esc, urbansound8k, dcase2013, tut, fsd50k or folder
     seconds: float  # length that recordings are repeated to where they are shorter
     window_seconds: float  # length of one excerpt
     classes: list[str] = field(default_factory=list)  # its classes; empty: whatever is found
@@ -40,6 +42,11 @@ class BenchmarkSpec:
                 f"benchmark.seconds={self.seconds:g}"
             )
 
+    @property
+    def multilabel(self) -> bool:
+        """Whether a recording may have several classes: then mean average precision is measured, and not accuracy."""
+        return self.layout == MULTILABEL
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -54,6 +61,7 @@ class Recording:
     fold: str
     group: str = ""
     left_out: frozenset[str] = frozenset()  # tested folds whose training set it is not in
+    others: tuple[int, ...] = ()  # its further classes, of multi-label data
 
     @property
     def source(self) -> str:
@@ -67,7 +75,10 @@ class Recording:
 
 @dataclass(frozen=True)
 class Split:
-    """One classifier's training and test recordings, as indices; `inner` gives each training recording a fold for C."""
+    """One classifier's training and test recordings, as indices; `inner` gives each training recording a fold for C.
+
+    A recording of inner fold -1 is always learned from, as those of `train` are where there is a `val`.
+    """
 
     tested: str
     train: NDArray[np.int64]
@@ -91,8 +102,8 @@ class Benchmark:
         groups = {recording.group for recording in self.recordings if recording.group}
         alone = sum(not recording.group for recording in self.recordings)
         if groups:
-            others = f"; {alone} recordings have none" if alone else ""
-            return f"{len(groups)} groups, each on one side of every split{others}"
+            others = f"; {amount(alone, 'recording has', many='recordings have')} none" if alone else ""
+            return f"{amount(len(groups), 'group')}, each on one side of every split{others}"
         if not self.dealt:
             return "no groups; the folds are the data's own"
         return (
@@ -102,7 +113,20 @@ class Benchmark:
 
     @property
     def labels(self) -> NDArray[np.int64]:
+        """(recordings,). Raises UserError for multi-label data, which have no one class each."""
+        if self.spec.multilabel:
+            raise UserError(f"{self.spec.name} has several classes a recording: only `python -m evaluate` takes these")
         return np.array([recording.label for recording in self.recordings])
+
+    @property
+    def targets(self) -> NDArray[np.int64] | NDArray[np.bool_]:
+        """What classifiers learn: the labels, or of multi-label data (recordings, classes), whether each has each."""
+        if not self.spec.multilabel:
+            return self.labels
+        found = np.zeros((len(self.recordings), len(self.classes)), bool)
+        for index, recording in enumerate(self.recordings):
+            found[index, [recording.label, *recording.others]] = True
+        return found
 
     @property
     def folds(self) -> NDArray[np.str_]:
@@ -118,6 +142,8 @@ class Benchmark:
         names, inner = np.unique(self.folds[train], return_inverse=True)
         if len(names) < 2:  # DCASE has one training set
             inner = stratified(self.labels[train], INNER_FOLDS, [self.recordings[index].source for index in train])
+        elif names.tolist() == ["train", "val"]:
+            inner = np.where(self.folds[train] == "val", 0, -1)
         return Split(tested, train, test, inner)
 
     def restricted(self, folds: Sequence[str]) -> Benchmark:

@@ -15,6 +15,7 @@ import numpy as np
 from evaluate.benchmarks.benchmark import INNER_FOLDS, Benchmark, BenchmarkSpec, Recording, stratified
 from evaluate.benchmarks.readers.entry import Entry, remedy
 from evaluate.benchmarks.readers.folder import read_folder
+from evaluate.benchmarks.readers.fsd50k import read_fsd50k
 from evaluate.benchmarks.readers.scenes import read_dcase2013, read_tut
 from evaluate.benchmarks.readers.tables import read_esc, read_urbansound8k
 from shards.cli.words import amount
@@ -25,6 +26,7 @@ LAYOUTS: dict[str, Callable[[BenchmarkSpec, Path], list[Entry]]] = {
     "urbansound8k": read_urbansound8k,
     "dcase2013": read_dcase2013,
     "tut": read_tut,
+    "fsd50k": read_fsd50k,
     "folder": read_folder,
 }
 
@@ -36,7 +38,7 @@ def load_benchmark(spec: BenchmarkSpec, root: Path) -> Benchmark:
     if not root.exists():
         raise UserError(f"root={root} does not exist. {remedy(spec, root)}")
     entries = LAYOUTS[spec.layout](spec, root)
-    classes = spec.classes or sorted({entry.category for entry in entries})
+    classes = spec.classes or sorted({name for entry in entries for name in (entry.category, *entry.others)})
     _require_classes(spec, root, classes, entries)
     if missing := [entry.name for entry in entries if not entry.path.is_file()]:
         raise UserError(
@@ -50,14 +52,13 @@ def _require_classes(spec: BenchmarkSpec, root: Path, classes: Sequence[str], en
     if len(classes) < 2:
         heard = amount(len(classes), "class", many="classes")
         raise UserError(f"{root} holds sounds of {heard}, a classifier needs 2. {remedy(spec, root)}")
-    missing = sorted(set(classes) - {entry.category for entry in entries})
-    if missing:
+    found = {name for entry in entries for name in (entry.category, *entry.others)}
+    if missing := sorted(set(classes) - found):
         raise UserError(
             f"{root} has no recordings of {', '.join(missing)} ({len(missing)} of the {len(classes)} classes of "
             f"{spec.name}). {remedy(spec, root)}"
         )
-    unknown = sorted({entry.category for entry in entries} - set(classes))
-    if unknown:
+    if unknown := sorted(found - set(classes)):
         raise UserError(f"{root} holds {', '.join(unknown)}, not among the classes {', '.join(classes)}")
     (name, count), *_ = Counter(entry.name for entry in entries).most_common(1)
     if count > 1:
@@ -67,17 +68,17 @@ def _require_classes(spec: BenchmarkSpec, root: Path, classes: Sequence[str], en
             raise UserError(f"{root} has {entry.name} in fold {entry.fold}, {spec.name} has {', '.join(spec.folds)}")
     if spec.recordings not in (None, len(entries)):
         raise UserError(
-            f"{root} lists {len(entries)} recordings, {spec.name} has {spec.recordings}. {remedy(spec, root)}"
+            f"{root} lists {amount(len(entries), 'recording')}, {spec.name} has {spec.recordings}. {remedy(spec, root)}"
         )
     if spec.per_class is None:
         return
-    found = Counter((entry.category, entry.fold) for entry in entries)
+    counts = Counter((entry.category, entry.fold) for entry in entries)
     for category in classes:
         for fold in spec.folds:
-            if found[category, fold] != spec.per_class:
+            if counts[category, fold] != spec.per_class:
                 raise UserError(
-                    f"{root} has {found[category, fold]} recordings of {category} in fold {fold}, {spec.name} has "
-                    f"{spec.per_class}. {remedy(spec, root)}"
+                    f"{root} has {amount(counts[category, fold], 'recording')} of {category} in fold {fold}, "
+                    f"{spec.name} has {spec.per_class}. {remedy(spec, root)}"
                 )
 
 
@@ -85,7 +86,15 @@ def _assemble(spec: BenchmarkSpec, classes: Sequence[str], entries: Sequence[Ent
     """Classes numbered and folds given: the data's own, or dealt out class by class where it has none."""
     entries = sorted(entries, key=lambda entry: entry.name)
     recordings = [
-        Recording(entry.path, entry.name, classes.index(entry.category), entry.fold, entry.group, entry.left_out)
+        Recording(
+            entry.path,
+            entry.name,
+            classes.index(entry.category),
+            entry.fold,
+            entry.group,
+            entry.left_out,
+            tuple(map(classes.index, entry.others)),
+        )
         for entry in entries
     ]
     dealt = not any(recording.fold for recording in recordings)

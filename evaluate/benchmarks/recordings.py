@@ -38,7 +38,7 @@ class Recordings:
         """Of every file's bytes with its name, class and fold, of the rate and of the resampler."""
         digest = hashlib.sha256(f"{self.sample_rate} {RESAMPLER}".encode())
         for recording, file_digest in zip(self.benchmark.recordings, self.digests, strict=True):
-            category = self.benchmark.classes[recording.label]
+            category = ",".join(self.benchmark.classes[label] for label in (recording.label, *recording.others))
             digest.update(f"\n{recording.name} {category} {recording.fold} {file_digest}".encode())
         return digest.hexdigest()
 

@@ -1,6 +1,7 @@
 """Classifiers of windows: the paper's one-vs-all linear SVMs (section 3.3), and Table 4's random forest.
 
-`fit` learns the recordings' labels (recordings,) from their windows; `inner` gives each recording a fold for C.
+`fit` learns the recordings' labels (recordings,) from their windows, or, where a recording may have several classes,
+which it has, bool (recordings, classes); `inner` gives each recording a fold for C, -1 none.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from evaluate.probe.features.windows import Windows
+from evaluate.probe.scores import Ranking
 from train.device.threads import available_threads, side_by_side
 
+Labels = NDArray[np.int64] | NDArray[np.bool_]
 # The authors have 0.01; layers differ in scale by a hundred.
 GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 # Where liblinear stops its solver -s 2. Its -s 1, which the authors call, minimises the same from the dual side: with
@@ -55,7 +58,7 @@ class LinearSVM:
     name: str = "linear SVM"
     _kept: dict[tuple[float, bytes], FittedClassifier] = field(default_factory=dict, repr=False, compare=False)
 
-    def fit(self, windows: Windows, labels: NDArray[np.int64], inner: NDArray[np.int64]) -> FittedClassifier:
+    def fit(self, windows: Windows, labels: Labels, inner: NDArray[np.int64]) -> FittedClassifier:
         with warnings.catch_warnings():  # the remarks say so; here, since threads share their filters
             warnings.simplefilter("ignore", ConvergenceWarning)
             C, remarks = (self.C, ()) if self.C is not None else self._choose(windows, labels, inner)  # noqa: N806
@@ -64,10 +67,10 @@ class LinearSVM:
             remarks += (f"with C={C:g} the solver came to no end",)
         return replace(fitted, remarks=remarks)
 
-    def _choose(
-        self, windows: Windows, labels: NDArray[np.int64], inner: NDArray[np.int64]
-    ) -> tuple[float, tuple[str, ...]]:
+    def _choose(self, windows: Windows, labels: Labels, inner: NDArray[np.int64]) -> tuple[float, tuple[str, ...]]:
         """The C that names most recordings rightly when each inner fold is left out in turn; of equals the smallest.
+
+        Of several classes a recording, the one with the highest mean average precision.
 
         A C with which the solver comes to no end is not taken. liblinear lets go of Python's lock: threads use all
         cores.
@@ -75,16 +78,16 @@ class LinearSVM:
         digests = {fold: digest_of(windows.of(rest), labels[rest]) for fold, (rest, _) in parts(inner).items()}
         trials = [(C, fold) for C in sorted(self.grid) for fold in digests]
 
-        def right(trial: tuple[float, int]) -> int | None:
+        def right(trial: tuple[float, int]) -> float | None:
             (C, fold), (rest, held_out) = trial, parts(inner)[trial[1]]  # noqa: N806
             fitted = self._kept.get((C, digests[fold])) or fit_svm(windows.of(rest), labels[rest], C)
             self._kept[C, digests[fold]] = fitted
             if not fitted.converged:
                 return None
-            return int((fitted.score(windows.of(held_out)).argmax(axis=1) == labels[held_out]).sum())
+            return merit(labels[held_out], fitted.score(windows.of(held_out)))
 
         threads = max(1, min(available_threads(), MOST_BYTES // (BYTES_PER_VALUE * windows.values.size)))
-        counts: dict[float, list[int | None]] = {}
+        counts: dict[float, list[float | None]] = {}
         for (C, _), count in zip(trials, side_by_side(right, iter(trials), threads), strict=True):  # noqa: N806
             counts.setdefault(C, []).append(count)
         found = {
@@ -101,11 +104,20 @@ class LinearSVM:
 
 
 def parts(inner: NDArray[np.int64]) -> dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """{fold: the recordings of the others, its own}."""
-    return {fold: (np.nonzero(inner != fold)[0], np.nonzero(inner == fold)[0]) for fold in np.unique(inner).tolist()}
+    """{fold: the recordings of the others, its own}; -1 is of no fold."""
+    folds = [fold for fold in np.unique(inner).tolist() if fold >= 0]
+    return {fold: (np.nonzero(inner != fold)[0], np.nonzero(inner == fold)[0]) for fold in folds}
 
 
-def digest_of(windows: Windows, labels: NDArray[np.int64]) -> bytes:
+def merit(labels: Labels, scores: NDArray[np.float64]) -> float:
+    """Recordings named rightly; or the mean average precision, of the classes that the recordings have."""
+    if labels.ndim == 1:
+        return int((scores.argmax(axis=1) == labels).sum())
+    found = [Ranking.of(*columns).average_precision() for columns in zip(labels.astype(bool).T, scores.T, strict=True)]
+    return float(np.nanmean(found))
+
+
+def digest_of(windows: Windows, labels: Labels) -> bytes:
     """Of all that an SVM learns from, but C."""
     digest = hashlib.sha256(repr(windows.values.shape).encode())
     for array in (windows.values, windows.recordings, labels):
@@ -113,8 +125,10 @@ def digest_of(windows: Windows, labels: NDArray[np.int64]) -> bytes:
     return digest.digest()
 
 
-def fit_svm(windows: Windows, labels: NDArray[np.int64], C: float) -> FittedClassifier:  # noqa: N803
+def fit_svm(windows: Windows, labels: Labels, C: float) -> FittedClassifier:  # noqa: N803
     """One SVM per class on single windows. Scores are decision values, averaged over a recording's windows."""
+    if labels.ndim == 2:
+        return fit_tags(windows, labels, C)
     svm = LinearSVC(C=C, tol=TOLERANCE, dual=False, max_iter=MOST_STEPS)
     svm.fit(windows.values, labels[windows.recordings])
 
@@ -125,6 +139,21 @@ def fit_svm(windows: Windows, labels: NDArray[np.int64], C: float) -> FittedClas
         return windows.mean(by_class(decisions, svm.classes_))
 
     return FittedClassifier(score, C, converged=bool(svm.n_iter_ < svm.max_iter))
+
+
+def fit_tags(windows: Windows, targets: Labels, C: float) -> FittedClassifier:  # noqa: N803
+    """One SVM per class on the means of recordings' windows: of many classes and windows, single ones cost too much."""
+    means = windows.mean(windows.values)
+
+    def fit_one(wanted: Labels) -> tuple[NDArray[np.float64], float, bool]:
+        if len(np.unique(wanted)) < 2:  # a part of the recordings need not have each class
+            return np.zeros(means.shape[1]), 0.0, True
+        svm = LinearSVC(C=C, tol=TOLERANCE, dual=False, max_iter=MOST_STEPS).fit(means, wanted)
+        return svm.coef_[0], float(svm.intercept_[0]), bool(svm.n_iter_ < svm.max_iter)
+
+    weights, intercepts, converged = zip(*side_by_side(fit_one, list(targets.T)), strict=True)
+    matrix, offsets = np.stack(weights, axis=1), np.array(intercepts)
+    return FittedClassifier(lambda windows: windows.mean(windows.values) @ matrix + offsets, C, all(converged))
 
 
 def by_class(scores: NDArray[np.float64], classes: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -144,7 +173,7 @@ class ScaledSVM:
     def name(self) -> str:
         return f"scaled {self.svm.name}"
 
-    def fit(self, windows: Windows, labels: NDArray[np.int64], inner: NDArray[np.int64]) -> FittedClassifier:
+    def fit(self, windows: Windows, labels: Labels, inner: NDArray[np.int64]) -> FittedClassifier:
         scaler = StandardScaler().fit(windows.values)
 
         def scaled(windows: Windows) -> Windows:
@@ -161,7 +190,7 @@ class RandomForest:
     trees: int = 500
     name: str = "random forest"
 
-    def fit(self, windows: Windows, labels: NDArray[np.int64], inner: NDArray[np.int64]) -> FittedClassifier:
+    def fit(self, windows: Windows, labels: Labels, inner: NDArray[np.int64]) -> FittedClassifier:
         forest = RandomForestClassifier(self.trees, random_state=0).fit(windows.values, labels[windows.recordings])
 
         def score(windows: Windows) -> NDArray[np.float64]:

@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.probe.scores import NAME, Score, Scores
+from evaluate.probe.scores import ACCURACY, NAME, Score, Scores
 from shards.cli.command import command
+from shards.cli.words import amount
 from shards.errors import ContractError, UserError
 
 LEVEL = 0.05
@@ -83,11 +84,11 @@ class Comparison:
     @property
     def sentence(self) -> str:
         lead, (low, high) = (self.only_a - self.only_b) / self.recordings, self.interval
-        sources = "" if self.groups == self.recordings else f" of {self.groups} sources"
+        sources = "" if self.groups == self.recordings else f" of {amount(self.groups, 'source')}"
         found = (
-            f"of {self.recordings} recordings{sources} {self.only_a} are named rightly by a alone and {self.only_b} "
-            f"by b alone: a leads by {100 * lead:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}), McNemar "
-            f"p = {self.p:.2g}. "
+            f"of {amount(self.recordings, 'recording')}{sources} {self.only_a} are named rightly by a alone and "
+            f"{self.only_b} by b alone: a leads by {100 * lead:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}), "
+            f"McNemar p = {self.p:.2g}. "
         )
         if self.better is not None:
             return f"{found}That is more than chance: {self.better} is better."
@@ -116,13 +117,16 @@ def chosen(path: Path, words: str | None) -> tuple[Scores, Score]:
 
 def compared(all_a: Scores, a: Score, all_b: Scores, b: Score) -> Comparison:
     """Raises ContractError where the recordings tested, or their classes, differ."""
+    for score, name in ((a, "a"), (b, "b")):
+        if score.measure != ACCURACY:
+            raise UserError(f"{name} is a {score.measure}: pairs are compared by whether a recording is named rightly")
     right_a, right_b = rights(all_a, a), rights(all_b, b)
     for one, other, names in ((right_a, right_b, "ab"), (right_b, right_a, "ba")):
         if lacking := [key for key in one if key not in other]:
             (_, _, category), (name, _, _) = lacking[0], one[lacking[0]]
             raise ContractError(
-                f"{names[0]} tests {len(one)} recordings and {names[1]} {len(other)}; {len(lacking)} are not among the "
-                f"latter with that class (first {name}, {category}): evaluate both on the same recordings"
+                f"{names[0]} tests {amount(len(one), 'recording')} and {names[1]} {len(other)}; {len(lacking)} are not "
+                f"among the latter with that class (first {name}, {category}): evaluate both on the same recordings"
             )
     pairs = [(right_a[key], right_b[key], key) for key in right_a]
     groups = [ours[2] or theirs[2] or key for ours, theirs, key in pairs]

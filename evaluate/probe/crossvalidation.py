@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.benchmarks.benchmark import Benchmark, Split
-from evaluate.probe.classifiers import FittedClassifier
+from evaluate.probe.classifiers import FittedClassifier, Labels
 from evaluate.probe.features.windows import Windows
-from evaluate.probe.scores import Score, accuracy_by_class, confusion_of, wilson
+from evaluate.probe.scores import PRECISION, Score, accuracy_by_class, average_precisions, confusion_of, wilson
 
 
 class Classifier(Protocol):
@@ -23,7 +23,7 @@ class Classifier(Protocol):
     @property
     def name(self) -> str: ...
 
-    def fit(self, windows: Windows, labels: NDArray[np.int64], inner: NDArray[np.int64]) -> FittedClassifier: ...
+    def fit(self, windows: Windows, labels: Labels, inner: NDArray[np.int64]) -> FittedClassifier: ...
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,14 @@ def evaluate_folds(
 ) -> list[Score]:
     """One score per layer of the source; `by_layer` names layers that need another classifier."""
     tallies: dict[str, _Tally] = {}
+    targets = benchmark.targets
     shape = (len(benchmark.recordings), len(benchmark.classes))
     for split in benchmark.splits():
         for layer, windows in source.of(split).items():
             tally = tallies.setdefault(layer, _Tally(np.full(shape, np.nan)))
             begun = time.monotonic()
             chosen = by_layer.get(layer, classifier)
-            fitted = chosen.fit(windows.of(split.train), benchmark.labels[split.train], split.inner)
+            fitted = chosen.fit(windows.of(split.train), targets[split.train], split.inner)
             scores = fitted.score(windows.of(split.test))  # of the classes up to the last one that was learned
             tally.scores[split.test] = -np.inf
             tally.scores[split.test, : scores.shape[1]] = scores
@@ -76,29 +77,51 @@ def evaluate_folds(
 
 
 def _score(benchmark: Benchmark, source: Source, classifier: Classifier, layer: str, tally: _Tally) -> Score:
-    labels, tested = benchmark.labels, ~np.isnan(tally.scores[:, 0])
-    predicted = tally.scores.argmax(axis=1)
-    right = tested & (predicted == labels)
-    confusion = confusion_of(labels[tested], predicted[tested], len(benchmark.classes))
+    tested = ~np.isnan(tally.scores[:, 0])
+    known: dict[str, Any] = (_precision if benchmark.spec.multilabel else _accuracy)(benchmark, tally.scores, tested)
     return Score(
         benchmark=benchmark.spec.name,
         features=source.name,
         classifier=classifier.name,
         layer=layer or None,
         seed=source.seed,
-        accuracy=float(right[tested].mean()),
-        interval=wilson(int(right[tested].sum()), int(tested.sum())),
-        per_fold={fold: float(right[benchmark.folds == fold].mean()) for fold in benchmark.tested},
-        per_class=accuracy_by_class(benchmark, confusion),
-        confusion=confusion.tolist(),
+        **known,
         C=tally.C,
         converged=tally.converged,
         remarks=[f"fold {', '.join(folds)}: {remark}" for remark, folds in tally.remarks.items()],
         windows={**source.windows, "count": tally.shape[0], "dimensions": tally.shape[1]},
         seconds=round(tally.seconds, 1),
-        predicted=[int(label) if is_tested else None for label, is_tested in zip(predicted, tested, strict=True)],
         decisions=[[_rounded(each) for each in row] if not np.isnan(row[0]) else [] for row in tally.scores],
     )
+
+
+def _accuracy(benchmark: Benchmark, scores: NDArray[np.float64], tested: NDArray[np.bool_]) -> dict[str, Any]:
+    labels, predicted = benchmark.labels, scores.argmax(axis=1)
+    right = tested & (predicted == labels)
+    confusion = confusion_of(labels[tested], predicted[tested], len(benchmark.classes))
+    return {
+        "accuracy": float(right[tested].mean()),
+        "interval": wilson(int(right[tested].sum()), int(tested.sum())),
+        "per_fold": {fold: float(right[benchmark.folds == fold].mean()) for fold in benchmark.tested},
+        "per_class": accuracy_by_class(benchmark, confusion),
+        "confusion": confusion.tolist(),
+        "predicted": [int(label) if each else None for label, each in zip(predicted, tested, strict=True)],
+    }
+
+
+def _precision(benchmark: Benchmark, scores: NDArray[np.float64], tested: NDArray[np.bool_]) -> dict[str, Any]:
+    """Of one test set: scores of several classifiers have no order in common."""
+    precisions, interval = average_precisions(benchmark.targets[tested].astype(bool), scores[tested])
+    mean = float(precisions.mean())
+    return {
+        "accuracy": mean,
+        "interval": interval,
+        "per_fold": dict.fromkeys(benchmark.tested, mean),
+        "per_class": dict(zip(benchmark.classes, precisions.tolist(), strict=True)),
+        "confusion": [],
+        "predicted": [None] * len(scores),
+        "measure": PRECISION,
+    }
 
 
 def _rounded(score: float) -> float | None:

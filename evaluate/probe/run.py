@@ -112,6 +112,8 @@ def evaluate(settings: EvaluateSettings) -> Scores:
     if "yamnet" in settings.baselines:
         yamnet.model_file()  # an extra: missed here, and not after the work
     benchmark = load_benchmark(settings.benchmark, settings.root)
+    if benchmark.spec.multilabel and "forest" in settings.baselines:
+        raise UserError(f"baselines=[forest] names one class a recording, those of {benchmark.spec.name} have several")
     if settings.folds:
         benchmark = benchmark.restricted(settings.folds)
     model = None if settings.checkpoint is None else EvaluatedModel.load(settings.checkpoint, settings.device)

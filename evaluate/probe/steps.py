@@ -76,7 +76,7 @@ def write_steps(folder: Path, points: Sequence[Point], baselines: Sequence[Score
         axes.axhline(100 * score.accuracy, color="#8a8f94", linestyle=":", linewidth=1)
         axes.annotate(str(score).partition(":")[0], (points[0].step, 100 * score.accuracy), fontsize=7, va="bottom")
     axes.set_xlabel("training steps")
-    axes.set_ylabel(f"accuracy on {points[0].score.benchmark}, % (shaded: 95 %)")
+    axes.set_ylabel(f"{points[0].score.measure} on {points[0].score.benchmark}, % (shaded: 95 %)")
     axes.legend(fontsize=8)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / TABLE, rows.getvalue().encode())

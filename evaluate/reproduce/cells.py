@@ -106,7 +106,8 @@ def _of_supervised(row: Row, column: Column, settings: ReproduceSettings, experi
     scores = Scores.load(folder)
     (score,) = scores.scores
     steps = (scores.checkpoint or {}).get("config", {}).get("steps", 0)
-    return Cell(ours=score.accuracy, interval=score.interval, note=f"{steps:,} steps for each fold")
+    counted = "1 step" if steps == 1 else f"{steps:,} steps"
+    return Cell(ours=score.accuracy, interval=score.interval, note=f"{counted} for each fold")
 
 
 def _of_videos(row: Row, column: Column, settings: ReproduceSettings, experiments: Experiments) -> Cell:
@@ -119,7 +120,7 @@ def _of_videos(row: Row, column: Column, settings: ReproduceSettings, experiment
     found = recognise(settings.videos, model, settings.teachers, row.layer, settings.cache, svm)
     score = found.scores[column.modality]
     chance = f"chance {found.chance:.1%}, most frequent {found.most_frequent:.1%}"
-    note = f"{score.recordings} videos of {found.classes} classes, {chance}; {model.provenance}"
+    note = f"{amount(score.recordings, 'video')} of {found.classes} classes, {chance}; {model.provenance}"
     return Cell(ours=score.accuracy, interval=score.interval, note=note)
 
 

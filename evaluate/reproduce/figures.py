@@ -21,6 +21,7 @@ from evaluate.reproduce.settings import Missing, ReproduceSettings
 from pipeline.report.clip import ClipView, clip_view, cut_frames, data_url
 from pipeline.report.sample import SampledShard, evenly, sampled, teacher_heads
 from pipeline.report.sound import playable, spectrogram
+from shards.cli.words import amount
 from shards.errors import UserError
 from shards.format.codec import DamagedExample
 from shards.format.manifest import Manifest
@@ -115,7 +116,7 @@ def _embeddings(picture: Picture, settings: ReproduceSettings, experiments: Expe
         "visual features": visual_features(recordings, settings.teachers, settings.cache, settings.device),
         f"sound features ({LAYER})": sound_features(recordings, model, LAYER),
     }
-    caption = f"{len(benchmark.recordings)} videos, t-SNE; {model}."
+    caption = f"{amount(len(benchmark.recordings), 'video')}, t-SNE; {model}."
     image = data_url("image/png", draw_embeddings(vectors, benchmark.labels, benchmark.classes))
     return replace(picture, caption=caption, image=image)
 
@@ -133,10 +134,10 @@ def _units(picture: Picture, settings: ReproduceSettings, experiments: Experimen
     units = find_units(model.network, LAYER, shards, settings.units)
     shown = [(unit, [moment_of(shards, model, peak) for peak in unit.peaks]) for unit in units]
     fewest = min((len(unit.peaks) for unit in units), default=0)
-    few = "" if fewest == CLIPS_PER_UNIT else f"; there are clips of only {fewest} videos"
+    few = "" if fewest == CLIPS_PER_UNIT else f"; there are clips of only {amount(fewest, 'video')}"
     caption = (
-        f"The {len(shown)} units of {LAYER} whose {CLIPS_PER_UNIT} strongest clips, one of each video{few}, stand out "
-        f"most in {shards.name}; {model}. The network heard only the sound."
+        f"The {amount(len(shown), 'unit')} of {LAYER} whose {CLIPS_PER_UNIT} strongest clips, one of each video{few}, "
+        f"stand out most in {shards.name}; {model}. The network heard only the sound."
     )
     return replace(picture, caption=caption, units=shown)
 

@@ -10,6 +10,8 @@ from pipeline.teachers.spec import TeacherSet
 from shards.cli.commands import as_called
 from train.model.layers import StudentSpec
 
+TABLES, FIGURES = (3, 4, 5, 6, 7), (2, 3, 4, 5, 6)  # the paper's, as they are numbered there
+
 
 @dataclass
 class ReproduceSettings:
@@ -22,8 +24,8 @@ class ReproduceSettings:
     published: Path = Path("data/published/soundnet8.pt")  # the authors' weights, of `make published`
     shards: Path | None = None  # a folder of shards with frames, for Figures 2 and 6
     videos: Path | None = None  # a CSV file with path and label, for Table 7 and Figure 4
-    tables: list[int] = field(default_factory=lambda: [3, 4, 5, 6, 7])  # the paper's tables to make
-    figures: list[int] = field(default_factory=lambda: [2, 3, 4, 5, 6])  # the paper's figures to make
+    tables: list[int] = field(default_factory=lambda: list(TABLES))  # the paper's tables to make
+    figures: list[int] = field(default_factory=lambda: list(FIGURES))  # the paper's figures to make
     units: int = 8  # units that Figure 6 shows
     # the SVM's C; null: chosen from `grid` by cross-validation inside the training folds. The authors' scripts have
     # 0.01
@@ -38,6 +40,9 @@ class ReproduceSettings:
     def __post_init__(self) -> None:
         if self.seeds < 1 or self.units < 1:
             raise ValueError(f"seeds and units are at least 1, not seeds={self.seeds} and units={self.units}")
+        for key, given, known in (("tables", self.tables, TABLES), ("figures", self.figures, FIGURES)):
+            if unknown := sorted(set(given) - set(known)):
+                raise ValueError(f"{key}={given}: there is no {unknown[0]}, choose among {list(known)}")
         if min([self.C or 1.0, *self.grid]) <= 0 or not self.grid:
             raise ValueError(f"C and grid must be above 0, not C={self.C} and grid={self.grid}")
 

@@ -15,6 +15,7 @@ from evaluate.benchmarks.layouts import load_benchmark
 from evaluate.benchmarks.recordings import Recordings
 from evaluate.supervised.run import HEAD, SupervisedSettings, evaluate_supervised, train_fold
 from shards.cli.command import command
+from shards.cli.words import amount
 from shards.errors import UserError
 from train.checkpoint.checkpoint import load, load_student, save
 from train.checkpoint.modelcard import write_card
@@ -91,8 +92,8 @@ def run(settings: FinetuneSettings) -> None:
     write_card(path.with_name("card.md"), learned, path.name)
     low, high = score.interval
     print(
-        f"{score.accuracy:.1%} of {score.recordings} held-out recordings named rightly ({low:.1%} to {high:.1%}); "
-        f"{share:.1%} by always saying {benchmark.classes[label]}, the most frequent class"
+        f"{score.accuracy:.1%} of {amount(score.recordings, 'held-out recording')} named rightly "
+        f"({low:.1%} to {high:.1%}); {share:.1%} by always saying {benchmark.classes[label]}, the most frequent class"
     )
     print(f"{path}: {len(benchmark.classes)} classes; {benchmark.grouping}")
 

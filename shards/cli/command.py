@@ -46,10 +46,12 @@ def command(
     *,
     positional: str | None = None,
     resumable: bool = False,
+    check: Callable[[Settings], None] | None = None,
 ) -> None:
     """Run a stage with conf/<config>.yaml and the overrides in sys.argv; with `--multirun`, each job of a sweep.
 
     `positional` names the setting, a list of paths, that words without a key belong to: `FILE... key=value`.
+    All jobs' settings are checked before the first one starts, also by `check`, which raises as `run` does.
     `resumable`: the same command goes on where an earlier one was stopped, and says so when it is.
     """
     goes_on = ": the same command goes on from what is finished" if resumable else ""
@@ -59,7 +61,7 @@ def command(
             if {"--help", "-h"} & set(sys.argv[1:]):
                 print(as_called(help_of(settings, config, conf, positional)))
             else:
-                _run_hydra(settings, config, run, conf, arguments)
+                _run_hydra(settings, config, run, conf, arguments, check)
     except KeyboardInterrupt:
         sys.exit(_print_error(f"interrupted{goes_on}", 130))
     except Preempted:
@@ -147,11 +149,13 @@ def _run_hydra(
     run: Callable[[Settings], None],
     conf: Path,
     positional: PositionalArguments | None,
+    check: Callable[[Settings], None] | None,
 ) -> None:
     import hydra
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
+    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     options = [word for word in sys.argv[1:] if not is_override(word)]
@@ -160,54 +164,71 @@ def _run_hydra(
             raise SettingsError(_no_setting(settings, word))
     overrides = [word for word in sys.argv[1:] if is_override(word)]
     sweeping = bool(options)
-    codes = []
+    jobs: list[tuple[str, Any]] = []
 
-    def job(composed: Any) -> None:
+    def compose_job(composed: Any) -> None:
+        """Hydra's job is a line and values and no more, so that all jobs are checked before the first one starts."""
+        line = ""
         if sweeping:
             job_config = HydraConfig.get()
-            print(f"job {job_config.job.num}: {' '.join(job_config.overrides.task).replace('++', '')}", file=sys.stderr)
+            line = f"job {job_config.job.num}: {' '.join(job_config.overrides.task).replace('++', '')}"
         GlobalHydra.instance().clear()  # it has done its part; `run` may compose other settings
-        codes.append(_run_job(settings, composed, positional, run))
+        jobs.append((line, OmegaConf.to_container(composed, resolve=True)))
 
     overrides = translate(settings, overrides, conf, sweeping=sweeping)
     # Options first: argparse takes no second run of overrides behind an option.
     sys.argv[1:] = [*options, *QUIET, f"hydra.job.name={config}", *overrides]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would otherwise print, and exit
     try:
-        hydra.main(config_path=str(conf), config_name=config, version_base="1.3")(job)()
+        hydra.main(config_path=str(conf), config_name=config, version_base="1.3")(compose_job)()
     except (HydraException, OmegaConfBaseException) as error:
         raise SettingsError(_one_line(error)) from None
+    built = [(line, _built(settings, positional.added_to(each) if positional else each, line)) for line, each in jobs]
+    codes = []
+    if sweeping and check is not None:
+        for line, values in built:
+            if code := _run_job(check, values, _unstarted(line)):
+                sys.exit(code)
+    for line, values in built:
+        if line:
+            print(line, file=sys.stderr)
+        codes.append(_run_job(run, values))
     if any(codes):
         sys.exit(next(filter(None, codes)))
 
 
-def _run_job(
-    settings: type[Settings], composed: Any, positional: PositionalArguments | None, run: Callable[[Settings], None]
-) -> int:
-    """The exit code: 0, or another and the line that says why is printed; the other jobs of a sweep go on."""
-    from omegaconf import OmegaConf
+def _built(settings: type[Settings], given: Any, line: str) -> Settings:
+    """A job's settings. Ends the program with a line where they are refused."""
+    try:
+        built: Settings = build(settings, given)
+        return built
+    except SettingsError as error:
+        sys.exit(_print_error(f"{error}{_unstarted(line)}", 2))
+    except ValueError as error:  # from a `__post_init__`: each value fits, but not beside the others
+        sys.exit(_print_error(f"{_one_line(error)}{_unstarted(line)}", 1))
 
+
+def _unstarted(line: str) -> str:
+    """What a refused job of a sweep adds to its error."""
+    return f" ({line}; no job was started)" if line else ""
+
+
+def _run_job(run: Callable[[Settings], None], values: Settings, more: str = "") -> int:
+    """The exit code: 0, or another and the line that says why is printed; the other jobs of a sweep go on."""
     from shards.media.file import UnreadableMedia
 
     try:
-        given: Any = OmegaConf.to_container(composed, resolve=True)
-        values = build(settings, positional.added_to(given) if positional else given)
-    except SettingsError as error:
-        return _print_error(str(error), 2)
-    except ValueError as error:  # from a `__post_init__`: each value fits, but not beside the others
-        return _print_error(_one_line(error), 1)
-    try:
-        with ending_quietly():  # here too, or Hydra would say that its job has failed
+        with ending_quietly():
             run(values)
     except (UserError, UnreadableMedia) as error:
-        return _print_error(str(error), 1)
+        return _print_error(f"{error}{more}", 1)
     except ModuleNotFoundError as error:  # which only some settings need
         if (line := missing(error)) is None:
             raise
         return _print_error(line, 1)
     except OSError as error:  # a full disk, a folder that may not be written: the machine's fault, or the path's
         where = f"{error.filename}: " if error.filename else ""
-        return _print_error(f"{where}{error.strerror or error}", 1)
+        return _print_error(f"{where}{error.strerror or error}{more}", 1)
     return 0
 
 

@@ -22,6 +22,7 @@ class Entry:
     fold: str
     group: str = ""
     left_out: frozenset[str] = frozenset()  # folds whose training set it is not in, without being tested there
+    others: tuple[str, ...] = ()  # further classes, of multi-label data
 
 
 def sounds_in(folder: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from evaluate.inference.posteriors import step_posteriors
 from evaluate.inference.tag.baseline import Baseline
 from evaluate.inference.tag.tags import SHORTEST, Span, span_of
 from evaluate.model import EvaluatedModel
+from shards.cli.words import amount
 from shards.errors import UserError
 from shards.media.resample import ChannelStats, Resampler
 from train.device.threads import side_by_side
@@ -109,7 +110,10 @@ def _frames(stream: BinaryIO, rate: int, channels: int) -> Iterator[av.AudioFram
             rest = rest[whole:]
             yield from frames_of(samples.reshape(-1, channels).T, rate)
     if rest:
-        log(f"the last {len(rest)} bytes are no whole sample of {channels} channels and are left out")
+        log(
+            f"the last {amount(len(rest), 'byte is', many='bytes are')} no whole sample of "
+            f"{amount(channels, 'channel')}, and left out"
+        )
 
 
 def _require_raw(begin: bytes) -> None:

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 
 from evaluate.figures.canvas import ACCENT, canvas, png
 from evaluate.probe.evidence.findings import Finding, Mean
+from shards.cli.words import amount
 
 CLASSES = 8  # at each end
 GREY = "#8a8f94"
@@ -36,7 +37,7 @@ def _draw_distances(axes: Axes, finding: Finding, layer: str) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("KL from the teacher, nats (95 % over videos)", fontsize=8)
     axes.set_title(
-        f"{finding.head}: {finding.verdict}, {finding.videos} videos tested, p = {finding.p:.2g}", fontsize=9
+        f"{finding.head}: {finding.verdict}, {amount(finding.videos, 'video')} tested, p = {finding.p:.2g}", fontsize=9
     )
 
 

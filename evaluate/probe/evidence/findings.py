@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.cli.words import amount
+
 LEVEL = 0.05
 # A convention: with fewer, the bootstrap takes too small a sample for the population, and not to find means nothing.
 FEWEST_VIDEOS = 40
@@ -94,7 +96,8 @@ class Finding:
 
     def sentences(self, layer: str) -> list[str]:
         measured = (
-            f"on {self.clips} clips of {self.videos} videos that it did not learn from, a linear map of {layer} is "
+            f"on {amount(self.clips, 'clip')} of {amount(self.videos, 'video')} that it did not "
+            f"learn from, a linear map of {layer} is "
             f"{self.features.value:.3f} nats from the teacher, the mean posterior {self.mean_posterior.value:.3f}: "
             f"a gain of {self.gain}; {self.equals} of {len(self.shuffled)} maps of shuffled pairs gain as much "
             f"(p = {self.p:.2g}; at most {self.level:.2g} counts)"

@@ -21,6 +21,7 @@ from evaluate.probe.evidence.measure import level_for, measure
 from evaluate.probe.evidence.splits import FOLDS, Split, folds, halves
 from evaluate.probe.evidence.tilt import Part
 from evaluate.probe.untrained import STATISTICS_RECORDINGS, RandomInit, estimated
+from shards.cli.words import amount
 from shards.errors import ContractError, UserError
 from shards.files import write_whole
 from shards.loader.catalog import Catalog, load_catalog
@@ -68,7 +69,7 @@ def run(settings: EvidenceSettings) -> None:
     networks = [model.network, *random_networks(settings, model, catalogs[0])]
     read = [examples_of(networks, settings.layer, each, settings.streaming) for each in catalogs if each.clips]
     sources, splits, how = deal(settings, model, [each.keys for each in read])
-    print(f"{len(sources)} clips of {sources.max() + 1} videos; {how}", flush=True)
+    print(f"{amount(len(sources), 'clip')} of {amount(int(sources.max()) + 1, 'video')}; {how}", flush=True)
     parts = [
         [Part.of(np.concatenate(features), split, settings.components) for split in splits]
         for features in zip(*(each.features for each in read), strict=True)
@@ -123,8 +124,11 @@ def deal(
     held_out = np.arange(len(sources)) >= len(keys[0])
     learned, tested = np.unique(sources[~held_out]), np.unique(sources[held_out])
     if len(both := np.intersect1d(learned, tested)):
-        raise ContractError(f"{len(both)} videos have clips in both splits of these shards: they hold nothing out")
-    own = f"the shards' own splits, {len(learned)} videos to learn from and {len(tested)} to test on"
+        raise ContractError(
+            f"{amount(len(both), 'video has', many='videos have')} clips in both splits of these shards: "
+            "they hold nothing out"
+        )
+    own = f"the shards' own splits, {amount(len(learned), 'video')} to learn from and {len(tested)} to test on"
     is_trained = model.checkpoint.position is not None
     if is_trained and not len(tested):
         raise UserError(f"no video is held out, and {model.path} may have learned from all: make shards with some")
@@ -133,7 +137,7 @@ def deal(
         own = f"{FOLDS} folds of all videos, as no more than {len(tested)} are held out"
         held_out = np.zeros_like(held_out)
     if len(learned) < LEAST_SOURCES:
-        raise UserError(f"{len(learned)} videos to learn from are too few for any map: {LEAST_SOURCES} are needed")
+        raise UserError(f"{amount(len(learned), 'video')} to learn from, and any map needs {LEAST_SOURCES}")
     return sources, halves(sources, held_out) if held_out.any() else folds(sources), own
 
 
@@ -144,7 +148,7 @@ def table(finding: Finding, layer: str) -> str:
     rows = [
         ("uniform", finding.uniform),
         ("mean posterior", finding.mean_posterior),
-        (f"shuffled, {len(shuffled)} seeds", f"{middle:.3f} ({low:.3f} to {high:.3f}, lowest to highest)"),
+        (f"shuffled, {amount(len(shuffled), 'seed')}", f"{middle:.3f} ({low:.3f} to {high:.3f}, lowest to highest)"),
         *((f"random network {seed}", mean) for seed, mean in enumerate(finding.random)),
         (layer, finding.features),
     ]

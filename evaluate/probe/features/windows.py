@@ -34,11 +34,11 @@ class Windows:
         chosen = position[self.recordings]
         return Windows(self.values[chosen >= 0], chosen[chosen >= 0])
 
-    def mean(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    def mean(self, scores: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[np.float64]:
         """Scores (windows, classes) averaged over each recording's windows: (recordings, classes)."""
         counts = np.bincount(self.recordings)
         starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        means: NDArray[np.float64] = np.add.reduceat(scores, starts, axis=0) / counts[:, None]
+        means: NDArray[np.float64] = np.add.reduceat(scores, starts, axis=0, dtype=np.float64) / counts[:, None]
         return means
 
 

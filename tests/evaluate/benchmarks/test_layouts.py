@@ -196,7 +196,7 @@ def test_a_column_says_the_group(own: BenchmarkSpec, tmp_path: Path) -> None:
     ]
     table = table_of(tmp_path, "\n".join(["path,label,group", *rows, "single.wav,x,"]))
     benchmark = load_benchmark(own, table)
-    assert benchmark.grouping == "12 groups, each on one side of every split; 1 recordings have none"
+    assert benchmark.grouping == "12 groups, each on one side of every split; 1 recording has none"
     named = {each.name: each.group or each.name for each in benchmark.recordings}
     assert parted(benchmark, named) == 0 and len(benchmark.tested) == 5
 

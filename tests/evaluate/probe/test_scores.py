@@ -8,9 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score
 
 from evaluate.benchmarks.benchmark import Benchmark, BenchmarkSpec, Recording
-from evaluate.probe.scores import Score, ScoredRecording, Scores, accuracy_by_class, confusion_of, wilson
+from evaluate.probe.scores import (
+    Ranking,
+    Score,
+    ScoredRecording,
+    Scores,
+    accuracy_by_class,
+    average_precisions,
+    confusion_of,
+    wilson,
+)
 from shards.errors import UserError
 
 
@@ -64,3 +74,36 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
 
 def test_a_score_in_one_line() -> None:
     assert str(score()) == "checkpoint pool5 linear SVM: 50.0% of 2 (10.0% to 90.0%)"
+
+
+def test_average_precision_against_sklearn() -> None:
+    """Of continuous scores, of many equal ones, and of a resampling, which sklearn knows as weights."""
+    generator = np.random.default_rng(0)
+    for digits in (8, 1):
+        scores = generator.normal(0, 1, (60, 4)).round(digits)
+        positive = generator.random((60, 4)) < (0.05, 0.2, 0.5, 0.9)
+        positive[0] = True
+        found, (low, high) = average_precisions(positive, scores)
+        np.testing.assert_allclose(found, average_precision_score(positive, scores, average=None), rtol=1e-12)
+        assert low < found.mean() < high
+        counts = generator.multinomial(60, np.full(60, 1 / 60))
+        for label in range(4):
+            resampled = Ranking.of(positive[:, label], scores[:, label]).average_precision(counts)
+            expected = average_precision_score(positive[:, label], scores[:, label], sample_weight=counts)
+            assert resampled == pytest.approx(expected, rel=1e-12) or counts[positive[:, label]].sum() == 0
+
+
+def test_average_precision_by_hand() -> None:
+    """Positives at places 1 and 3 of four: (1/1 + 2/3) / 2."""
+    positive, scores = np.array([True, False, True, False]), np.array([4.0, 3.0, 2.0, 1.0])
+    assert Ranking.of(positive, scores).average_precision() == pytest.approx(5 / 6, rel=1e-12)
+    assert np.isnan(Ranking.of(~positive & False, scores).average_precision())
+
+
+def test_the_interval_of_a_mean_average_precision_is_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classes are rare, as in FSD50K: there all quantiles of a bootstrap lie above what was measured."""
+    generator = np.random.default_rng(0)
+    positive = generator.random((2000, 40)) < 0.01
+    monkeypatch.setattr("evaluate.probe.scores.RESAMPLED", 100)
+    found, (low, high) = average_precisions(positive, generator.normal(0, 1, positive.shape) + positive)
+    assert low < found.mean() < high

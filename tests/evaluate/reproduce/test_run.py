@@ -172,3 +172,20 @@ def test_impossible_values_are_refused_before_anything_is_made(
 def test_a_table_has_a_number_for_every_column() -> None:
     with pytest.raises(ValueError, match="2 numbers, 1 columns"):
         Table(1, "", (Column("a"),), (Row("r", (1, 2), "literature"),))
+
+
+def test_every_value_is_checked_before_the_first_table(
+    settings: ReproduceSettings, tiny_experiments: Experiments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Shards and videos that were named and are not there, and tables and figures that the paper does not have."""
+    for changes, line in (
+        ({"shards": tmp_path / "nowhere"}, "nowhere holds no manifest.json"),
+        ({"videos": tmp_path / "nothing.csv"}, "nothing.csv does not exist"),
+        ({"device": "gpu"}, "device=gpu is unknown"),
+    ):
+        with pytest.raises(UserError, match=line):
+            run(replace(settings, **changes), tiny_experiments)  # type: ignore[arg-type]
+        assert capsys.readouterr().out == ""
+    for changes, line in (({"tables": [3, 9]}, "there is no 9"), ({"figures": [1]}, "there is no 1")):
+        with pytest.raises(ValueError, match=line):
+            replace(settings, **changes)  # type: ignore[arg-type]

@@ -164,12 +164,47 @@ def test_a_sweep_goes_on_after_a_job_that_fails(
     start: Callable[..., list[Dummy]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     ran: list[int] = []
+
+    def run(settings: Dummy) -> None:
+        ran.append(settings.steps)
+        if settings.steps == 2:
+            raise UserError("no disk")
+
     with pytest.raises(SystemExit) as stop:
-        start("videos=a", "-m", "clip.windows=2,0,4", run=lambda settings: ran.append(settings.clip.windows))
-    assert stop.value.code == 1 and ran == [2, 4]
+        start("videos=a", "-m", "steps=1,2,3", run=run)
+    assert stop.value.code == 1 and ran == [1, 2, 3]
     lines = capsys.readouterr().err.splitlines()
-    assert [line.partition(" ")[0] for line in lines] == ["job", "job", "error:", "job"]
-    assert "clip.windows=0" in lines[1] and lines[2].startswith("error: a clip needs")
+    assert lines == [
+        "job 0: videos='a' steps=1",
+        "job 1: videos='a' steps=2",
+        "error: no disk",
+        "job 2: videos='a' steps=3",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "line"),
+    [
+        (["clip.windows=2,4,0"], 1, "a clip needs"),
+        (["loss=kl,l2,l3"], 2, "loss=l3 does not fit"),
+        (["steps=1,2,abc"], 2, "steps=abc does not fit"),
+        (["teachers=alexnet,vgg"], 2, "teachers=vgg is unknown: did you mean vgg16?"),
+        (["note=none,all,x"], 1, "note=x is none of the heads"),
+    ],
+)
+def test_all_jobs_of_a_sweep_are_checked_before_the_first_one_starts(
+    start: Callable[..., Any], capsys: pytest.CaptureFixture[str], words: list[str], code: int, line: str
+) -> None:
+    ran: list[Dummy] = []
+
+    def check(settings: Dummy) -> None:
+        if settings.note == "x":
+            raise UserError("note=x is none of the heads")
+
+    found = stopped(start, capsys, "videos=a", "-m", *words, run=ran.append, check=check)
+    assert found[0] == code and found[1].startswith(line) and ran == []
+    if "teachers" not in words[0]:  # which Hydra refuses
+        assert " (job 2: videos='a' " in found[1] and found[1].endswith("; no job was started)")
 
 
 @pytest.mark.parametrize(

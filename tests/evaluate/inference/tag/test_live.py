@@ -114,7 +114,7 @@ def test_a_pipe_gives_the_lines_of_a_file(checkpoint: Path, base: Path, tmp_path
     assert lines[0] == lines[1] and [line["end"] for line in lines[0]] == [*np.arange(0.5, 4.1, 0.5), 4.3]
     assert (
         lines[0][0]["lift_over"] == "the mean over a test"
-        and "the last 1 bytes are no whole sample" in from_pipe.communicate()[1]
+        and "the last 1 byte is no whole sample" in from_pipe.communicate()[1]
     )
 
 

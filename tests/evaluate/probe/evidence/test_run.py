@@ -83,7 +83,7 @@ def test_what_cannot_be_measured_is_refused_in_one_line(
     settings: EvidenceSettings, checkpoint: Path, tmp_path: Path
 ) -> None:
     few = videos(write_tones, tmp_path / "few", train=9)
-    with pytest.raises(UserError, match=r"9 videos to learn from are too few for any map: 10 are needed"):
+    with pytest.raises(UserError, match=r"9 videos to learn from, and any map needs 10"):
         run(replace(settings, shards=few))
     with pytest.raises(UserError, match=r"small has no layer pool9: choose among conv1, pool1, conv2"):
         run(replace(settings, shards=videos(write_tones, tmp_path / "enough", train=10), layer="pool9"))
