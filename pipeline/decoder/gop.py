@@ -10,6 +10,8 @@ from shards.media.clock import AnyPacket
 
 MAX_HELD_PACKETS = 4096
 MAX_HELD_BYTES = 64 * 2**20
+WRONG_SECONDS = 0.5  # by which a stamp is off that is not believed
+REORDERED = 16  # frames at most that a codec decodes before they are shown
 REORDER_PACKETS = 64  # no codec shows a frame before one that comes so many packets later
 
 
@@ -38,6 +40,21 @@ class Gop:
     until: float  # seconds; what is shown from then on belongs to the next GOP
     first: bool = True  # nothing of this GOP was given out before
     last: bool = True  # nothing of it is to follow
+
+    def misplaced(self) -> list[TimedPacket]:
+        """Those with a stamp that cannot be: before the key frame, behind the next one, or far ahead of what follows.
+
+        In decoding order a frame stands at most REORDERED before one that is shown earlier.
+        """
+        begins = [timed.begin for timed in self.packets]
+        low, high = self.key.begin - WRONG_SECONDS, self.until + WRONG_SECONDS
+        found = []
+        for place, (begin, timed) in enumerate(zip(begins, self.packets, strict=True)):
+            following = begins[place + REORDERED + 1 : place + 2 * REORDERED + 2]
+            ahead = bool(following) and begin > max(following) + WRONG_SECONDS
+            if not timed.hidden and (ahead or not low <= begin <= high):
+                found.append(timed)
+        return found
 
     def shown(self) -> list[TimedPacket]:
         """Its pictures in the order of display."""

@@ -181,7 +181,13 @@ class VideoTrack:
             self._upcoming = next(self._times, math.inf)
 
     def _sample(self, gop: Gop, until: float) -> Iterator[SampledFrame]:
-        """Gives the frames of this GOP for the times before `until` seconds."""
+        """Gives the frames of this GOP for the times before `until` seconds.
+
+        A frame whose stamp cannot be is not shown: the one before it stays.
+        """
+        for timed in gop.misplaced() if gop.first and gop.last else ():
+            timed.hidden, timed.packet.pts = True, None
+            self._media.clock.repaired += 1
         requests = self._requests_in(gop, min(gop.until, until))
         for request in requests:
             self._sampler.request(request)

@@ -100,7 +100,7 @@ def films(draw: st.DrawFn) -> DrawnFilm:
     mirrored = draw(st.booleans()) if suffix in EDITED else False
     leap = draw(st.sampled_from([(4.1, 0.0), (4.1, 0.0), (4.1, 3.0), (3.3, 25.0), (4.1, 5_000.0)]))
     sparse = max(np.diff([*shown, SECONDS])) > 1.0  # a picture stays: that the clock leapt nobody can tell
-    leap = leap if suffix in LEAPING and not (sparse and leap[1] > TAKEN_OUT) else (4.1, 0.0)
+    leap = leap if suffix in LEAPING and not hole[1] and not (sparse and leap[1] > TAKEN_OUT) else (4.1, 0.0)
     return DrawnFilm(suffix, shown, options, late, wander, clock, hole, rotation, mirrored, leap)
 
 

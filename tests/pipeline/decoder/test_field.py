@@ -114,6 +114,30 @@ def test_a_last_slide_behind_a_leap_is_shown_in_its_place(tmp_path):
         assert picture == (6.0 if heard > 6 else 0.0)
 
 
+@pytest.mark.parametrize("frames", ["0", "3"])
+@pytest.mark.parametrize("off", [3.0, 8.0])
+def test_one_picture_with_a_wrong_stamp_costs_no_other(frames, off, tmp_path):
+    """Matroska has nothing but the time of display; the frame is left out and counted, and the others stay."""
+    source = speaking(tmp_path / "a.mp4", options={"g": "100", "bf": frames})
+    with av.open(str(source)) as given, av.open(str(tmp_path / "b.mkv"), "w") as container:
+        streams = {stream.index: container.add_stream_from_template(stream) for stream in given.streams}
+        pictures = itertools.count()
+        for packet in given.demux():
+            if packet.dts is not None:
+                if packet.stream.type == "video" and next(pictures) == 130:
+                    assert not packet.is_keyframe
+                    packet.pts += round(off / packet.time_base)
+                packet.stream = streams[packet.stream.index]
+                container.mux(packet)
+    spec = ClipSpec(seconds=4.0, windows=4, frames_per_window=5)
+    reader = VideoReader(tmp_path / "b.mkv", spec, [CROP], DecodeSettings())
+    clips = list(reader.clips())
+    assert sum(clip.seconds for clip in clips) >= 11
+    for picture, sound in spoken(clips, spec):
+        assert -0.025 <= sound - picture < 0.04 + 0.025 + 0.04
+    assert reader.account.repaired["broken_stamps"] == 1
+
+
 @pytest.fixture(scope="module", params=[".ts", ".mpg", ".mp4"])
 def minute(request, tmp_path_factory):
     """A film of 60 s in a container of its own."""
