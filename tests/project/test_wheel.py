@@ -23,9 +23,12 @@ from packaging.utils import canonicalize_name
 
 import soundnet
 from shards.cli.commands import COMMANDS
-from tests.faults.commands import training
+from tests.faults.commands import labelling, training
+from tests.pipeline.conftest import network_folder, render
 from tests.shards.conftest import write_shards
 
+__all__ = ["network_folder"]
+WRONG = "raise SystemExit('the wrong one')"
 STAGES = ("shards", "pipeline", "train", "evaluate")
 # Runs each command of the list in a child of one process, in which torch and hydra are imported already, and no package
 # of an extra can be imported.
@@ -92,7 +95,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Empty but for files with the names of our packages, which must be no hindrance."""
     folder = tmp_path_factory.mktemp("work")
     for name in STAGES:
-        (folder / f"{name}.py").write_text("raise SystemExit('the wrong one')")
+        (folder / f"{name}.py").write_text(WRONG)
     yield folder
     assert {path.name for path in folder.iterdir()} <= {*(f"{name}.py" for name in STAGES), "outputs", "a.wav", "home"}
 
@@ -123,6 +126,22 @@ def test_train_tag_and_embed_from_an_empty_folder(python: Path, folder: Path, ch
         program = f"import json, numpy, soundnet; model = soundnet.load({checkpoint.partition('=')[2]!r})\n"
         program += "print(json.dumps(model.embed(numpy.zeros(9000, 'int16'), 8000, 'pool1').tolist()))"
         assert len(json.loads(run(python, "-c", program, cwd=folder).stdout)) == 4
+
+
+def test_workers_and_commands_of_a_command_are_ours(python: Path, network_folder: Path, tmp_path: Path) -> None:
+    """Its decoders, teachers and sub-processes import our packages, whatever lies in the folder it is called in."""
+    for name in (*STAGES, "conf", "soundnet", "socket", "numpy"):  # the last two are what such processes import
+        (tmp_path / f"{name}.py").write_text(WRONG)
+    (tmp_path / "videos").mkdir()
+    render(tmp_path / "videos" / "0.mp4", 2.0)
+    words = labelling(Path("videos"), Path("shards"), network_folder, validation_share=0, decoders=1)
+    run(python.with_name("soundnet"), "teacher-shards", *words, cwd=tmp_path)
+    assert (tmp_path / "shards" / "train-000000.tar").is_file()
+    program = (
+        "import sys; sys.argv = ['soundnet', '--version']; from soundnet.command import main; main();"
+        "from evaluate.demo.run import run; run('status', '--help')"
+    )
+    assert "usage: soundnet status" in run(python, "-P", "-c", program, cwd=tmp_path).stdout
 
 
 def names_of(needs: Iterable[str]) -> set[str]:
