@@ -46,7 +46,7 @@ class EvaluatedModel:
 
     @classmethod
     def load(cls, path: Path, device: str = "cpu", *, heads: bool = False) -> EvaluatedModel:
-        """A file, a folder of format=hub, or owner/name on Hugging Face.
+        """A file, a folder of format=hub, or OWNER/NAME or OWNER/NAME@REVISION on Hugging Face.
 
         Raises UserError where there is no checkpoint, and with `heads` where its network is no student.
         """

@@ -78,7 +78,7 @@ class SoundModel(nn.Module):
 
 
 def load(checkpoint: str | os.PathLike[str], device: str = "cpu") -> SoundModel:
-    """A checkpoint of `make train`, `make finetune` or `make published`, or on Hugging Face: `load("owner/name")`.
+    """A checkpoint of `make train`, `make finetune` or `make published`, or on Hugging Face: `load("OWNER/NAME")`.
 
     Raises UserError where there is none.
     """

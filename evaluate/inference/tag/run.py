@@ -37,7 +37,7 @@ class TagSettings:
 
     # a sound or video, a folder of them, a .txt list of them, or - for standard input
     files: list[Path] = field(metadata={"example": "/my/sounds"})
-    # a checkpoint of `make published`, `make train` or `make finetune`, or owner/name on Hugging Face
+    # a checkpoint of `make published`, `make train` or `make finetune`, or OWNER/NAME[@REVISION] on Hugging Face
     checkpoint: Path = Path("data/published/soundnet8.pt")
     top: int = 5  # names for each head, at most
     over_time: bool = True  # true: names of each part of a sound too; false: of each sound as a whole alone
