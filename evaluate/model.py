@@ -89,7 +89,7 @@ class EvaluatedModel:
         if seen is None:
             return
         if "recordings" not in seen:
-            raise UserError(f"{self.path} does not say which recordings' labels it has learned: train it anew")
+            raise UserError(f"{self.path} does not say which recordings' labels it has learned: train it again")
         digests = set(seen["recordings"])
         known = [each for each in benchmark.recordings if each.fold in benchmark.tested and each.digest in digests]
         if known:

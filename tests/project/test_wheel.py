@@ -23,6 +23,7 @@ from packaging.utils import canonicalize_name
 
 import soundnet
 from shards.cli.commands import COMMANDS
+from shards.cli.pipes import CLOSED_PIPE
 from tests.faults.commands import labelling, training
 from tests.pipeline.conftest import network_folder, render
 from tests.shards.conftest import write_shards
@@ -142,6 +143,25 @@ def test_workers_and_commands_of_a_command_are_ours(python: Path, network_folder
         "from evaluate.demo.run import run; run('status', '--help')"
     )
     assert "usage: soundnet status" in run(python, "-P", "-c", program, cwd=tmp_path).stdout
+
+
+def test_interrupted_or_unread_it_ends_without_a_traceback(python: Path, tmp_path: Path) -> None:
+    """While its own modules are imported; and as `soundnet --help | true` does, where nobody reads the list."""
+    place = {"env": {"PATH": os.environ["PATH"]}, "cwd": tmp_path, "stderr": subprocess.PIPE, "text": True}
+    program = (
+        "import sys; from soundnet.command import main\n"
+        "class Interrupted:\n def find_spec(self, name, path=None, target=None):\n"
+        "  if name == 'shards.cli.commands': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted()); main()"
+    )
+    done = subprocess.run([python, "-c", program, "--help"], check=False, **place)  # type: ignore[call-overload]
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [python.with_name("soundnet"), "--help"]
+    done = subprocess.run(command, stdout=writer, check=False, **place)  # type: ignore[call-overload]
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (CLOSED_PIPE, "")
 
 
 def names_of(needs: Iterable[str]) -> set[str]:

@@ -72,17 +72,23 @@ def _checked(folder: Path) -> Path:
     """The weights' file of a folder whose config.json says what the file does."""
     for name in (WEIGHTS, CONFIG):
         if not (folder / name).is_file():
-            raise UserError(f"{folder} has no {name}: it is no folder of format=hub, and nothing else in it is read")
+            raise UserError(
+                f"{folder} has no {name}, so it is no checkpoint: give a file, or a folder that `make export "
+                "format=hub` wrote"
+            )
     if (folder / CONFIG).stat().st_size > MOST_CONFIG_BYTES:
-        raise UserError(f"{folder / CONFIG} is larger than any of ours: fetch the folder anew")
+        raise UserError(
+            f"{folder / CONFIG} has more than {MOST_CONFIG_BYTES:,} bytes, which is too large to be ours: fetch the "
+            "folder again"
+        )
     try:
         config: Any = json.loads((folder / CONFIG).read_bytes())
         header = read_header(folder / WEIGHTS)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{folder} is no checkpoint of this program: {' '.join(str(error).split())}") from None
     if not isinstance(config, dict):
-        raise UserError(f"{folder / CONFIG} holds no settings: fetch the folder anew")
-    require_same({**KIND, **header}, config, str(folder / CONFIG), "Fetch the folder anew.", this=WEIGHTS)
+        raise UserError(f"{folder / CONFIG} is not a JSON object, so it holds no settings: fetch the folder again")
+    require_same({**KIND, **header}, config, str(folder / CONFIG), "Fetch the folder again.", this=WEIGHTS)
     return folder / WEIGHTS
 
 

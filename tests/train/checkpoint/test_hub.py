@@ -139,7 +139,7 @@ def test_a_name_is_fetched_and_nothing_else_of_its_folder(
     assert line.startswith("error: there is no file or folder anybody/other here, and Hugging Face gives no ")
     (folder / CONFIG).unlink()
     bare = python("-c", LOAD, "anybody/net", **place | {"HF_HOME": str(tmp_path / "another")})
-    assert bare.returncode == 1 and "has no config.json: it is no folder" in bare.stderr.splitlines()[-1]
+    assert bare.returncode == 1 and "has no config.json, so it is no checkpoint" in bare.stderr.splitlines()[-1]
 
 
 def test_a_revision_is_a_branch_a_tag_or_a_commit(served: tuple[str, list[str]], tmp_path: Path, folder: Path) -> None:
@@ -178,12 +178,12 @@ def edit_config(change: Callable[[dict[str, object]], object]) -> Callable[[Path
 @pytest.mark.parametrize(
     ("harm", "line"),
     [
-        (lambda folder: (folder / WEIGHTS).unlink(), "has no model.safetensors: it is no folder of format=hub"),
+        (lambda folder: (folder / WEIGHTS).unlink(), "has no model.safetensors, so it is no checkpoint"),
         (lambda folder: (folder / CONFIG).unlink(), "has no config.json"),
         (lambda folder: (folder / CONFIG).write_text("{"), "is no checkpoint of this program"),
         (lambda folder: (folder / CONFIG).write_text("[" * 10**6), "is no checkpoint of this program"),
-        (lambda folder: (folder / CONFIG).write_text("[]"), "holds no settings"),
-        (lambda folder: (folder / CONFIG).write_bytes(bytes(2**24 + 1)), "is larger than any of ours"),
+        (lambda folder: (folder / CONFIG).write_text("[]"), "is not a JSON object"),
+        (lambda folder: (folder / CONFIG).write_bytes(bytes(2**24 + 1)), "is too large to be ours"),
         (edit_config(lambda config: config.update(model_type="bert")), 'has "bert", model.safetensors "soundnet"'),
         (edit_config(lambda config: config["spec"].update(name="other")), "spec: "),  # type: ignore[attr-defined]
         (edit_config(lambda config: config.pop("clip")), "clip: .* has null"),

@@ -154,7 +154,7 @@ def test_what_is_no_raw_sound_is_one_line() -> None:
 @pytest.mark.parametrize(
     ("files", "settings", "line"),
     [
-        (["-"], {}, "raw samples say nothing of themselves: give rate="),
+        (["-"], {}, "raw samples on standard input do not say their rate: give rate="),
         (["-"], {"rate": 10}, "give rate="),
         (["-"], {"rate": 44_100, "channels": 0}, "channels="),
         (["-", "a.wav"], {"rate": 44_100}, "tagged alone"),
@@ -174,4 +174,4 @@ def test_without_a_mean_a_base_is_asked_for(checkpoint: Path) -> None:
     pipe = [*COMMAND, "-", "rate=8000", f"checkpoint={checkpoint}"]
     done = subprocess.run(pipe, input=bytes(99), capture_output=True, check=False, cwd=ROOT)
     assert done.returncode == 1 and done.stdout == b""
-    assert done.stderr.startswith(b"error: ") and b"does not say what is usual" in done.stderr
+    assert done.stderr.startswith(b"error: ") and b"holds no mean posterior" in done.stderr
