@@ -46,7 +46,7 @@ class EvaluatedModel:
 
     @classmethod
     def load(cls, path: Path, device: str = "cpu", *, heads: bool = False) -> EvaluatedModel:
-        """A file, a folder of format=hub, or owner/name on Hugging Face.
+        """A file, a folder of format=hub, or OWNER/NAME or OWNER/NAME@REVISION on Hugging Face.
 
         Raises UserError where there is no checkpoint, and with `heads` where its network is no student.
         """
@@ -89,7 +89,7 @@ class EvaluatedModel:
         if seen is None:
             return
         if "recordings" not in seen:
-            raise UserError(f"{self.path} does not say which recordings' labels it has learned: train it anew")
+            raise UserError(f"{self.path} does not say which recordings' labels it has learned: train it again")
         digests = set(seen["recordings"])
         known = [each for each in benchmark.recordings if each.fold in benchmark.tested and each.digest in digests]
         if known:

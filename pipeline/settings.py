@@ -50,7 +50,8 @@ class PipelineSettings(Resources):
             raise ValueError(f"validation_share is at least 0 and under 1, not {self.validation_share}")
         if self.retry_rejected and self.world > 1:  # each rank that starts would begin another retry
             raise ValueError(
-                "retry_rejected=true adds to the plan, so it wants world=1; ranks may finish what it planned"
+                "retry_rejected=true adds to the plan, so it must run with world=1: run it once so, then start the "
+                "ranks without it"
             )
         _ = self.as_rank
 

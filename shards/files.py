@@ -37,14 +37,19 @@ def put_in_place(partial: Path, path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path, *, unique: bool = False) -> Iterator[Path]:
-    """Yield the temporary name to write `path` under; put in place afterwards, removed if an error ends the block."""
+    """Yield the temporary name to write `path` under; put in place afterwards, removed if an error ends the block.
+
+    An OSError that names no file, as that of a full disk, is raised again with the name of this one.
+    """
     partial = partial_of(path, unique=unique)
     try:
         yield partial
         put_in_place(partial, path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             partial.unlink()
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = str(path)
         raise
 
 

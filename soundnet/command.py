@@ -13,11 +13,26 @@ from soundnet.modules import ROOT
 
 def main() -> None:
     """Run the command that sys.argv names, as `python -m` does, in this process. Exit code 2: there is none such."""
-    sys.path.insert(0, str(ROOT))  # this process is ours alone; those that it spawns get the same path
+    # This process is ours alone, and so are those that it starts: none of them looks for modules in the folder of the
+    # user, where a train.py or a socket.py of his own may lie.
+    sys.path.insert(0, str(ROOT))
+    before = os.environ.get("PYTHONPATH")
+    os.environ |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{before}" if before else str(ROOT)}
+    try:
+        from shards.cli.pipes import ending_quietly
+
+        with ending_quietly():
+            _run(*sys.argv[1:])
+    except KeyboardInterrupt:  # while modules are imported
+        _fail("interrupted", 130)
+    except OSError as error:  # as of a full disk that the list of commands goes to
+        _fail(error.strerror or str(error), 1)
+
+
+def _run(name: str = "--help", *words: str) -> None:
     from shards.cli.commands import COMMANDS, PROGRAM, missing
     from shards.cli.settings import unknown
 
-    name, words = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
     if name in ("--help", "-h", "help"):
         rows = [f"  {name:<16} {command.about}" for name, command in COMMANDS.items()]
         head = "usage: soundnet COMMAND [key=value ...]\n       soundnet COMMAND --help: the command's settings"
@@ -36,8 +51,6 @@ def main() -> None:
             if (line := missing(error)) is None:
                 raise
             _fail(line, 1)
-        except KeyboardInterrupt:  # while the command's modules are imported
-            _fail("interrupted", 130)
 
 
 def _fail(line: str, code: int) -> NoReturn:

@@ -44,7 +44,9 @@ class TrainSettings:
     seed: int = 0  # seed of weights, order and augmentation
     precision: Precision = "auto"  # what the device computes in; auto: bf16 where it has it
     augment: Augment = field(default_factory=Augment)
-    init: Path | None = None  # a checkpoint to begin from, also a published one: its layers, and the heads that fit
+    # a checkpoint to begin from: its layers, and the heads that fit; a file, or OWNER/NAME[@REVISION] on Hugging
+    # Face
+    init: Path | None = None
     # course of the learning rate; cosine falls to 0 at the last step
     schedule: Literal["constant", "cosine"] = "constant"
     warmup: int = 0  # steps in which the learning rate grows from 0

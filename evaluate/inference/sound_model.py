@@ -68,7 +68,10 @@ class SoundModel(nn.Module):
     def tag(self, waveform: Waveform, sample_rate: float, top: int = 5) -> SoundTags:
         """The names of what stands out, at most `top` of each head: in the whole sound, and in each of its parts."""
         if not self.classes:
-            raise UserError(f"{self.model.path} holds an {self.model.checkpoint.spec.kind}, which has no names to tell")
+            raise UserError(
+                f"{self.model.path} holds an {self.model.checkpoint.spec.kind}, which has no classes to name: give a "
+                "student's checkpoint"
+            )
         sound = posteriors_of(self.model, resampled(waveform, sample_rate, self.sample_rate))
         return tags_of(sound, self.base or Baseline.of([sound], "the sound itself"), self.classes, top=top)
 
@@ -78,7 +81,7 @@ class SoundModel(nn.Module):
 
 
 def load(checkpoint: str | os.PathLike[str], device: str = "cpu") -> SoundModel:
-    """A checkpoint of `make train`, `make finetune` or `make published`, or on Hugging Face: `load("owner/name")`.
+    """A checkpoint of `make train`, `make finetune` or `make published`, or on Hugging Face: `load("OWNER/NAME")`.
 
     Raises UserError where there is none.
     """

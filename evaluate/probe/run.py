@@ -92,7 +92,10 @@ def run_steps(settings: EvaluateSettings, paths: Sequence[Path]) -> None:
     assert settings.checkpoint is not None
     for path in paths:
         if load(path).position is None:
-            raise UserError(f"{path} does not say how many steps it was trained: it is no point of a curve")
+            raise UserError(
+                f"{path} does not say how many steps it was trained: it cannot be a point of a curve over the steps, "
+                "leave it out"
+            )
     out = settings.out or OUT / f"{settings.benchmark.name}-{settings.checkpoint.parent.name or 'run'}-steps"
     points, baselines = [], []
     for number, path in enumerate(paths):

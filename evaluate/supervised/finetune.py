@@ -18,6 +18,7 @@ from shards.cli.command import command
 from shards.cli.words import amount
 from shards.errors import UserError
 from train.checkpoint.checkpoint import load, load_student, save
+from train.checkpoint.hub import checkpoint_file
 from train.checkpoint.modelcard import write_card
 from train.device.device import Compile, require_device
 from train.runfolder import RUNS
@@ -33,7 +34,8 @@ class FinetuneSettings:
     # a folder with a folder of sounds for each class (sub-folders: takes of one source), or a CSV file with path, label
     # and perhaps fold or split, and group
     root: Path
-    checkpoint: Path  # the checkpoint whose hidden layers to begin with
+    # the checkpoint whose hidden layers to begin with; a file, or OWNER/NAME[@REVISION] on Hugging Face
+    checkpoint: Path
     seconds: float = 5.0  # length of one excerpt; 5 in the authors' fine-tuning
     steps: int = 500  # training steps; on a CPU take fewer
     batch: int = 64  # excerpts of a training step; on a CPU take fewer
@@ -69,7 +71,11 @@ class FinetuneSettings:
 
 def run(settings: FinetuneSettings) -> None:
     """Train where there is no network yet, test it on the fold held out, and keep both with its model card."""
-    device, training = require_device(settings.device), settings.as_supervised()
+    device, settings = (
+        require_device(settings.device),
+        replace(settings, checkpoint=checkpoint_file(settings.checkpoint)),
+    )
+    training = settings.as_supervised()
     benchmark = hold_out(load_benchmark(training.benchmark, training.root), settings.hold_out)
     recordings = Recordings(benchmark, load(settings.checkpoint).clip.sample_rate)
     (split,) = benchmark.splits()

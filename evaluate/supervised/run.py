@@ -30,6 +30,7 @@ from shards.files import sha256_of
 from shards.format.clip import ClipSpec
 from shards.format.manifest import TeacherCard
 from train.checkpoint.checkpoint import Checkpoint, load, load_student, save
+from train.checkpoint.hub import checkpoint_file
 from train.checkpoint.modelcard import LABELS
 from train.device.device import Compile, arithmetic, compiler, require_device
 from train.model.frontend import Frontend
@@ -48,7 +49,8 @@ class SupervisedSettings:
     benchmark: BenchmarkSpec  # the benchmark
     root: Path  # the benchmark's folder; of benchmark=folder also a CSV file
     student: StudentSpec  # the network to train from scratch
-    start: Path | None = None  # a checkpoint to begin from; null: from scratch
+    # a checkpoint to begin from, a file or OWNER/NAME[@REVISION] on Hugging Face; null: from scratch
+    start: Path | None = None
     seconds: float = 5.0  # length of one excerpt; 5 in the authors' fine-tuning
     steps: int = 2000  # training steps for each tested fold
     batch: int = 64  # excerpts of a training step
@@ -85,6 +87,8 @@ class Excerpts:
 def run(settings: SupervisedSettings) -> None:
     """Train a network per tested fold, where there is none yet, and write scores.json beside them."""
     device = require_device(settings.device)
+    if settings.start is not None:
+        settings = replace(settings, start=checkpoint_file(settings.start))
     benchmark = load_benchmark(settings.benchmark, settings.root)
     benchmark = benchmark.restricted(settings.folds) if settings.folds else benchmark
     recordings = Recordings(

@@ -30,7 +30,9 @@ class ResizeCrop:
 
     def __post_init__(self) -> None:
         if not 0 < self.crop <= self.resize:
-            raise ValueError(f"a view of {self.crop} pixels does not fit into a short side of {self.resize}")
+            raise ValueError(
+                f"a crop of {self.crop} pixels is larger than the picture, whose short side is resized to {self.resize}"
+            )
 
 
 class FrameResizer:

@@ -109,7 +109,8 @@ class Resources:
         for name in ("decoders", "spool_gigabytes"):
             if getattr(self, name):
                 raise UserError(
-                    f"{name}={getattr(self, name):g} is of executor=local; with executor=ray the cluster's CPUs and "
+                    f"{name}={getattr(self, name):g} works with executor=local only; with executor=ray the cluster's "
+                    "CPUs and "
                     "ray.cpus_per_decoder decide how many videos are decoded at once, ray.clips how many clips wait"
                 )
         config = ClusterConfig(

@@ -121,7 +121,9 @@ def status_of(location: str) -> Status:
     with reaching(location):
         names = names_in(location)
         if not names:
-            raise UserError(f"{location} holds nothing: give the shards=... of a run that has begun")
+            raise UserError(
+                f"{location} holds no shards and no plan of any: give the shards=... of a run that has begun"
+            )
         finished = {name.removesuffix(".json") for name in finished_of(names)}
         runs = sorted(_runs(location), key=lambda run: run.last_sign)
         rows = {row.shard: row for run in runs if run.job != "relabel" for row in run.shards}

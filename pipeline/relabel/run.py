@@ -56,7 +56,7 @@ class RelabelSettings(Resources):
 
     def __post_init__(self) -> None:
         if self.reading.sampling != "exact":
-            raise ValueError("a relabel reads the very frames that were labelled: reading.sampling is exact")
+            raise ValueError("relabel must read the frames that were labelled before: leave reading.sampling at exact")
         _ = self.as_rank
 
     @property

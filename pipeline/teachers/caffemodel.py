@@ -55,7 +55,9 @@ def state_dict_from_caffe(layers: list[CaffeLayer], network: nn.Module, path: Pa
     chain = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     others = set(network.state_dict()) - {f"{name}.{kind}" for name, _ in chain for kind in ("weight", "bias")}
     if others:
-        raise UserError(f"a .caffemodel is read for VGG networks without batch norm only, {path} not for this one")
+        raise UserError(
+            f"{path}: a .caffemodel is read for VGG networks without batch norm only, and this one is another"
+        )
     if len(layers) != len(chain) or any(len(layer.blobs) != 2 for layer in layers):
         found = [f"{layer.name} ({len(layer.blobs)})" for layer in layers[:20]]
         raise ContractError(f"{path} has the layers (arrays) {found}; the network has {len(chain)} of 2 arrays each")

@@ -63,7 +63,10 @@ def _card(head: str, spec: TeacherSpec) -> TeacherCard:
     digest = sha256_of(path)
     release = release_of(spec)
     if release is not None and not digest.startswith(promised_hash(path)):
-        raise UserError(f"{path} is damaged: its sha256 is {digest}, unlike its name. Delete it to load it anew")
+        raise UserError(
+            f"{path} is damaged: its sha256 is {digest}, not the one in its name. Delete it, then it is downloaded "
+            "again"
+        )
     classes = _classes(head, spec)
     if is_timm(spec.architecture):
         require_size(spec.architecture, input_transform(spec).crop)
@@ -92,7 +95,8 @@ def _classes(head: str, spec: TeacherSpec) -> tuple[str, ...]:
     names = tuple(release.meta.get("categories") or ()) if release is not None else ()
     if not names:
         raise UserError(
-            f"{spec.weights} brings no class names: set teachers.heads.{head}.classes to a list file, one name a line "
+            f"{spec.weights} comes without class names: set teachers.heads.{head}.classes to a list file, one name a "
+            "line "
             f"(or to `{IMAGENET}`)"
         )
     return names

@@ -140,7 +140,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     try:
         payload = load_file(path) if path.suffix == ".safetensors" else _load_checkpoint(path)
     except UNREADABLE as error:
-        raise UserError(f"{path} is not read as a checkpoint: {_fault(error)}") from None
+        raise UserError(f"{path} cannot be read as a file of weights: {_fault(error)}") from None
     for name in ("state_dict", "model"):
         if isinstance(payload, Mapping) and isinstance(payload.get(name), Mapping):
             payload = payload[name]

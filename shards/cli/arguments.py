@@ -11,6 +11,7 @@ from typing import Any
 
 from shards.cli.settings import REQUIRED, leaves
 
+HELP = ("--help", "-h")  # which files of these names do not hide
 OVERRIDE = re.compile(r"(?P<sign>\+\+|\+|~)?(?P<key>[^-+~=@][^=@]*)=(?P<value>.*)", re.DOTALL)
 
 
@@ -38,6 +39,8 @@ class PositionalArguments:
         known = {name.partition(".")[0] for name, _, _ in leaves(settings)}
 
         def is_plain(word: str) -> bool:
+            if word in HELP:
+                return False
             match = OVERRIDE.fullmatch(word)
             if match is not None and match["key"].partition(".")[0] in known:
                 return False

@@ -7,6 +7,7 @@ that does not exist or has the wrong type, 1 for what a stage refuses, 130 for a
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from shards.cli.arguments import OVERRIDE, PositionalArguments, is_override
+from shards.cli.arguments import HELP, OVERRIDE, PositionalArguments, is_override
 from shards.cli.commands import as_called, missing
 from shards.cli.help import usage
 from shards.cli.pipes import ending_quietly
@@ -32,6 +33,15 @@ QUIET = (
     "hydra.sweep.dir=outputs/sweeps/${now:%Y-%m-%d_%H-%M-%S}",
     "hydra.sweep.subdir=.",
 )
+
+REMEDIES = {  # of errors of the machine that have one
+    errno.EACCES: ". Change its permissions, or give another path",
+    errno.EEXIST: ", and is no folder. Give another path",
+    errno.EISDIR: ", and a file is needed. Give another path",
+    errno.ENOSPC: ". Make room, and run the same command again",
+    errno.ENOTDIR: ": a part of this path is a file. Give another path",
+    errno.EROFS: ". Give another path",
+}
 
 SWEEP = ("--multirun", "-m")
 
@@ -58,7 +68,7 @@ def command(
     try:
         with ending_quietly(), preemptible():
             arguments = PositionalArguments.taken(positional, settings) if positional else None
-            if {"--help", "-h"} & set(sys.argv[1:]):
+            if set(HELP) & set(sys.argv[1:]):
                 print(as_called(help_of(settings, config, conf, positional)))
             else:
                 _run_hydra(settings, config, run, conf, arguments, check)
@@ -228,7 +238,8 @@ def _run_job(run: Callable[[Settings], None], values: Settings, more: str = "") 
         return _print_error(line, 1)
     except OSError as error:  # a full disk, a folder that may not be written: the machine's fault, or the path's
         where = f"{error.filename}: " if error.filename else ""
-        return _print_error(f"{where}{error.strerror or error}{more}", 1)
+        remedy = REMEDIES.get(error.errno or 0, "")
+        return _print_error(f"{where}{error.strerror or error}{remedy}{more}", 1)
     return 0
 
 

@@ -54,7 +54,11 @@ class WebDatasetReader(PrefetchRing):
             raise UserError("reader=webdataset reads every clip of a shard: leave out keep or reader")
         tars = _tars(catalog, urls)
         if len(tars) < world or batch % world:
-            raise UserError(f"{world} ranks cannot share {len(tars)} shards and batches of {batch} clips")
+            raise UserError(
+                f"{world} ranks cannot share {len(tars)} shards and batches of {batch} clips: each rank needs a "
+                "shard of its "
+                "own, and batch must be a multiple of the ranks"
+            )
         self._catalog, self._batch, self._rows_before = catalog, batch, batch // world * rank
         self._starts = itertools.count(position, batch)
         self._samples = _stream(tars[rank::world], seed=seed + position, shuffle_clips=shuffle_clips)

@@ -86,10 +86,10 @@ class AudioTrack:
             f"{self.gaps} gaps of {self.gap_seconds:.2f} s in all filled with silence": self.gaps,
             f"{self.hole_seconds:.0f} s without sound left out": self.hole_seconds,
             f"{self.overlap_seconds:.2f} s of overlapping sound cut": self.overlap_seconds,
-            f"{self.smoothed} time stamps smoothed": self.smoothed,
+            f"{self.smoothed} time stamps that were slightly off corrected": self.smoothed,
             f"{self.non_finite} samples that are no numbers made silent": self.non_finite,
             self.mono: self.mono,
-            f"{self.stats.lost_seconds:.0f} s in which the channels cancel, next to silent": self.stats.lost_seconds,
+            f"{self.stats.lost_seconds:.0f} s nearly silent: the channels cancel": self.stats.lost_seconds,
         }
         return [words for words, happened in found.items() if happened]
 

@@ -23,9 +23,13 @@ from packaging.utils import canonicalize_name
 
 import soundnet
 from shards.cli.commands import COMMANDS
-from tests.faults.commands import training
+from shards.cli.pipes import CLOSED_PIPE
+from tests.faults.commands import labelling, training
+from tests.pipeline.conftest import network_folder, render
 from tests.shards.conftest import write_shards
 
+__all__ = ["network_folder"]
+WRONG = "raise SystemExit('the wrong one')"
 STAGES = ("shards", "pipeline", "train", "evaluate")
 # Runs each command of the list in a child of one process, in which torch and hydra are imported already, and no package
 # that is named as absent can be imported.
@@ -94,7 +98,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Empty but for files with the names of our packages, which must be no hindrance."""
     folder = tmp_path_factory.mktemp("work")
     for name in STAGES:
-        (folder / f"{name}.py").write_text("raise SystemExit('the wrong one')")
+        (folder / f"{name}.py").write_text(WRONG)
     yield folder
     assert {path.name for path in folder.iterdir()} <= {*(f"{name}.py" for name in STAGES), "outputs", "a.wav", "home"}
 
@@ -135,6 +139,41 @@ def test_train_tag_and_embed_from_an_empty_folder(python: Path, folder: Path, ta
     assert len(json.loads(run(python, "-c", program, cwd=folder).stdout)) == 4
     for started in ([python.with_name("soundnet")], [python, "-m", "soundnet"]):
         assert run(*started, "--version", cwd=folder).stdout == f"soundnet {soundnet.__version__}\n"
+
+
+def test_workers_and_commands_of_a_command_are_ours(python: Path, network_folder: Path, tmp_path: Path) -> None:
+    """Its decoders, teachers and sub-processes import our packages, whatever lies in the folder it is called in."""
+    for name in (*STAGES, "conf", "soundnet", "socket", "numpy"):  # the last two are what such processes import
+        (tmp_path / f"{name}.py").write_text(WRONG)
+    (tmp_path / "videos").mkdir()
+    render(tmp_path / "videos" / "0.mp4", 2.0)
+    words = labelling(Path("videos"), Path("shards"), network_folder, validation_share=0, decoders=1)
+    run(python.with_name("soundnet"), "teacher-shards", *words, cwd=tmp_path)
+    assert (tmp_path / "shards" / "train-000000.tar").is_file()
+    program = (
+        "import sys; sys.argv = ['soundnet', '--version']; from soundnet.command import main; main();"
+        "from evaluate.demo.run import run; run('status', '--help')"
+    )
+    assert "usage: soundnet status" in run(python, "-P", "-c", program, cwd=tmp_path).stdout
+
+
+def test_interrupted_or_unread_it_ends_without_a_traceback(python: Path, tmp_path: Path) -> None:
+    """While its own modules are imported; and as `soundnet --help | true` does, where nobody reads the list."""
+    place = {"env": {"PATH": os.environ["PATH"]}, "cwd": tmp_path, "stderr": subprocess.PIPE, "text": True}
+    program = (
+        "import sys; from soundnet.command import main\n"
+        "class Interrupted:\n def find_spec(self, name, path=None, target=None):\n"
+        "  if name == 'shards.cli.commands': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted()); main()"
+    )
+    done = subprocess.run([python, "-c", program, "--help"], check=False, **place)  # type: ignore[call-overload]
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [python.with_name("soundnet"), "--help"]
+    done = subprocess.run(command, stdout=writer, check=False, **place)  # type: ignore[call-overload]
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (CLOSED_PIPE, "")
 
 
 def names_of(needs: Iterable[str]) -> set[str]:

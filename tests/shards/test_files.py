@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -25,6 +26,16 @@ def test_a_file_is_replaced_whole_or_stays_and_nothing_is_left_beside_it(tmp_pat
     assert [path.read_bytes()] == [each.read_bytes() for each in tmp_path.iterdir()] == [b"before"]
     write_whole(path, b"after")
     assert [each.read_bytes() for each in tmp_path.iterdir()] == [b"after"]
+
+
+def test_a_full_disk_is_said_with_the_file_it_is_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # of a descriptor: it names no file
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_whole(tmp_path / "a", b"1")
+    assert caught.value.filename == str(tmp_path / "a") and not list(tmp_path.iterdir())
 
 
 def test_a_lock_keeps_others_out_until_it_is_given_back(tmp_path: Path) -> None:

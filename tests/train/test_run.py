@@ -20,7 +20,10 @@ from shards.loader.order import sample
 from shards.loader.streaming import Streaming
 from tests.faults.commands import finish, state, training, wait_until
 from tests.forked import Forked
+from train.checkpoint import hub
 from train.checkpoint.checkpoint import load, load_network, load_student
+from train.checkpoint.export import ExportSettings
+from train.checkpoint.export import run as run_export
 from train.model.layers import Layer, StudentSpec
 from train.run import run
 from train.runfolder import RunFolder
@@ -251,7 +254,11 @@ def test_what_is_kept_apart_is_the_network_after_those_steps(settings: TrainSett
 
 
 def test_a_run_may_begin_from_another_checkpoint_and_keeps_the_heads_that_fit(
-    settings: TrainSettings, tmp_path: Path, make_shards: MakeShards, capsys: pytest.CaptureFixture[str]
+    settings: TrainSettings,
+    tmp_path: Path,
+    make_shards: MakeShards,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run(settings)
     assert settings.run is not None
@@ -268,6 +275,11 @@ def test_a_run_may_begin_from_another_checkpoint_and_keeps_the_heads_that_fit(
             continue
         torch.testing.assert_close(after.network[name], tensor, rtol=0, atol=1e-6)
     assert after.network["heads.scenes.weight"].shape[0] == 9
+    run_export(ExportSettings(settings.run / "best.pt", "hub", tmp_path / "on the hub"))
+    monkeypatch.setattr(hub, "_fetched", lambda name, revision: tmp_path / "on the hub")
+    run(replace(begun, run=tmp_path / "named", init=Path("anybody/net@v1")))
+    named = load(tmp_path / "named/last.pt").network
+    assert all(torch.equal(named[name], tensor) for name, tensor in after.network.items())
     narrow = replace(settings.student, output=replace(settings.student.output, kernel=5))
     wide = replace(settings.student, layers=[*settings.student.layers[:2], Layer("conv2", 8, 4, 4, 16)])
     for student, named in ((narrow, "heads.objects.weight"), (wide, "blocks.conv2.conv.weight")):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,10 +99,7 @@ def load(path: Path, device: str = "cpu") -> Checkpoint:
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}: `make published` fetches one, `make train` trains one")
     try:
-        if path.suffix == SUFFIX:
-            fields = unpack(path, device)
-        else:
-            fields = torch.load(path, map_location=device, weights_only=True)
+        fields = unpack(path, device) if path.suffix == SUFFIX else _unpickled(path, device)
         if fields["format"] != FORMAT:
             raise ContractError(
                 f"{path} has format {fields['format']}, this program reads {FORMAT}: use the version that wrote it"
@@ -113,6 +111,26 @@ def load(path: Path, device: str = "cpu") -> Checkpoint:
     except MALFORMED as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} is not a checkpoint of this program: {reason}") from None
+
+
+def _unpickled(path: Path, device: str) -> dict[str, Any]:
+    """What torch.save wrote. Raises UserError for everything else, in our words: torch's own advise to execute it."""
+    if not path.stat().st_size:
+        raise UserError(f"{path} is empty (0 bytes): fetch it again, or train it again")
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of a pickle that is refused
+            fields = torch.load(path, map_location=device, weights_only=True)
+    except MALFORMED:
+        raise UserError(
+            f"{path} is not a checkpoint of this program: it is damaged, no PyTorch file, or one that holds more than "
+            "plain values and tensors, such as a whole model. Such a file can execute code, so it is not opened"
+        ) from None
+    if not isinstance(fields, dict) or not fields.keys() >= {"format", "spec", "network"}:
+        raise UserError(
+            f"{path} is not a checkpoint of this program: it is a PyTorch file, but does not say which network it is "
+            "of. Give best.pt or last.pt of `make train`, or the file of `make published`"
+        )
+    return fields
 
 
 def build(spec: StudentSpec, heads: dict[str, int], *, sample_rate: int, seed: int = 0) -> Student | Autoencoder:
@@ -132,13 +150,17 @@ def load_network(path: Path, device: str = "cpu") -> tuple[Trunk, Checkpoint]:
     checkpoint = load(path, device)
     there = sum(tensor.numel() for tensor in checkpoint.network.values())
     if _least_weights(checkpoint) > there:  # before memory is taken for a network that no file has
-        raise UserError(f"{path} says of itself a larger network than its {there:,} numbers make: fetch it anew")
+        raise UserError(
+            f"{path} is damaged: it describes a larger network than its {there:,} weights make. Fetch it again"
+        )
     network = build(checkpoint.spec, checkpoint.heads, sample_rate=checkpoint.clip.sample_rate)
     try:
         network.load_state_dict(checkpoint.network)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
-        raise UserError(f"{path} holds other tensors than those of its network: {reason}") from None
+        raise UserError(
+            f"{path} is damaged: its weights are not those of the network that it describes: {reason}"
+        ) from None
     return network.to(device).eval(), checkpoint
 
 

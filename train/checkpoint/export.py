@@ -24,7 +24,8 @@ SUFFIXES = {"onnx": ".onnx", "safetensors": SUFFIX, "hub": ""}  # a folder has n
 class ExportSettings:
     """conf/export.yaml."""
 
-    checkpoint: Path  # a checkpoint of `make train`, `make finetune` or `make published`
+    # a checkpoint of `make train`, `make finetune` or `make published`, or OWNER/NAME[@REVISION] on Hugging Face
+    checkpoint: Path
     format: Literal["onnx", "safetensors", "hub"] = "onnx"  # onnx, safetensors, or hub: a folder for Hugging Face
     out: Path | None = None  # the file; null: beside the checkpoint, under its name (of hub: without its ending)
     # of an ONNX file, as [pool5,objects]; null: the deepest pool, the deepest hidden layer and all heads
@@ -37,14 +38,16 @@ class ExportSettings:
 
 def run(settings: ExportSettings) -> None:
     """Write the file and its card; a file that differs from the checkpoint is not kept. Raises UserError."""
-    path = settings.path
+    path, source = settings.path, hub.checkpoint_file(settings.checkpoint)
+    if source != settings.checkpoint and not settings.checkpoint.exists() and settings.out is None:
+        raise UserError(f"checkpoint={settings.checkpoint} is on Hugging Face: say where its file goes here, out=...")
     if settings.format != "hub" and path.suffix != SUFFIXES[settings.format]:
         raise UserError(f"out={path}: a file of format={settings.format} is called ...{SUFFIXES[settings.format]}")
-    if path == settings.checkpoint:
+    if path in (settings.checkpoint, source):
         raise UserError(f"out={path} is the checkpoint itself: say another out=...")
-    network, checkpoint = load_network(settings.checkpoint)
+    network, checkpoint = load_network(source)
     path.parent.mkdir(parents=True, exist_ok=True)
-    origin = sha256_of(settings.checkpoint)
+    origin = sha256_of(source)
     if settings.format == "hub":
         hub.write_folder(path, checkpoint, [("of", f"a checkpoint with sha256 {origin}")])
         print(f"{path}: {', '.join((hub.WEIGHTS, hub.CONFIG, hub.CARD))}; `hf upload OWNER/NAME {path}` publishes it")

@@ -20,7 +20,10 @@ from train.checkpoint.safetensors_file import SUFFIX, read_header
 
 WEIGHTS, CONFIG, CARD = f"model{SUFFIX}", "config.json", "README.md"
 KIND = {"model_type": "soundnet"}
-REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)  # owner/name
+# OWNER/NAME, or OWNER/NAME@REVISION: a branch, a tag or a commit
+REPOSITORY = re.compile(
+    r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>(?!.*\.\.)[A-Za-z0-9][\w./-]*))?", re.ASCII
+)
 MOST_CONFIG_BYTES = 2**24
 EXTRA = "pip install 'soundnet[hub]'"
 # Of a checkpoint's settings, those that are shown to others: the rest may name folders of this machine.
@@ -54,46 +57,60 @@ def write_folder(folder: Path, checkpoint: Checkpoint, rows: list[tuple[str, str
 
 
 def checkpoint_file(given: Path) -> Path:
-    """The file of a checkpoint: itself, that of such a folder, or of owner/name, which is fetched where it is not here.
+    """The file of a checkpoint: itself, that of such a folder, or of OWNER/NAME or OWNER/NAME@REVISION on Hugging Face.
 
-    Nothing but the weights and config.json is fetched. Raises UserError, and ContractError where the two differ.
+    A name is fetched where no file or folder is called so: the weights and config.json, and nothing else. Raises
+    UserError, and ContractError where the two differ.
     """
     if given.is_dir():
         return _checked(given)
-    if given.exists() or given.suffix in (".pt", SUFFIX) or not REPOSITORY.fullmatch(str(given)):
-        return given
-    return _checked(_fetched(str(given)))
+    repository = None if given.exists() or given.suffix in (".pt", SUFFIX) else REPOSITORY.fullmatch(str(given))
+    return given if repository is None else _checked(_fetched(repository["name"], repository["revision"]))
 
 
 def _checked(folder: Path) -> Path:
     """The weights' file of a folder whose config.json says what the file does."""
     for name in (WEIGHTS, CONFIG):
         if not (folder / name).is_file():
-            raise UserError(f"{folder} has no {name}: it is no folder of format=hub, and nothing else in it is read")
+            raise UserError(
+                f"{folder} has no {name}, so it is no checkpoint: give a file, or a folder that `make export "
+                "format=hub` wrote"
+            )
     if (folder / CONFIG).stat().st_size > MOST_CONFIG_BYTES:
-        raise UserError(f"{folder / CONFIG} is larger than any of ours: fetch the folder anew")
+        raise UserError(
+            f"{folder / CONFIG} has more than {MOST_CONFIG_BYTES:,} bytes, which is too large to be ours: fetch the "
+            "folder again"
+        )
     try:
         config: Any = json.loads((folder / CONFIG).read_bytes())
         header = read_header(folder / WEIGHTS)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{folder} is no checkpoint of this program: {' '.join(str(error).split())}") from None
     if not isinstance(config, dict):
-        raise UserError(f"{folder / CONFIG} holds no settings: fetch the folder anew")
-    require_same({**KIND, **header}, config, str(folder / CONFIG), "Fetch the folder anew.", this=WEIGHTS)
+        raise UserError(f"{folder / CONFIG} is not a JSON object, so it holds no settings: fetch the folder again")
+    require_same({**KIND, **header}, config, str(folder / CONFIG), "Fetch the folder again.", this=WEIGHTS)
     return folder / WEIGHTS
 
 
-def _fetched(name: str) -> Path:
-    """The folder of owner/name in Hugging Face's own cache. Raises UserError."""
+def _fetched(name: str, revision: str | None) -> Path:
+    """The folder of a repository, at its main branch or a revision, in Hugging Face's own cache. Raises UserError."""
+    given = name if revision is None else f"{name}@{revision}"
     try:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError
+        from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
     except ImportError:
         raise UserError(
-            f"there is no checkpoint {name} here; to fetch one of that name from Hugging Face: {EXTRA}"
+            f"there is no file or folder {given} here; to fetch a checkpoint of that name from Hugging Face: {EXTRA}"
         ) from None
     try:
-        return Path(snapshot_download(name, allow_patterns=[WEIGHTS, CONFIG]))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=[WEIGHTS, CONFIG]))
+    except RevisionNotFoundError:
+        raise UserError(
+            f"there is no file or folder {given} here, and {name} on Hugging Face has no branch, tag or commit "
+            f"{revision}"
+        ) from None
     except (HfHubHTTPError, OSError, ValueError) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UserError(f"there is no checkpoint {name} here, and Hugging Face gives none: {reason}") from None
+        raise UserError(
+            f"there is no file or folder {given} here, and Hugging Face gives no checkpoint of that name: {reason}"
+        ) from None

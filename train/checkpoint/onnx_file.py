@@ -70,7 +70,10 @@ def choose_outputs(network: Trunk, wanted: Sequence[str] | None) -> list[str]:
     layers = list(network.blocks)
     heads = list(network.heads) if isinstance(network, Student) else []
     if set(layers) & set(heads):
-        raise UserError(f"a head is named like a layer, {', '.join(set(layers) & set(heads))}: an output is either")
+        raise UserError(
+            f"a head and a layer have the same name, {', '.join(set(layers) & set(heads))}: an ONNX output needs one "
+            "of its own, use format=safetensors"
+        )
     pools = [layer.name for layer in network.spec.layers if layer.is_pool and layer.name in layers]
     outputs = list(wanted) if wanted else list(dict.fromkeys([*pools[-1:], layers[-1], *heads]))
     unknown = [name for name in outputs if name not in (*layers, *heads)]

@@ -12,6 +12,7 @@ import torch
 from shards.errors import UserError, require_same
 from shards.loader.catalog import Catalog
 from train.checkpoint.checkpoint import Checkpoint, build, load
+from train.checkpoint.hub import checkpoint_file
 from train.checkpoint.saver import copied
 from train.device.distributed import Ranks
 from train.model.autoencoder import Autoencoder
@@ -57,7 +58,7 @@ class TrainState:
 
         A head fits where name and classes are the same. Raises ContractError where the layers are others.
         """
-        checkpoint = ranks.share(load(path) if ranks.is_first else None)
+        checkpoint = ranks.share(load(checkpoint_file(path)) if ranks.is_first else None)
         assert checkpoint is not None
         mine, its = self.network.state_dict(), checkpoint.network
         fitting = [

@@ -24,7 +24,7 @@ class EmbedSettings:
 
     # a sound or video, a folder of them, or a .txt list of them
     files: list[Path] = field(metadata={"example": "/my/sounds"})
-    # a checkpoint of `make published`, `make train` or `make finetune`, or owner/name on Hugging Face
+    # a checkpoint of `make published`, `make train` or `make finetune`, or OWNER/NAME[@REVISION] on Hugging Face
     checkpoint: Path = Path("data/published/soundnet8.pt")
     # an .npz file, with a folder .npz.parts beside it; or a folder, with three files for each sound
     out: Path = Path("outputs/features.npz")

@@ -20,7 +20,7 @@ from train.device.device import available_device
 class ListenSettings:
     """conf/listen.yaml. Heads, class names, sample rate and clip length come with the checkpoint."""
 
-    # a checkpoint of `make published`, `make train` or `make finetune`, or owner/name on Hugging Face
+    # a checkpoint of `make published`, `make train` or `make finetune`, or OWNER/NAME[@REVISION] on Hugging Face
     checkpoint: Path = Path("data/published/soundnet8.pt")
     similar: list[Path] | None = None  # sounds of yours, a folder or a .txt list: the page shows the most similar ones
     out: Path = Path("outputs/listen")  # a folder that keeps the vectors of those sounds for the next time

@@ -58,7 +58,7 @@ class Baseline:
         except OSError as error:
             raise UserError(f"base={path} cannot be read: {error.strerror}") from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"base={path} is no file of save_base=: {error!r}") from None
+            raise UserError(f"base={path} is not a file that save_base= wrote: {error!r}") from None
         wanted = checkpoint.network_sha256
         if found != wanted or {head: mean.shape for head, mean in means.items()} != {
             head: (classes,) for head, classes in checkpoint.heads.items()

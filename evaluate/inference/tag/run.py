@@ -37,7 +37,7 @@ class TagSettings:
 
     # a sound or video, a folder of them, a .txt list of them, or - for standard input
     files: list[Path] = field(metadata={"example": "/my/sounds"})
-    # a checkpoint of `make published`, `make train` or `make finetune`, or owner/name on Hugging Face
+    # a checkpoint of `make published`, `make train` or `make finetune`, or OWNER/NAME[@REVISION] on Hugging Face
     checkpoint: Path = Path("data/published/soundnet8.pt")
     top: int = 5  # names for each head, at most
     over_time: bool = True  # true: names of each part of a sound too; false: of each sound as a whole alone
@@ -80,8 +80,8 @@ class TagSettings:
             raise ValueError("standard input (-) is tagged alone, and other files with another command")
         if self.rate is None or not RATES[0] <= self.rate <= RATES[1] or not 1 <= self.channels <= MOST_CHANNELS:
             raise ValueError(
-                "raw samples say nothing of themselves: give rate= (samples a second, 1000 to 1000000) and channels= "
-                f"(1 to {MOST_CHANNELS}; 1 where nothing is said), those of ffmpeg -f s16le -ac 1 -ar 44100"
+                "raw samples on standard input do not say their rate: give rate= (samples a second, 1000 to 1000000) "
+                f"and channels= (1 to {MOST_CHANNELS}; 1 if not given), rate=44100 for ffmpeg -f s16le -ac 1 -ar 44100"
             )
         self.hop = STREAM_HOP if self.hop is None else self.hop
 
@@ -114,7 +114,10 @@ def run_live(settings: TagSettings, hop: float) -> None:
     """A line of JSON every `hop` seconds of each sound, as soon as it is known. Raises as `run`."""
     paths = [STREAM] if settings.is_stream else find_sounds(settings.files)
     if settings.is_stream and sys.stdin.isatty():
-        raise UserError("standard input is the keyboard: ffmpeg -i a.mp3 -f s16le -ac 1 -ar 44100 - | ... - rate=44100")
+        raise UserError(
+            "standard input is a terminal, which brings no sound. Pipe samples in: ffmpeg -i a.mp3 -f s16le -ac 1 "
+            "-ar 44100 - | ... - rate=44100"
+        )
     model = EvaluatedModel.load(settings.checkpoint, available_device(settings.device), heads=True)
     base = required_base(settings.base, model)
     failed, sample_rate = 0, model.checkpoint.clip.sample_rate
@@ -193,7 +196,7 @@ def required_base(given: Sequence[Path] | None, model: EvaluatedModel) -> Baseli
     """base=, or what the checkpoint has. Raises UserError where there is neither: a stream has no mean of its own."""
     base = _given_base(given, model) or Baseline.known(model.checkpoint)
     if base is None:
-        raise UserError(f"{model.path} does not say what is usual, which lifts are over: base=<sounds of yours>")
+        raise UserError(f"{model.path} holds no mean posterior, which lift compares with: give base=<sounds of yours>")
     return base
 
 

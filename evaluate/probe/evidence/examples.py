@@ -89,7 +89,10 @@ def examples_of(networks: Sequence[Trunk], layer: str, catalog: Catalog, streami
     labels = {head: np.concatenate(each) for head, each in posteriors.items()}
     for what, array in [*((layer, each) for each in values), *labels.items()]:
         if not (finite := np.isfinite(array).all(axis=1)).all():
-            raise UserError(f"{what} of {keys[int(finite.argmin())]} holds what is no number: no map can learn from it")
+            raise UserError(
+                f"{what} of {keys[int(finite.argmin())]} holds NaN or infinite values, from which nothing can be "
+                "learned: make its shard again"
+            )
     return Examples(keys, values, labels)
 
 

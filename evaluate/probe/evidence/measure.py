@@ -80,8 +80,8 @@ def level_for(heads: int, shuffles: int) -> float:
     level = LEVEL / heads
     if 1 / (shuffles + 1) > level:
         raise UserError(
-            f"shuffles={shuffles} can show nothing at {level:.2g}, which is {LEVEL:g} shared among {heads} heads: "
-            f"give at least {round(1 / level) - 1}"
+            f"shuffles={shuffles} are too few for a significance level of {level:.2g} ({LEVEL:g} shared among {heads} "
+            f"heads): give at least {round(1 / level) - 1}"
         )
     return level
 

@@ -95,8 +95,8 @@ def open_split(settings: EvidenceSettings, split: str, model: EvaluatedModel) ->
     )
     if catalog.clip.sample_rate != model.network.sample_rate:
         raise ContractError(
-            f"{settings.shards} has {catalog.clip.sample_rate} Hz, {settings.checkpoint} hears "
-            f"{model.network.sample_rate} Hz: give a checkpoint of that rate, or make the shards anew"
+            f"{settings.shards} has {catalog.clip.sample_rate} Hz, {settings.checkpoint} wants "
+            f"{model.network.sample_rate} Hz: give a checkpoint of that rate, or make the shards again"
         )
     if split == "train" and not catalog.clips:
         raise UserError(f"{settings.shards} holds no clip to learn from: see `make check-shards`")
@@ -125,19 +125,25 @@ def deal(
     learned, tested = np.unique(sources[~held_out]), np.unique(sources[held_out])
     if len(both := np.intersect1d(learned, tested)):
         raise ContractError(
-            f"{amount(len(both), 'video has', many='videos have')} clips in both splits of these shards: "
-            "they hold nothing out"
+            f"{amount(len(both), 'video has', many='videos have')} clips in both splits of these shards, so nothing is "
+            "held out: make the shards again"
         )
     own = f"the shards' own splits, {amount(len(learned), 'video')} to learn from and {len(tested)} to test on"
     is_trained = model.checkpoint.position is not None
     if is_trained and not len(tested):
-        raise UserError(f"no video is held out, and {model.path} may have learned from all: make shards with some")
+        raise UserError(
+            f"no video of these shards is held out, and {model.path} may have learned from all of them: make shards "
+            "with validation_share above 0"
+        )
     if len(tested) < FEWEST_VIDEOS and not is_trained:
         learned = np.union1d(learned, tested)
         own = f"{FOLDS} folds of all videos, as no more than {len(tested)} are held out"
         held_out = np.zeros_like(held_out)
     if len(learned) < LEAST_SOURCES:
-        raise UserError(f"{amount(len(learned), 'video')} to learn from, and any map needs {LEAST_SOURCES}")
+        raise UserError(
+            f"{amount(len(learned), 'video is', many='videos are')} there to learn from, which is too few: at least "
+            f"{LEAST_SOURCES} are needed"
+        )
     return sources, halves(sources, held_out) if held_out.any() else folds(sources), own
 
 

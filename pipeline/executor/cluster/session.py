@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +51,14 @@ class RaySettings:
             raise ValueError("ray.videos and ray.clips are at least 1")
 
 
+class SearchedFirst(list[str]):
+    """Folders in which a worker looks for modules, the last one first. Ray itself appends the current folder, where
+    there may be a pipeline.py of the user's: here that goes before ours."""
+
+    def extend(self, folders: Iterable[str]) -> None:
+        self[:0] = folders
+
+
 def import_ray() -> Any:
     """The module. Raises UserError where Ray is not installed."""
     for name, value in QUIET.items():
@@ -68,8 +76,8 @@ def connected(address: str, cpus: int) -> Iterator[None]:
     ray = import_ray()
     require_answer(address)
     handler = signal.getsignal(signal.SIGTERM)  # Ray puts its own in its place
-    # By itself Ray has workers look for our packages in the current folder alone.
-    found_in = ray.job_config.JobConfig(_py_driver_sys_path=[str(ROOT)])
+    found_in = ray.job_config.JobConfig()
+    found_in._py_driver_sys_path = SearchedFirst([str(ROOT)])
     options = {"include_dashboard": False, "num_cpus": cpus, "_node_ip_address": "127.0.0.1"}
     try:
         ray.init(

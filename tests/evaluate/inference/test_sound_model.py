@@ -117,5 +117,7 @@ def test_what_is_wrong_is_one_line(model: SoundModel, checkpoint: Path, tmp_path
     spec = compose(StudentSpec, "student/autoencoder")
     network = build(spec, {}, sample_rate=RATE)
     save(tmp_path / "auto.pt", Checkpoint(spec, load_checkpoint(checkpoint).clip, {}, network.state_dict()))
-    with pytest.raises(UserError, match=r"auto\.pt holds an autoencoder, which has no names to tell"):
+    with pytest.raises(
+        UserError, match=r"auto\.pt holds an autoencoder, which has no classes to name: give a student's checkpoint"
+    ):
         load(tmp_path / "auto.pt").tag(sound, RATE)

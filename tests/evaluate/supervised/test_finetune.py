@@ -16,7 +16,10 @@ from evaluate.probe.run import EvaluateSettings, evaluate
 from evaluate.probe.scores import Scores
 from evaluate.supervised.finetune import NAME, FinetuneSettings, run
 from shards.errors import UserError
+from train.checkpoint import hub
 from train.checkpoint.checkpoint import Checkpoint, build, load, load_student, save
+from train.checkpoint.export import ExportSettings
+from train.checkpoint.export import run as run_export
 from train.model.layers import Layer, StudentSpec
 from train.model.student import Student, scaled
 
@@ -130,3 +133,14 @@ def test_what_cannot_be_learned_is_refused_in_one_line(settings: FinetuneSetting
     save(tmp_path / "echo.pt", Checkpoint(spec=spec, clip=autoencoder.clip, teachers={}, network=network))
     with pytest.raises(UserError, match="holds an autoencoder, which has no heads"):
         run(replace(settings, checkpoint=tmp_path / "echo.pt"))
+
+
+def test_it_takes_a_checkpoint_of_hugging_face_as_the_same_file(
+    settings: FinetuneSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_export(ExportSettings(settings.checkpoint, "hub", tmp_path / "on the hub"))
+    monkeypatch.setattr(hub, "_fetched", lambda name, revision: tmp_path / "on the hub")
+    for checkpoint, out in ((settings.checkpoint, "a"), (Path("anybody/net@v1"), "b")):
+        run(replace(settings, checkpoint=checkpoint, out=tmp_path / out, steps=2))
+    one, other = load(tmp_path / "a" / NAME).network, load(tmp_path / "b" / NAME).network
+    assert all(torch.equal(one[name], tensor) for name, tensor in other.items())

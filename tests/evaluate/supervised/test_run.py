@@ -18,7 +18,10 @@ from evaluate.supervised.run import SupervisedSettings, build_network, excerpts,
 from shards.cli.command import compose
 from shards.errors import UserError
 from shards.format.clip import ClipSpec
+from train.checkpoint import hub
 from train.checkpoint.checkpoint import load, load_student
+from train.checkpoint.export import ExportSettings
+from train.checkpoint.export import run as run_export
 from train.model.layers import Layer, StudentSpec
 
 SMALL = StudentSpec("small", [Layer("conv1", 64, 8, 32, 8), Layer("pool1", 32, 32)], Layer("conv2", 8, 4))
@@ -104,3 +107,14 @@ def test_fine_tuning_begins_with_the_checkpoints_layers(settings: SupervisedSett
         assert torch.equal(network.blocks.state_dict()[name], value)
     assert network.heads["classes"].out_channels == 3
     assert np.isfinite(network.heads["classes"].weight.detach().numpy()).all()
+
+
+def test_it_begins_with_a_checkpoint_of_hugging_face_as_with_the_same_file(
+    settings: SupervisedSettings, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_export(ExportSettings(checkpoint, "hub", tmp_path / "on the hub"))
+    monkeypatch.setattr(hub, "_fetched", lambda name, revision: tmp_path / "on the hub")
+    for start, out in ((checkpoint, "a"), (Path("anybody/net@v1"), "b")):
+        run(replace(settings, start=start, out=tmp_path / out, folds=["3"], steps=2))
+    one, other = load(tmp_path / "a/3.pt").network, load(tmp_path / "b/3.pt").network
+    assert all(torch.equal(one[name], tensor) for name, tensor in other.items())

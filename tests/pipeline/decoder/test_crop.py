@@ -70,7 +70,7 @@ def test_what_is_too_large():
 
 
 def test_a_crop_must_fit():
-    with pytest.raises(ValueError, match="does not fit"):
+    with pytest.raises(ValueError, match="is larger than the picture"):
         ResizeCrop(resize=224, crop=256)
 
 

@@ -38,7 +38,7 @@ def test_a_gpu_that_is_not_there_is_one_line(monkeypatch, device):
 @pytest.mark.parametrize("field", ["decoders", "spool_gigabytes"])
 def test_settings_of_the_local_executor_are_not_silently_ignored(field):
     chosen = Resources(executor="ray", **{field: 3})
-    with pytest.raises(UserError, match=f"{field}=3 is of executor=local"):
+    with pytest.raises(UserError, match=f"{field}=3 works with executor=local only"):
         chosen.start(
             root="",
             spool=Path(),

@@ -99,7 +99,7 @@ def test_a_rank_does_its_part_and_says_what_waits_and_one_run_does_the_rest(sett
 
 
 def test_a_retry_is_planned_by_one_run_alone(settings, tmp_path):
-    with pytest.raises(ValueError, match="retry_rejected=true adds to the plan, so it wants world=1"):
+    with pytest.raises(ValueError, match="retry_rejected=true adds to the plan, so it must run with world=1"):
         settings(tmp_path, retry_rejected=True, world=2)
 
 

@@ -54,7 +54,7 @@ def test_behind_a_url_it_is_the_same(full):
     memory.rm("/status", recursive=True)
     found.location = here.location
     assert found == here
-    with pytest.raises(UserError, match="memory://status holds nothing"):
+    with pytest.raises(UserError, match="memory://status holds no shards"):
         status_of("memory://status")
 
 
@@ -86,7 +86,7 @@ def test_a_folder_half_written_is_told_as_far_as_it_goes(full, damage):
 
 
 def test_what_is_no_folder_is_one_line(tmp_path):
-    with pytest.raises(UserError, match="holds nothing: give the shards="):
+    with pytest.raises(UserError, match="holds no shards and no plan of any: give the shards="):
         status_of(str(tmp_path / "none"))
 
 

@@ -150,7 +150,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, layout: str) -> None:
         fired.unlink()
     else:
         torch.save(payload, path, _use_new_zipfile_serialization=layout == "zip")
-    with pytest.raises(UserError, match=r"is not read .*: it asks for the code of \S+, and only tensors"):
+    with pytest.raises(UserError, match=r"cannot be read .*: it asks for the code of \S+, and only tensors"):
         read_state_dict(path)
     assert not fired.exists()
 

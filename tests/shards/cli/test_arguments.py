@@ -53,6 +53,16 @@ def test_a_key_is_a_setting_unless_it_has_a_folder_or_stands_behind_two_dashes(
     assert call(called, monkeypatch, "top=2", "--", "top=4", "--help") == Listing([Path("top=4"), Path("--help")], 2)
 
 
+def test_a_file_called_help_does_not_hide_the_help(
+    called: list[Listing], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("--help").touch()
+    with pytest.raises(IndexError):  # it runs nothing
+        call(called, monkeypatch, "a.wav", "--help")
+    assert capsys.readouterr().out.startswith("usage: ")
+    assert call(called, monkeypatch, "./--help").files == [Path("--help")]
+
+
 # But for what YAML would fill in, as in any setting.
 @pytest.mark.parametrize("name", [name for name in ODD if "$" not in name])
 def test_one_path_is_a_list_of_one(called: list[Listing], monkeypatch: pytest.MonkeyPatch, name: str) -> None:

@@ -262,7 +262,12 @@ def test_settings_that_do_not_go_together_are_one_line(
     [
         (UserError("a has 3, b has 4: make b again"), 1, "a has 3, b has 4: make b again"),
         (UnreadableMedia("empty", "zero bytes"), 1, "empty: zero bytes"),
-        (OSError(28, "No space left on device", "/x/y.tar.partial"), 1, "/x/y.tar.partial: No space left on device"),
+        (
+            OSError(28, "No space left on device", "/x/y.tar.partial"),
+            1,
+            "/x/y.tar.partial: No space left on device. Make room, and run the same command again",
+        ),
+        (FileExistsError(17, "File exists", "/x"), 1, "/x: File exists, and is no folder. Give another path"),
     ],
 )
 def test_what_a_stage_refuses_is_one_line(

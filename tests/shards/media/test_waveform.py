@@ -441,7 +441,7 @@ def test_channels_that_turn_to_opposite_phase_later_are_said(tmp_path):
         sound_file(tmp_path / "a.wav", np.stack([sound, turned]), "pcm_s16le"), TARGET, lines.append
     )
     assert not waveform[31 * TARGET :].any()
-    assert lines == ["10 s in which the channels cancel, next to silent"]
+    assert lines == ["10 s nearly silent: the channels cancel"]
 
 
 @pytest.mark.parametrize(

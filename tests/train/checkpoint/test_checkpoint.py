@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
+import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -112,14 +114,25 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_checkpoint(tmp_path: Path, m
 def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no checkpoint"):
         load(tmp_path / "none.pt")
-    (tmp_path / "text.pt").write_text("hello")
-    torch.save({"format": FORMAT}, tmp_path / "empty.pt")
-    torch.save({"format": FORMAT, "spec": print}, tmp_path / "code.pt")
-    for name in ("text", "empty", "code"):
-        with pytest.raises(UserError, match="is not a checkpoint of this program") as caught:
-            load(tmp_path / f"{name}.pt")
-        assert "\n" not in str(caught.value)
-    torch.save({"format": FORMAT + 1}, tmp_path / "newer.pt")
+    (tmp_path / "nothing.pt").touch()
+    (tmp_path / "text.pt").write_text("hello" * 100)
+    (tmp_path / "pickle.pt").write_bytes(pickle.dumps({"format": FORMAT}, protocol=4))
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "model.pt")
+    torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "weights.pt")
+    torch.save([1], tmp_path / "list.pt")
+    torch.save({"format": FORMAT}, tmp_path / "bare.pt")
+    torch.save({"format": FORMAT, "spec": print, "network": {}}, tmp_path / "code.pt")
+    for names, line in {
+        ("nothing",): r"nothing\.pt is empty \(0 bytes\): fetch it again, or train it again",
+        ("text", "pickle", "model", "code"): r"is not a checkpoint of this program: .* Such a file can execute code",
+        ("weights", "list", "bare"): r"it is a PyTorch file, but does not say which network it is of\. Give best\.pt",
+    }.items():
+        for name in names:
+            with warnings.catch_warnings(), pytest.raises(UserError, match=line) as caught:
+                warnings.simplefilter("error")
+                load(tmp_path / f"{name}.pt")
+            assert "\n" not in str(caught.value) and "weights_only" not in str(caught.value)
+    torch.save({"format": FORMAT + 1, "spec": {}, "network": {}}, tmp_path / "newer.pt")
     with pytest.raises(UserError, match=f"has format {FORMAT + 1}, this program reads {FORMAT}"):
         load(tmp_path / "newer.pt")
 
@@ -127,9 +140,9 @@ def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "line"),
     [
-        ({"filters": 10**12}, "says of itself a larger network than its"),
-        ({"filters": 7}, "holds other tensors than those of its network: size mismatch"),
-        ({"name": "conv9"}, "holds other tensors than those of its network: "),
+        ({"filters": 10**12}, "is damaged: it describes a larger network than its"),
+        ({"filters": 7}, "is damaged: its weights are not those of the network that it describes: size mismatch"),
+        ({"name": "conv9"}, "is damaged: its weights are not those of the network that it describes: "),
         ({"kernel": 1.5}, r"is not a checkpoint of this program: spec\.layers\[0\]\.kernel"),
         ({"filters": True}, r"is not a checkpoint of this program: spec\.layers\[0\]\.filters"),
         ({"kind": ["residual"]}, r"is not a checkpoint of this program: spec\.layers\[0\]\.kind"),

@@ -218,4 +218,4 @@ def test_the_command_answers_until_it_is_interrupted(named: Path, sounds: Path, 
 
 def test_without_a_mean_a_base_is_asked_for(checkpoint: Path) -> None:
     done = python("-m", COMMAND, f"checkpoint={checkpoint}", "port=0")
-    assert done.returncode == 1 and "does not say what is usual, which lifts are over: base=" in done.stderr
+    assert done.returncode == 1 and "holds no mean posterior, which lift compares with: give base=" in done.stderr

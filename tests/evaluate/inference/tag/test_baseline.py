@@ -64,7 +64,7 @@ def test_a_file_gives_the_mean_back_to_the_same_network_alone(checkpoint: Path, 
 def test_another_file_is_one_line(checkpoint: Path, tmp_path: Path, text: str) -> None:
     path = tmp_path / "base.json"
     path.write_text(text)
-    with pytest.raises(UserError, match=r"base=.*base\.json is no file of save_base="):
+    with pytest.raises(UserError, match=r"base=.*base\.json is not a file that save_base= wrote"):
         Baseline.load(path, load(checkpoint))
     path.write_text(json.dumps({"means": {"objects": [1.0]}, "network": load(checkpoint).network_sha256, "over": ""}))
     with pytest.raises(ContractError, match="make it again"):

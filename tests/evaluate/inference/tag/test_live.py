@@ -152,7 +152,7 @@ def test_what_is_no_raw_sound_is_one_line() -> None:
 @pytest.mark.parametrize(
     ("files", "settings", "line"),
     [
-        (["-"], {}, "raw samples say nothing of themselves: give rate="),
+        (["-"], {}, "raw samples on standard input do not say their rate: give rate="),
         (["-"], {"rate": 10}, "give rate="),
         (["-"], {"rate": 44_100, "channels": 0}, "channels="),
         (["-", "a.wav"], {"rate": 44_100}, "tagged alone"),
@@ -171,4 +171,4 @@ def test_what_does_not_go_together_is_said(files: list[str], settings: dict[str,
 def test_without_a_mean_a_base_is_asked_for(checkpoint: Path) -> None:
     done = python("-m", COMMAND, "-", "rate=8000", f"checkpoint={checkpoint}")
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr.startswith("error: ") and "does not say what is usual" in done.stderr
+    assert done.stderr.startswith("error: ") and "holds no mean posterior" in done.stderr

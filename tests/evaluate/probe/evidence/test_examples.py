@@ -71,7 +71,7 @@ def test_a_network_that_gives_no_numbers_is_refused(network: Student, tmp_path: 
     with torch.no_grad():
         network.get_parameter("blocks.conv1.conv.weight").fill_(torch.inf)
     catalog = load_catalog(str(write_shards(tmp_path, {"train-000000": 2})), "train")
-    with pytest.raises(UserError, match=r"pool1 of train-000000%2Emp4-00000 holds what is no number"):
+    with pytest.raises(UserError, match=r"pool1 of train-000000%2Emp4-00000 holds NaN or infinite values"):
         examples_of([network], "pool1", catalog, Streaming())
 
 

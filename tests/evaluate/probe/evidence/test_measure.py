@@ -85,7 +85,9 @@ def test_a_loss_is_never_a_finding() -> None:
 
 
 def test_the_level_is_shared_among_heads_and_shuffles_must_reach_it() -> None:
-    with pytest.raises(UserError, match=r"shuffles=19 can show nothing at 0\.025, .*give at least 39"):
+    with pytest.raises(
+        UserError, match=r"shuffles=19 are too few for a significance level of 0\.025 .*give at least 39"
+    ):
         evidence(0, coupling=2.0, heads=2)
     assert evidence(0, coupling=2.0, shuffles=39, heads=2).verdict == "found"
 

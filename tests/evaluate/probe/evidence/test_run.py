@@ -75,7 +75,7 @@ def test_a_trained_student_is_not_tested_on_what_it_may_have_learned(
     head = findings(replace(settings, shards=videos(write_tones, tmp_path / "tones", train=42, validation=3)))
     assert head["verdict"] == "too few" and head["videos"] == 3
     assert "TOO FEW VIDEOS TO SAY ANYTHING: 3 to test on" in capsys.readouterr().out
-    with pytest.raises(UserError, match=r"no video is held out, and .*small\.pt may have learned from all"):
+    with pytest.raises(UserError, match=r"no video of these shards is held out, and .*small\.pt may have learned"):
         run(replace(settings, shards=videos(write_tones, tmp_path / "all", train=12)))
 
 
@@ -83,7 +83,7 @@ def test_what_cannot_be_measured_is_refused_in_one_line(
     settings: EvidenceSettings, checkpoint: Path, tmp_path: Path
 ) -> None:
     few = videos(write_tones, tmp_path / "few", train=9)
-    with pytest.raises(UserError, match=r"9 videos to learn from, and any map needs 10"):
+    with pytest.raises(UserError, match=r"9 videos are there to learn from, which is too few: at least 10 are needed"):
         run(replace(settings, shards=few))
     with pytest.raises(UserError, match=r"small has no layer pool9: choose among conv1, pool1, conv2"):
         run(replace(settings, shards=videos(write_tones, tmp_path / "enough", train=10), layer="pool9"))
@@ -94,7 +94,7 @@ def test_what_cannot_be_measured_is_refused_in_one_line(
     spec = StudentSpec("other", [Layer("conv1", 8, 8, 4, 4), Layer("pool1", 4, 4)], Layer("conv2", 3, 1))
     network = Student(spec, {"objects": 7}, sample_rate=8000)
     save(checkpoint, Checkpoint(spec, replace(CLIP, sample_rate=8000), {"objects": CARD}, network.state_dict()))
-    with pytest.raises(UserError, match=r"few has 1000 Hz, .*small\.pt hears 8000 Hz"):
+    with pytest.raises(UserError, match=r"few has 1000 Hz, .*small\.pt wants 8000 Hz"):
         run(replace(settings, shards=few))
 
 

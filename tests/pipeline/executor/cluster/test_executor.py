@@ -30,6 +30,7 @@ def test_a_teacher_for_each_share_of_a_gpu_or_for_two_cpus():
 
 
 def test_workers_find_our_packages_from_any_folder(cluster, root, tmp_path, monkeypatch):
+    (tmp_path / "pipeline.py").write_text("raise SystemExit('the wrong one')")  # of the user's
     monkeypatch.chdir(tmp_path)
     with connected(cluster.address, 2):
         ray = importlib.import_module("ray")

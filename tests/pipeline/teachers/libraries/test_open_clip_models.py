@@ -290,7 +290,7 @@ def test_what_cannot_be_a_teacher_of_words_is_refused(spec, changed, said):
 def test_damaged_weights_are_refused(spec, folder, tmp_path):
     whole = (folder / "small.pt").read_bytes()
     (tmp_path / "half.pt").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=r"half\.pt is not read as a checkpoint"):
+    with pytest.raises(UserError, match=r"half\.pt cannot be read as a file of weights"):
         cards(set_of(replace(spec, weights=str(tmp_path / "half.pt"))))
     state = torch.load(folder / "small.pt", weights_only=True)["state_dict"]
     state["module.logit_scale"] = torch.tensor(float("nan"))
