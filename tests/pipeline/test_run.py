@@ -305,7 +305,7 @@ def test_ranks_of_a_relabel_share_the_work_and_give_the_bytes_of_one(again, undi
     assert found[0].items() < expected.items() and len(expected) - len(found[0]) == len(expected) // 2
     assert "again" in (tmp_path / "two" / "report.html").read_text()
     for wrong in ({"rank": 2, "world": 2}, {"reading": DecodeSettings(sampling="keyframe")}):
-        with pytest.raises(ValueError, match=r"rank counts from 0|reading\.sampling is exact"):
+        with pytest.raises(ValueError, match=r"rank counts from 0|leave reading\.sampling at exact"):
             again(tmp_path / "two", **wrong)
 
 
