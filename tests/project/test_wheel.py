@@ -141,6 +141,7 @@ def test_train_tag_and_embed_from_an_empty_folder(python: Path, folder: Path, ta
         assert run(*started, "--version", cwd=folder).stdout == f"soundnet {soundnet.__version__}\n"
 
 
+@pytest.mark.faults  # stage one and its processes, all started fresh
 def test_workers_and_commands_of_a_command_are_ours(python: Path, network_folder: Path, tmp_path: Path) -> None:
     """Its decoders, teachers and sub-processes import our packages, whatever lies in the folder it is called in."""
     for name in (*STAGES, "conf", "soundnet", "socket", "numpy"):  # the last two are what such processes import
