@@ -42,6 +42,8 @@ FITTED = 5 * 320 * 25.3 * 10  # what they learn from: folds x recordings x windo
 FLOPS = 0.608e9 / 0.013  # a second, of a forward pass on one core
 PASSES = 20
 
+Evaluations = list[tuple[EvaluateSettings, Benchmark]]
+
 
 @dataclass(frozen=True)
 class Work:
@@ -57,7 +59,7 @@ class Work:
 def estimate(settings: ReproduceSettings, experiments: Experiments, clock: Callable[[], float] = time.monotonic) -> str:
     """The line for the user."""
     due, kept = due_and_kept(settings, experiments)
-    before = f"{kept} kept from before"
+    before = f"{scores_of(kept)} kept from before"
     if due:
         network = build(settings.student, PAPER_HEADS, sample_rate=ClipSpec().sample_rate).eval()
         slower, threads = slowness(network, clock), available_threads()
@@ -65,18 +67,16 @@ def estimate(settings: ReproduceSettings, experiments: Experiments, clock: Calla
         counts = sorted({len(benchmark.recordings) for _, benchmark in due})
         recordings = " to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1])))
         line = (
-            f"about {in_words(took)}: {amount(len(due), 'score')} of {recordings} recordings, {before} "
-            "(by the speed of a forward pass here; within a factor of two or so)"
+            f"about {in_words(took)}: {amount(scores_of(due), 'score')} of {recordings} recordings, {before} "
+            "(by the speed of a forward pass here; within a factor of two or so, longer beside other work)"
         )
     else:
         line = f"no score to compute, {before}"
     return line + ("; videos and shards come on top" if settings.videos or settings.shards else "")
 
 
-def due_and_kept(
-    settings: ReproduceSettings, experiments: Experiments
-) -> tuple[list[tuple[EvaluateSettings, Benchmark]], int]:
-    """Every evaluation that is to be computed, once, with its benchmark; and how many are kept."""
+def due_and_kept(settings: ReproduceSettings, experiments: Experiments) -> tuple[Evaluations, Evaluations]:
+    """Every evaluation, once, with its benchmark: those to be computed, and those whose scores are kept."""
     known: dict[tuple[str, Path], Recordings] = {}  # their files are hashed once
     found: dict[Path, tuple[EvaluateSettings, Benchmark]] = {}
     for probe in _probes(settings, experiments):
@@ -84,8 +84,13 @@ def due_and_kept(
             place = (probe.benchmark.name, probe.root)
             recordings = known[place] = known.get(place) or recordings_of(probe)
             found[folder_of(probe, recordings)] = (probe, recordings.benchmark)
-    due = [each for folder, each in found.items() if not is_kept(folder)]
-    return due, len(found) - len(due)
+    kept = [folder for folder in found if is_kept(folder)]
+    return [each for folder, each in found.items() if folder not in kept], [found[folder] for folder in kept]
+
+
+def scores_of(probes: Evaluations) -> int:
+    """One a layer, and one of MFCC statistics, which `probe_of` gives a layer too."""
+    return sum(len(probe.layers) for probe, _ in probes)
 
 
 def _probes(settings: ReproduceSettings, experiments: Experiments) -> Iterator[EvaluateSettings]:
@@ -111,7 +116,7 @@ def work_of(probe: EvaluateSettings, benchmark: Benchmark) -> Work:
     fitted = trained * windows * spec.window_seconds * len(benchmark.classes) / FITTED
     fit = fitted * sum(FIT.get(layer, max(FIT.values())) for layer in probe.layers)
     # Each C is tried on all inner folds but one, in turn: as much as so many SVMs of all of them but one ...
-    search = len(probe.grid) * (len(parts(splits[0].inner)) - 1) if probe.C is None else 0
+    search = len(probe.grid) * max(1, len(parts(splits[0].inner)) - 1) if probe.C is None else 0
     heard = fits = shared = 0.0
     if probe.checkpoint is not None:
         heard, fits = count, 1

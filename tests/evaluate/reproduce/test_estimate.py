@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from evaluate.benchmarks.benchmark import Benchmark, BenchmarkSpec, Recording
 from evaluate.probe.run import EvaluateSettings
-from evaluate.reproduce.estimate import FIT, FITTED, FLOPS, HEAR, READ, Work, in_words, slowness, work_of
+from evaluate.reproduce.estimate import FIT, FITTED, FLOPS, HEAR, READ, Work, in_words, scores_of, slowness, work_of
 from evaluate.reproduce.experiments import Experiments
 from evaluate.reproduce.paper import Column, Row, Table
 from evaluate.reproduce.run import run
@@ -68,6 +68,7 @@ def test_more_recordings_layers_seeds_and_values_of_c_cost_more_by_a_formula() -
     layers = work_of(probe_of(layers=["pool5", "conv6"]), esc)
     assert layers.alone == pytest.approx(pool5.alone + fit * FIT["conv6"] / FIT["pool5"])
     assert layers.shared == pool5.shared  # heard once
+    assert scores_of([(probe_of(layers=["pool5", "conv6"]), esc), (probe_of(), esc)]) == 3
 
     # Ten pairs of five folds are left out together, and each is tried with each C, on three fifths of the recordings.
     searched = work_of(probe_of(C=None, grid=[0.1, 1.0]), esc)
