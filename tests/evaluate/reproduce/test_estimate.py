@@ -134,7 +134,7 @@ def test_what_is_kept_does_not_count(
     rows = (untrained, replace(untrained, title="again"), Row("hand-crafted", (67.5,), "mfcc"), trained)
     monkeypatch.setattr("evaluate.reproduce.run.TABLES", tables := (Table(3, "", (Column("", "esc10"),), rows),))
     monkeypatch.setattr("evaluate.reproduce.estimate.TABLES", tables)
-    monkeypatch.setattr("evaluate.reproduce.estimate.slowness", lambda network, clock: 1e6)
+    monkeypatch.setattr("evaluate.reproduce.estimate.slowness", lambda network: 1e6)
     experiments = Experiments({"esc10": esc_spec}, {}, {})
     settings = ReproduceSettings(tiny, None, {"esc10": esc_root}, C=0.01, seeds=2, cache=tmp_path / "cache")  # type: ignore[arg-type]
     settings.runs, settings.out, settings.tables, settings.figures = tmp_path / "runs", tmp_path / "out", [3], []
