@@ -67,27 +67,37 @@ def _cell(row: Row, column: Column, settings: ReproduceSettings, experiments: Ex
         return Cell(paper, missing=str(error))
 
 
-def _of_checkpoint(row: Row, column: Column, settings: ReproduceSettings, experiments: Experiments) -> Cell:
-    """The SVM on a layer of a run of our own, or of the published weights."""
-    require_data(row, column, settings, experiments)
-    path = checkpoint_of(row, settings)
-    model = EvaluatedModel.load(path)
-    require_row(row, model, experiments)
-    # All layers of a row of Table 6 are computed in one pass.
-    layers = list(LAYERS) if column.layer else [row.layer]
-    probe = probe_of(row, column, settings, experiments, checkpoint=path, layers=layers)
-    wanted = column.layer or row.layer
-    (score,) = [score for score in cached_scores(probe).scores if score.layer == wanted]
-    return Cell(ours=score.accuracy, interval=score.interval, note=model.provenance)
+def probes_of(
+    row: Row, column: Column, settings: ReproduceSettings, experiments: Experiments
+) -> tuple[list[EvaluateSettings], str]:
+    """The evaluations that a cell needs, none where it is made otherwise, and the cell's note.
 
-
-def _of_baseline(row: Row, column: Column, settings: ReproduceSettings, experiments: Experiments) -> Cell:
-    """MFCC statistics, or random networks: the mean over their seeds, from the lowest to the highest."""
+    Raises Missing, and UserError for a checkpoint that does not go with the row.
+    """
+    if row.origin not in PROBED or column.modality:
+        return [], ""
+    if row.origin in ("experiment", "published"):
+        require_data(row, column, settings, experiments)
+        path = checkpoint_of(row, settings)
+        model = EvaluatedModel.load(path)
+        require_row(row, model, experiments)
+        # All layers of a row of Table 6 are computed in one pass.
+        layers = list(LAYERS) if column.layer else [row.layer]
+        return [probe_of(row, column, settings, experiments, checkpoint=path, layers=layers)], model.provenance
     probe = probe_of(row, column, settings, experiments, layers=[row.layer], baselines=[row.origin])
+    if row.origin == "random":
+        return [replace(probe, seed=seed, seeds=1) for seed in range(settings.seeds)], ""
+    return [probe], MFCC
+
+
+def _of_probes(row: Row, column: Column, settings: ReproduceSettings, experiments: Experiments) -> Cell:
+    """The classifier on a layer of a network, or on MFCC statistics. Of random networks the mean over their seeds."""
+    probes, note = probes_of(row, column, settings, experiments)
+    wanted = (column.layer or row.layer, None)  # MFCC statistics are of no layer
+    scores = [score for probe in probes for score in cached_scores(probe).scores if score.layer in wanted]
     if row.origin != "random":
-        (score,) = cached_scores(probe).scores
-        return Cell(ours=score.accuracy, interval=score.interval, note=MFCC)
-    scores = [cached_scores(replace(probe, seed=seed, seeds=1)).scores[0] for seed in range(settings.seeds)]
+        (score,) = scores
+        return Cell(ours=score.accuracy, interval=score.interval, note=note)
     accuracies = [score.accuracy for score in scores]
     mean, tested = sum(accuracies) / len(accuracies), scores[0].recordings
     spread = f"{amount(len(scores), 'seed')}, {min(accuracies):.1%} to {max(accuracies):.1%}"
@@ -124,12 +134,9 @@ def _of_videos(row: Row, column: Column, settings: ReproduceSettings, experiment
     return Cell(ours=score.accuracy, interval=score.interval, note=note)
 
 
+PROBED = ("experiment", "published", "mfcc", "forest", "random")
 ORIGINS: dict[str, Callable[[Row, Column, ReproduceSettings, Experiments], Cell]] = {
-    "experiment": _of_checkpoint,
-    "published": _of_checkpoint,
-    "mfcc": _of_baseline,
-    "forest": _of_baseline,
-    "random": _of_baseline,
+    **dict.fromkeys(PROBED, _of_probes),
     "supervised": _of_supervised,
 }
 
@@ -155,7 +162,6 @@ def probe_of(
         baselines=list(baselines),  # type: ignore[arg-type]
         C=settings.C,
         grid=settings.grid,
-        seeds=settings.seeds,
         device=settings.device,
         cache=settings.cache,
     )

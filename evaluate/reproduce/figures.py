@@ -12,6 +12,7 @@ from evaluate.figures.filters import draw_filters
 from evaluate.figures.tsne import draw_embeddings
 from evaluate.figures.units import CLIPS_PER_UNIT, Peak, Unit, excerpt, find_units
 from evaluate.model import EvaluatedModel
+from evaluate.probe.run import EvaluateSettings
 from evaluate.reproduce.cells import probe_of
 from evaluate.reproduce.experiments import Experiments, checkpoint_of
 from evaluate.reproduce.multimodal import labelled_videos, sound_features, visual_features
@@ -90,20 +91,25 @@ def _frames(picture: Picture, settings: ReproduceSettings, experiments: Experime
 
 
 def _confusions(picture: Picture, settings: ReproduceSettings, experiments: Experiments) -> Picture:
-    """Figure 3: the confusion matrix on ESC-50; on ESC-10 where that is all there is."""
-    model = _model(settings)
-    name = next((name for name in ("esc50", "esc10") if settings.roots.get(name, Path("?")).exists()), "esc50")
-    row = Row("", (), "published", benchmark=name)
-    probe = probe_of(row, Column(""), settings, experiments, checkpoint=model.path, layers=["pool5"])
+    """Figure 3: the confusion matrix."""
+    probe = confusion_probe(settings, experiments)
     scores = cached_scores(probe)
     (score,) = scores.scores
     worst = "; ".join(
         f"{true} taken for {predicted} ({count})"
         for true, predicted, count in worst_confusions(score.confusion, scores.classes)
     )
-    caption = f"{name}, pool5 of {model}: {score.accuracy:.1%}. Most frequent: {worst}."
+    caption = f"{scores.benchmark}, pool5 of {_model(settings)}: {score.accuracy:.1%}. Most frequent: {worst}."
     image = data_url("image/png", draw_confusion(score.confusion, scores.classes))
     return replace(picture, caption=caption, image=image)
+
+
+def confusion_probe(settings: ReproduceSettings, experiments: Experiments) -> EvaluateSettings:
+    """The evaluation behind Figure 3: on ESC-50; on ESC-10 where that is all there is. Raises Missing."""
+    name = next((name for name in ("esc50", "esc10") if settings.roots.get(name, Path("?")).exists()), "esc50")
+    row = Row("", (), "published", benchmark=name)
+    path = _model(settings).path
+    return probe_of(row, Column(""), settings, experiments, checkpoint=path, layers=["pool5"])
 
 
 def _embeddings(picture: Picture, settings: ReproduceSettings, experiments: Experiments) -> Picture:

@@ -1,23 +1,32 @@
-"""The assembly of `make reproduce`: tables, figures, page."""
+"""The assembly of `make reproduce`: tables, figures, one self-contained page, and a JSON with the same cells."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+from pathlib import Path
+
 from evaluate.reproduce.cells import Filled, fill
+from evaluate.reproduce.estimate import estimate
 from evaluate.reproduce.experiments import Experiments
-from evaluate.reproduce.figures import FIGURES, draw
+from evaluate.reproduce.figures import FIGURES, Picture, draw
 from evaluate.reproduce.multimodal import labelled_videos
-from evaluate.reproduce.page import write_page
 from evaluate.reproduce.paper import TABLES
 from evaluate.reproduce.settings import ReproduceSettings
+from pipeline.report.page import STYLE, template
 from shards.cli.words import amount
+from shards.files import write_whole
 from shards.format.manifest import Manifest
 from train.device.device import available_device
+
+TEMPLATE = "index.html.j2"
 
 
 def run(settings: ReproduceSettings, experiments: Experiments) -> None:
     """Fill what can be filled; what cannot says why. Nothing is trained here but classifiers."""
     settings.device = available_device(settings.device)
     require_given(settings)
+    print(estimate(settings, experiments), flush=True)
     tables: list[Filled] = []
     for table in TABLES:
         if table.number in settings.tables:
@@ -42,3 +51,29 @@ def require_given(settings: ReproduceSettings) -> None:
         Manifest.load(settings.shards)
     if settings.videos is not None:
         labelled_videos(settings.videos)
+
+
+def write_page(
+    folder: Path, settings: ReproduceSettings, tables: list[Filled], pictures: list[Picture]
+) -> tuple[Path, Path]:
+    """index.html and reproduce.json in `folder`."""
+    page = template(TEMPLATE, Path(__file__).parent, STYLE).render(tables=tables, pictures=pictures, settings=settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "index.html", page.encode())
+    write_whole(folder / "reproduce.json", json.dumps(as_json(tables, pictures), indent=1).encode())
+    return folder / "index.html", folder / "reproduce.json"
+
+
+def as_json(tables: list[Filled], pictures: list[Picture]) -> dict[str, object]:
+    """Every cell with its place, and which figures there are."""
+    cells = [
+        {"table": filled.table.number, "group": row.group, "row": row.title, "column": column.title, **asdict(cell)}
+        for filled in tables
+        for row, cells in zip(filled.table.rows, filled.cells, strict=True)
+        for column, cell in zip(filled.table.columns, cells, strict=True)
+    ]
+    figures = [
+        {name: getattr(picture, name) for name in ("number", "title", "caption", "missing", "command")}
+        for picture in pictures
+    ]
+    return {"cells": cells, "figures": figures}

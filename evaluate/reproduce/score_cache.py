@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 
 from evaluate.benchmarks.layouts import load_benchmark
 from evaluate.benchmarks.recordings import Recordings
@@ -21,12 +22,30 @@ PLACES = ("benchmark", "root", "student", "checkpoint", "layer", "device", "cach
 
 def cached_scores(settings: EvaluateSettings) -> Scores:
     """As `evaluate`, but once for each combination of data, weights, settings and library versions."""
-    benchmark = load_benchmark(settings.benchmark, settings.root)
+    folder = folder_of(settings, recordings_of(settings))
+    if is_kept(folder):
+        return Scores.load(folder)
+    scores = evaluate(settings)
+    scores.save(folder)
+    return scores
+
+
+def recordings_of(settings: EvaluateSettings) -> Recordings:
+    """To know the files by: the rate goes with the checkpoint; here any one will do. Raises UserError."""
+    return Recordings(load_benchmark(settings.benchmark, settings.root), ClipSpec().sample_rate)
+
+
+def is_kept(folder: Path) -> bool:
+    return (folder / NAME).is_file()
+
+
+def folder_of(settings: EvaluateSettings, recordings: Recordings) -> Path:
+    """Where the scores of an evaluation of these recordings are kept, or will be."""
+    benchmark = recordings.benchmark
     facts = {
         "format": FORMAT,
         "benchmark": asdict(benchmark.spec),
-        # The rate goes with the checkpoint; any one will do to know the files by.
-        "data": Recordings(benchmark, ClipSpec().sample_rate).sha256,
+        "data": recordings.sha256,
         "groups": [(each.group, sorted(each.left_out)) for each in benchmark.recordings],
         "checkpoint": None if settings.checkpoint is None else sha256_of(checkpoint_file(settings.checkpoint)),
         "student": None if settings.checkpoint is not None else asdict(settings.student),
@@ -34,9 +53,4 @@ def cached_scores(settings: EvaluateSettings) -> Scores:
         "versions": {name: version(name) for name in LIBRARIES},
     }
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
-    folder = settings.cache / "scores" / key
-    if (folder / NAME).is_file():
-        return Scores.load(folder)
-    scores = evaluate(settings)
-    scores.save(folder)
-    return scores
+    return settings.cache / "scores" / key
