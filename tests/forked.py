@@ -101,6 +101,7 @@ def _become(
     said: list[str],
     there: str,
 ) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs us in the background has it ignored
     gc.freeze()  # to look for garbage among what was imported copies all its pages
     # Its workers come from the same server: for want of a public way, multiprocessing would start one here.
     server._forkserver._forkserver_address, server._forkserver.ensure_running = there, lambda: None
