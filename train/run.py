@@ -44,7 +44,7 @@ def run(settings: TrainSettings) -> None:
 
 
 def check(settings: TrainSettings) -> None:
-    """What `run` refuses before it begins, for all jobs of a sweep. Raises UserError."""
+    """Device, shards and heads, for all jobs of a sweep before the first begins. Raises UserError."""
     require_device(settings.device)
     open_corpus(settings)
 

@@ -59,6 +59,7 @@ class LinearSVM:
     _kept: dict[tuple[float, bytes], FittedClassifier] = field(default_factory=dict, repr=False, compare=False)
 
     def fit(self, windows: Windows, labels: Labels, inner: NDArray[np.int64]) -> FittedClassifier:
+        windows = windows.averaged() if labels.ndim == 2 else windows  # all that `fit_tags` learns from
         with warnings.catch_warnings():  # the remarks say so; here, since threads share their filters
             warnings.simplefilter("ignore", ConvergenceWarning)
             C, remarks = (self.C, ()) if self.C is not None else self._choose(windows, labels, inner)  # noqa: N806
@@ -143,7 +144,7 @@ def fit_svm(windows: Windows, labels: Labels, C: float) -> FittedClassifier:  # 
 
 def fit_tags(windows: Windows, targets: Labels, C: float) -> FittedClassifier:  # noqa: N803
     """One SVM per class on the means of recordings' windows: of many classes and windows, single ones cost too much."""
-    means = windows.mean(windows.values)
+    means = windows.averaged().values
 
     def fit_one(wanted: Labels) -> tuple[NDArray[np.float64], float, bool]:
         if len(np.unique(wanted)) < 2:  # a part of the recordings need not have each class

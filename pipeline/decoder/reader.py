@@ -98,7 +98,7 @@ class VideoReader:
 
     def _read(self, track: TrackChoice | None, *, every_frame: bool = False, first: int = 0) -> Iterator[DecodedClip]:
         """The clips from number `first` on; one at least, unless others were given before."""
-        with Demuxer(self._path, self._settings.max_pixels) as media:
+        with Demuxer(self._path, self._settings.max_pixels, progress=self._progress) as media:
             video_stream = media.video_stream()
             audio_stream = media.audio_stream(track and track.stream)
             self._track = track or TrackChoice(audio_stream.index, left=False)
@@ -144,7 +144,7 @@ class VideoReader:
                 media, audio, assembler, self._given_seconds, file_begin, (begin, until), ends
             )
         if self.account.left_out.get("unread", 0.0) > UNREAD_SECONDS:
-            require_readable(self._path)  # FFmpeg may take an error of the disk for the file's end
+            require_readable(self._path, self._progress)  # FFmpeg may take an error of the disk for the file's end
 
     def _bounds(self, media: Demuxer) -> tuple[float, float]:
         """From when to when the media's timeline is asked for."""
@@ -259,7 +259,7 @@ def _sampled_frames(
     progress: Callable[[], None],
     every_frame: bool,
 ) -> Iterator[SampledFrame]:
-    with Demuxer(path, settings.max_pixels) as media:
+    with Demuxer(path, settings.max_pixels, progress=progress) as media:
         video_stream = media.video_stream()
         beside = (
             media.audio_streams()[:1] if media.container.streams.audio else []

@@ -22,15 +22,21 @@ def ending_quietly() -> Iterator[None]:
         try:
             yield
         finally:
-            for stream in (sys.stdout, sys.stderr):
+            for stream in _open_streams():
                 stream.flush()  # now, and not when the interpreter ends
     except BrokenPipeError:
-        unread = [stream for stream in (sys.stdout, sys.stderr) if _is_unread(stream)]
+        unread = [stream for stream in _open_streams() if _is_unread(stream)]
         if not unread:
             raise
         for stream in unread:  # what is left in their buffers goes nowhere
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         sys.exit(CLOSED_PIPE)
+
+
+def _open_streams() -> list[TextIO]:
+    """stdout and stderr; Python has None for one that was closed before it began, as by `>&-`."""
+    given: tuple[TextIO | None, ...] = (sys.stdout, sys.stderr)
+    return [stream for stream in given if stream is not None]
 
 
 def _is_unread(stream: TextIO) -> bool:

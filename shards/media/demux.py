@@ -28,9 +28,13 @@ class Demuxer(MediaFile):
     """One file, read from its beginning; `errors` counts what could not be demuxed or decoded."""
 
     def __init__(
-        self, path: Path, max_pixels: int = MAX_PIXELS, options: Mapping[str, str] = MappingProxyType({})
+        self,
+        path: Path,
+        max_pixels: int = MAX_PIXELS,
+        options: Mapping[str, str] = MappingProxyType({}),
+        progress: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__(path, max_pixels, options)
+        super().__init__(path, max_pixels, options, progress)
         self.errors = 0
         self.corrupt_frames = 0  # that the decoder says it has guessed; none of them is given
         self.decoded_packets = 0  # tried, in vain or not
@@ -63,7 +67,7 @@ class Demuxer(MediaFile):
 
     def _in_step(self, clock: Clock, late: int, ahead: int, seen: int) -> Iterator[AnyPacket]:
         """The rest of two streams, each from an opening of its own, until one has ended and the other is past it."""
-        with Demuxer(self._path, self._max_pixels) as other:
+        with Demuxer(self._path, self._max_pixels, progress=self._progress) as other:
             stream = self.container.streams[ahead]
             sources = {
                 late: itertools.islice(other._demuxed([other.container.streams[late]]), seen, None),
@@ -112,7 +116,7 @@ class Demuxer(MediaFile):
             except FFmpegError as error:
                 if not self._disk_was_asked:
                     self._disk_was_asked = True
-                    refuse_disk_fault(self._path, error)
+                    refuse_disk_fault(self._path, error, self._progress)
                 failures += 1
                 self.errors += 1
 

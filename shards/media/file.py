@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -94,16 +94,20 @@ class MediaFile:
     """
 
     def __init__(
-        self, path: Path, max_pixels: int = MAX_PIXELS, options: Mapping[str, str] = MappingProxyType({})
+        self,
+        path: Path,
+        max_pixels: int = MAX_PIXELS,
+        options: Mapping[str, str] = MappingProxyType({}),
+        progress: Callable[[], None] = lambda: None,
     ) -> None:
-        self._path, self._max_pixels = path, max_pixels
+        self._path, self._max_pixels, self._progress = path, max_pixels, progress
         require_regular_file(path)
         try:
             self.container = _opened(path, **options)
         except MemoryError as error:
             refuse_out_of_memory(error)
         except (FFmpegError, OSError, ValueError) as error:
-            refuse_disk_fault(path, error)
+            refuse_disk_fault(path, error, progress)
             message = getattr(error, "strerror", None) or type(error).__name__
             raise UnreadableMedia("not_media", f"FFmpeg cannot open it: {message}") from error
 
@@ -243,28 +247,28 @@ def require_regular_file(path: Path) -> None:
         raise unreadable(error) from error
 
 
-def require_readable(path: Path) -> None:
-    """Read the file through. Raises UnreadableMedia where the disk gives an error."""
+def require_readable(path: Path, progress: Callable[[], None]) -> None:
+    """Read the file through; `progress` is called on the way. Raises UnreadableMedia where the disk gives an error."""
     try:
         with open(path, "rb") as stream:
             while stream.read(BLOCK_BYTES):
-                pass
+                progress()
     except OSError as error:
         raise unreadable(error) from error
 
 
-def refuse_disk_fault(path: Path, error: Exception) -> None:
+def refuse_disk_fault(path: Path, error: Exception, progress: Callable[[], None]) -> None:
     """Raise UnreadableMedia where an error of FFmpeg's is the disk's: EIO is its word for a file cut short too.
 
     It is the disk's where the file cannot be read through, or where FFmpeg itself now reads it through.
     """
     if getattr(error, "errno", None) not in (errno.EIO, errno.ESTALE):
         return
-    require_readable(path)
+    require_readable(path, progress)
     with suppress(FFmpegError, ValueError):
         with _opened(path) as again:
             for _ in again.demux():
-                pass
+                progress()
         raise UnreadableMedia("io_error", f"{os.strerror(errno.EIO)}, for a moment") from error
 
 

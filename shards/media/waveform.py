@@ -235,7 +235,7 @@ def _pieces(
 ) -> Iterator[NDArray[np.int16]]:
     """All that one sound track gives, through `audio`. Raises UnreadableMedia, at the end where that is nothing."""
     header = read_header(path)
-    with Demuxer(path, options=header.options if header else {}) as media:
+    with Demuxer(path, options=header.options if header else {}, progress=progress) as media:
         stream = media.audio_stream(index)
         pictures = []
         with suppress(UnreadableMedia):  # they know of the film's clock what sound alone does not

@@ -107,7 +107,7 @@ def _fetched(name: str, revision: str | None) -> Path:
     except RevisionNotFoundError:
         raise UserError(
             f"there is no file or folder {given} here, and {name} on Hugging Face has no branch, tag or commit "
-            f"{revision}"
+            f"{revision or 'main'}"
         ) from None
     except (HfHubHTTPError, OSError, ValueError) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import socket
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from threading import Event, Thread
 from typing import Any, TypeVar
@@ -24,7 +25,8 @@ TORCHRUN = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what it sets 
 V = TypeVar("V")
 # Gloo's errors for a process that is gone have no class of their own.
 LOST = re.compile(r"gloo|connection (closed|reset)|broken pipe|timed out", re.IGNORECASE)
-CONNECTING = 120.0  # seconds in which all ranks are connected
+CONNECTING = 60.0  # seconds in which all ranks are connected
+KEEPALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}  # seconds, seconds, tries
 GRACE = 20.0  # seconds in which a rank should notice by itself that another is gone
 
 
@@ -63,12 +65,16 @@ class Ranks:
             dist.broadcast_object_list(values, 0, self.control)
         return values[0]
 
+    def gather(self, value: V) -> list[V]:
+        """Every rank's value, in their order, for everyone."""
+        values = [value] * self.world
+        if self.control is not None:
+            dist.all_gather_object(values, value, self.control)
+        return values
+
     def require_same(self, facts: Mapping[str, Any], remedy: str) -> None:
         """Raise ContractError, on every rank, where a rank's facts are not those of rank 0."""
-        if self.control is None:
-            return
-        found: list[Mapping[str, Any]] = [{}] * self.world
-        dist.all_gather_object(found, facts, self.control)
+        found = self.gather(facts)
         for rank, its_facts in enumerate(found):
             require_same(found[0], its_facts, f"rank {rank}", remedy, this="rank 0")
 
@@ -117,7 +123,8 @@ def _lost(world: int) -> str:
 def _watching(ranks: Ranks) -> Iterator[None]:
     """End this process where another is gone and this one waits for it on a GPU, which NCCL does for minutes.
 
-    Every rank keeps a connection with rank 0 and sends a byte at its end: one that breaks before is a death.
+    Every rank keeps a connection with rank 0 and sends a byte at its end: one that breaks before is a death. Where they
+    cannot be connected, training goes on without.
     """
     connections, leaving = _connections(ranks), Event()
 
@@ -132,11 +139,12 @@ def _watching(ranks: Ranks) -> Iterator[None]:
     listeners = [Thread(target=listen, args=(connection,)) for connection in connections]
     for listener in listeners:
         listener.start()
-    word = b"."
+    word = b""
     try:
         yield
-    except Exception:  # not SystemExit: a rank that was told to stop leaves in order, while rank 0 may still be saving
-        word = b""
+        word = b"."
+    except (SystemExit, KeyboardInterrupt):  # told to stop: rank 0 may still be saving
+        word = b"."
         raise
     finally:
         leaving.set()
@@ -149,21 +157,45 @@ def _watching(ranks: Ranks) -> Iterator[None]:
 
 
 def _connections(ranks: Ranks) -> list[socket.socket]:
-    """Rank 0's with all others, or another rank's with rank 0. Raises RuntimeError where one does not come."""
-    try:
-        if not ranks.is_first:
-            port = ranks.share(0)
-            connections = [socket.create_connection((os.environ["MASTER_ADDR"], port), CONNECTING)]
-        else:
-            with socket.create_server(("", 0)) as server:
+    """Rank 0's with all others, or another rank's with rank 0; none where one of them does not come."""
+    connections: list[socket.socket] = []
+    lacking = ""
+    token = secrets.token_bytes(16)  # who else knocks at the port is not one of us
+    with _server() if ranks.is_first else nullcontext() as server:
+        port, token = ranks.share((server.getsockname()[1] if server else 0, token))
+        try:
+            if server is None:
+                connections.append(socket.create_connection((os.environ["MASTER_ADDR"], port), CONNECTING))
+                connections[0].sendall(token)
+            while server is not None and len(connections) < ranks.world - 1:
                 server.settimeout(CONNECTING)
-                ranks.share(server.getsockname()[1])
-                connections = [server.accept()[0] for _ in range(ranks.world - 1)]
-    except OSError as error:
-        raise RuntimeError(f"timed out: {error}") from None
+                connection = server.accept()[0]
+                connection.settimeout(CONNECTING)
+                if connection.recv(len(token), socket.MSG_WAITALL) == token:
+                    connections.append(connection)
+                else:
+                    connection.close()
+        except OSError as error:
+            lacking = str(error)
+    if any(ranks.gather(lacking)):
+        for connection in connections:
+            connection.close()
+        if lacking:
+            print(f"rank {ranks.rank} is not watched for the death of others: {lacking}", file=sys.stderr)
+        return []
     for connection in connections:
         connection.settimeout(None)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a machine without power sends no word
+        for option, seconds in KEEPALIVE.items():
+            if hasattr(socket, option):  # not macOS's first
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)
     return connections
+
+
+def _server() -> socket.socket:
+    """Of whatever addresses this machine has."""
+    both = socket.has_dualstack_ipv6()
+    return socket.create_server(("", 0), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both)
 
 
 def _place() -> tuple[int, int]:

@@ -21,11 +21,10 @@ with distributed.ranks_of("cpu") as ranks:
 """
 
 
-def ended(world: int, **what: object) -> list[tuple[int | None, str]]:
+def ended(world: int, host: str = "127.0.0.1", **what: object) -> list[tuple[int | None, str]]:
     """Exit code and last words of each rank."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(world)}
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as free:
+        place = {"MASTER_ADDR": host, "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(world)}
     program = PROGRAM.format(**what)
     ranks = [Forked("-c", program, **place, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(world)]
     said = [rank.communicate(timeout=300)[1].strip() for rank in ranks]
@@ -39,6 +38,14 @@ def test_all_that_wait_for_a_dead_rank_end_in_one_line() -> None:
         assert code == 1 and line.startswith(f"error: rank {rank} has lost another of the 3 ranks")
 
 
-@pytest.mark.parametrize(("then", "code"), [("", 0), ("raise SystemExit(75)", 75)])
-def test_ranks_that_end_at_different_times_end_well(then: str, code: int) -> None:
-    assert ended(2, dies=False, seconds="1 - ranks.rank", then=then) == [(code, ""), (code, "")]
+@pytest.mark.parametrize(
+    ("then", "code", "host"), [("", 0, "127.0.0.1"), ("raise SystemExit(75)", 75, "127.0.0.1"), ("", 0, "::1")]
+)
+def test_ranks_that_end_at_different_times_end_well(then: str, code: int, host: str) -> None:
+    if host == "::1" and not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    try:
+        found = ended(2, host, dies=False, seconds="1 - ranks.rank", then=then)
+    except OSError as error:
+        pytest.skip(f"this machine has no address {host}: {error}")
+    assert found == [(code, ""), (code, "")]
