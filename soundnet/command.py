@@ -14,7 +14,7 @@ from soundnet.modules import ROOT
 def main() -> None:
     """Run the command that sys.argv names, as `python -m` does, in this process. Exit code 2: there is none such."""
     # This process is ours alone, and so are those that it starts: none of them looks for modules in the folder of the
-    # user, where a train.py or a socket.py of his own may lie.
+    # user, where a train.py or a socket.py of their own may lie.
     sys.path.insert(0, str(ROOT))
     before = os.environ.get("PYTHONPATH")
     os.environ |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{before}" if before else str(ROOT)}

@@ -10,8 +10,9 @@ from shards.errors import UserError
 from shards.loader.catalog import Catalog, load_catalog
 from shards.loader.order import sample
 from train.device.device import require_device
-from train.device.distributed import Ranks, ranks_of
+from train.device.distributed import Ranks
 from train.device.preemption import Stop
+from train.device.torchrun import ranks_of
 from train.runfolder import RunFolder
 from train.settings import TrainSettings, record
 from train.trainer.journal import Journal

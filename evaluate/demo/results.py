@@ -58,7 +58,7 @@ class HeldOut:
         learned = (
             "The student tells what was to be seen from sound it never heard"
             if total.is_nearest
-            else "The student does NO better than a guess that hears nothing"
+            else "The student does NO better than a guess that ignores the sound"
         )
         return (
             f"{learned}: its distance from the teacher (KL, nats) is {total.student:.2f} on average over {total.clips} "

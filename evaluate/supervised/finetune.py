@@ -71,10 +71,8 @@ class FinetuneSettings:
 
 def run(settings: FinetuneSettings) -> None:
     """Train where there is no network yet, test it on the fold held out, and keep both with its model card."""
-    device, settings = (
-        require_device(settings.device),
-        replace(settings, checkpoint=checkpoint_file(settings.checkpoint)),
-    )
+    device = require_device(settings.device)
+    settings = replace(settings, checkpoint=checkpoint_file(settings.checkpoint))
     training = settings.as_supervised()
     benchmark = hold_out(load_benchmark(training.benchmark, training.root), settings.hold_out)
     recordings = Recordings(benchmark, load(settings.checkpoint).clip.sample_rate)

@@ -110,8 +110,8 @@ class Resources:
             if getattr(self, name):
                 raise UserError(
                     f"{name}={getattr(self, name):g} works with executor=local only; with executor=ray the cluster's "
-                    "CPUs and "
-                    "ray.cpus_per_decoder decide how many videos are decoded at once, ray.clips how many clips wait"
+                    "CPUs and ray.cpus_per_decoder decide how many videos are decoded at once, and ray.clips how many "
+                    "clips wait"
                 )
         config = ClusterConfig(
             home=Path.cwd(),

@@ -96,7 +96,6 @@ def _classes(head: str, spec: TeacherSpec) -> tuple[str, ...]:
     if not names:
         raise UserError(
             f"{spec.weights} comes without class names: set teachers.heads.{head}.classes to a list file, one name a "
-            "line "
-            f"(or to `{IMAGENET}`)"
+            f"line (or to `{IMAGENET}`)"
         )
     return names

@@ -34,7 +34,7 @@ QUIET = (
     "hydra.sweep.subdir=.",
 )
 
-REMEDIES = {  # of errors of the machine that have one
+REMEDIES = {  # of errors that name a path
     errno.EACCES: ". Change its permissions, or give another path",
     errno.EEXIST: ", and is no folder. Give another path",
     errno.EISDIR: ", and a file is needed. Give another path",
@@ -238,7 +238,7 @@ def _run_job(run: Callable[[Settings], None], values: Settings, more: str = "") 
         return _print_error(line, 1)
     except OSError as error:  # a full disk, a folder that may not be written: the machine's fault, or the path's
         where = f"{error.filename}: " if error.filename else ""
-        remedy = REMEDIES.get(error.errno or 0, "")
+        remedy = REMEDIES.get(error.errno or 0, "") if error.filename else ""
         return _print_error(f"{where}{error.strerror or error}{remedy}{more}", 1)
     return 0
 

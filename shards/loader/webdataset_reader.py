@@ -56,8 +56,7 @@ class WebDatasetReader(PrefetchRing):
         if len(tars) < world or batch % world:
             raise UserError(
                 f"{world} ranks cannot share {len(tars)} shards and batches of {batch} clips: each rank needs a "
-                "shard of its "
-                "own, and batch must be a multiple of the ranks"
+                "shard of its own, and batch must be a multiple of the ranks"
             )
         self._catalog, self._batch, self._rows_before = catalog, batch, batch // world * rank
         self._starts = itertools.count(position, batch)

@@ -21,7 +21,7 @@ from tests.faults.commands import finish, one_line, state, training, two_ranks, 
 from tests.forked import Forked
 from train.checkpoint.checkpoint import build, load
 from train.data.batches import DeviceBatches, pinned_ring
-from train.device.distributed import ranks_of
+from train.device.torchrun import ranks_of
 from train.model.frontend import network_input
 from train.model.layers import StudentSpec
 from train.trainer.losses import kl

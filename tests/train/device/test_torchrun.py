@@ -10,9 +10,9 @@ from tests.forked import Forked
 
 PROGRAM = """
 import os, signal, time
-from train.device import distributed
-distributed.GRACE = 0.1
-with distributed.ranks_of("cpu") as ranks:
+from train.device import torchrun
+torchrun.GRACE = 0.1
+with torchrun.ranks_of("cpu") as ranks:
     ranks.wait()
     if ranks.rank == ranks.world - 1 and {dies}:
         os.kill(os.getpid(), signal.SIGKILL)
