@@ -6,12 +6,17 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Before torch or numpy is imported by anyone: the machine's cores are shared by the tests that run side by side.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What make was given for `make test` is not meant for the tests that run make themselves.
 for name in ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL"):
     os.environ.pop(name, None)
+
+# How long an example takes says how busy the machine is, and nothing of the program.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

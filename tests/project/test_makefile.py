@@ -75,7 +75,7 @@ def test_names_of_the_makefile_itself_are_refused(root: Path, venv: Path, tmp_pa
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"])).map(str.lstrip))
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_value_arrives_whole(root: Path, venv: Path, value: str) -> None:
     assert make(root, venv, "demo", f"videos={value}")[0] == ["-m", "evaluate.demo", f"videos={value}"]
 

@@ -181,7 +181,7 @@ def judge_tolerance(drawn: DrawnFilm, tolerance: float) -> None:
         assert abs(picture_time(drawn.upright(pictures[0])) - said) <= 0.5 / TICKS + 1e-6
 
 
-BOUNDS = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True}
+BOUNDS = {"suppress_health_check": list(HealthCheck), "derandomize": True}
 
 
 @settings(max_examples=20, **BOUNDS)  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ def test_what_does_not_divide_is_refused(fields):
         ClipSpec(**fields)
 
 
-@settings(deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(st.sampled_from([1_000, 16_000, 22_050]), st.integers(1, 12), st.integers(1, 4), st.integers(1, 40))
 def test_frame_times_are_the_centres_of_equal_parts(rate: int, windows: int, frames: int, halves: int) -> None:
     """In exact fractions: part i of n, of a whole of so many seconds, has its centre at (2 i + 1) / 2 n of them."""

@@ -93,7 +93,7 @@ def test_an_example_checks_itself(change, message):
         Example(**fields | change)
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(derandomize=True, max_examples=60)
 @for_all(st.data())
 def test_any_example_comes_back_bit_by_bit(data):
     """Every length, rate, number of heads, windows and classes, every float16 (NaN and negative zero too), any text."""
@@ -142,7 +142,7 @@ def test_rows_and_layouts_do_not_matter_but_values_do() -> None:
 SOUND: NDArray[np.int16] = np.random.default_rng(1).integers(-99, 99, 3 * BLOCK_BYTES, dtype=np.int16)
 
 
-@settings(deadline=None, derandomize=True, max_examples=300)
+@settings(derandomize=True, max_examples=300)
 @for_all(st.integers(0, SOUND.nbytes - 1), st.integers(0, 7))
 def test_every_flipped_bit_is_found(place: int, bit: int) -> None:
     damaged = bytearray(SOUND.tobytes())
@@ -150,7 +150,7 @@ def test_every_flipped_bit_is_found(place: int, bit: int) -> None:
     assert checksum(np.frombuffer(damaged, np.int16)) != checksum(SOUND)
 
 
-@settings(deadline=None, derandomize=True, max_examples=200)
+@settings(derandomize=True, max_examples=200)
 @for_all(st.integers(0, SOUND.nbytes // 512 - 2), st.integers(1, 40), st.sampled_from(["zeros", "again", "swapped"]))
 def test_lost_repeated_and_exchanged_sectors_are_found(first: int, count: int, kind: str) -> None:
     """A sector has 512 bytes. Exchanged are ones of different blocks: within a block the sum would not tell."""

@@ -5,7 +5,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shards.errors import UserError
@@ -14,10 +14,8 @@ from shards.loader.order import BatchIndices, Order, sequential_indices, trainin
 SHARD_CLIPS = st.lists(st.integers(0, 9), min_size=1, max_size=12).filter(any)
 SEED = st.integers(0, 2**63)
 BLOCK = st.integers(1, 5)
-patiently = settings(deadline=None)  # the machine may be busy
 
 
-@patiently
 @given(SHARD_CLIPS, SEED, BLOCK, st.integers(0, 5))
 def test_every_epoch_is_a_permutation(shard_clips: list[int], seed: int, block: int, epoch: int) -> None:
     order = Order(shard_clips, seed=seed, block_shards=block)
@@ -25,7 +23,6 @@ def test_every_epoch_is_a_permutation(shard_clips: list[int], seed: int, block: 
     assert sorted(clips) == list(range(sum(shard_clips)))
 
 
-@patiently
 @given(SHARD_CLIPS, SEED, BLOCK, st.integers(0, 40), st.lists(st.integers(0, 30), max_size=5))
 def test_any_position_resumes_the_same_stream(
     shard_clips: list[int], seed: int, block: int, start: int, steps: list[int]
@@ -38,7 +35,6 @@ def test_any_position_resumes_the_same_stream(
     assert pieces == undisturbed[start:].tolist()
 
 
-@patiently
 @given(SHARD_CLIPS, SEED, BLOCK, st.integers(1, 4), st.integers(1, 4), st.integers(0, 25))
 def test_ranks_together_draw_the_single_stream(
     shard_clips: list[int], seed: int, block: int, world: int, share: int, position: int
@@ -57,7 +53,6 @@ def test_ranks_together_draw_the_single_stream(
     assert [draw.position for draw in draws(world - 1, world)] == [position + batch * (s + 1) - share for s in range(6)]
 
 
-@patiently
 @given(SHARD_CLIPS, SEED, BLOCK)
 def test_clips_come_from_the_shards_announced_first(shard_clips: list[int], seed: int, block: int) -> None:
     order = Order(shard_clips, seed=seed, block_shards=block)
@@ -100,7 +95,6 @@ def test_a_batch_that_ranks_cannot_share_is_refused() -> None:
         training_indices(Order([5], seed=0), batch=10, world=4)
 
 
-@patiently
 @given(SHARD_CLIPS, st.integers(1, 7), st.integers(1, 4))
 def test_sequential_draws_visit_every_clip_once_in_order(shard_clips: list[int], batch: int, world: int) -> None:
     shares = [list(sequential_indices(shard_clips, batch=batch, rank=rank, world=world)) for rank in range(world)]

@@ -129,7 +129,7 @@ def layers(count: int) -> st.SearchStrategy[Layer]:
     return st.builds(Layer, st.just(f"layer{count}"), st.integers(1, 9), st.integers(1, 5), st.integers(0, 4), filters)
 
 
-@settings(deadline=None, derandomize=True, max_examples=150)
+@settings(derandomize=True, max_examples=150)
 @given(st.tuples(*(layers(count) for count in range(3))), layers(3), st.integers(1, 400))
 def test_output_steps_are_the_places_where_kernels_fit(hidden: tuple[Layer, ...], output: Layer, samples: int) -> None:
     """The closed formula, floor((length + 2 padding - kernel) / stride) + 1, as a count of places, layer by layer."""

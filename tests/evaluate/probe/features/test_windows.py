@@ -79,7 +79,7 @@ def test_parts_are_joined_in_order() -> None:
         join([np.zeros((1, 3), np.float32), np.zeros((1, 4), np.float32)])
 
 
-@settings(deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(st.integers(1, 60), st.integers(1, 12), st.integers(1, 9), st.integers(1, 3))
 def test_every_cut_has_as_many_windows_as_fit(length: int, steps: int, hop: int, channels: int) -> None:
     """floor((T - steps) / hop) + 1 of them; window w holds the steps from w * hop on, channel by channel."""
@@ -93,7 +93,7 @@ def test_every_cut_has_as_many_windows_as_fit(length: int, steps: int, hop: int,
         assert row.tolist() == expected
 
 
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(derandomize=True, max_examples=40)
 @given(st.sampled_from(["conv4", "conv5", "pool5", "conv6"]), st.integers(5, 30), st.integers(1, 5))
 def test_cuts_of_soundnet8_against_exact_fractions(layer: str, seconds: int, window_seconds: int) -> None:
     """Steps are ceil(window / whole * T); the hop is 8,192 samples in the layer's strides, or one."""
