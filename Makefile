@@ -108,10 +108,10 @@ bench-train: $(INSTALLED) ## Time stage two: reader, loop, compiler; device=cpu 
 gpu-check: $(INSTALLED) ## All that a first GPU is needed for, on one page; device=cpu batch=2 steps=2 rounds=1 clips=16
 	$(RUN) evaluate.bench.gpu.check $(OVERRIDES)
 
-test: $(INSTALLED) ## Run all tests, on all cores
+test: $(INSTALLED) ## Run the tests, all but the slow ones, on all cores
 	$(RUN) pytest -n auto --dist worksteal
 
-test-faults: $(INSTALLED) ## Run the slow tests of faults: killed processes, full disks, mutated videos
+test-faults: $(INSTALLED) ## Run the slow tests: killed processes, full disks, mutated videos, Ray, a browser, the wheel
 	$(RUN) pytest -m faults
 
 test-machines: $(INSTALLED) ## Run the tests that compute as on other CPUs; full=true: all, on a busy machine

@@ -61,6 +61,7 @@ def copy(root: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.faults  # slow: stage one, training and an evaluation
 def test_the_recipes_are_followed(root: Path, copy: Path) -> None:
     blocks = BLOCK.findall((root / "docs" / "extending.md").read_text())
     assert [kind for kind, _ in blocks].count("sh") == 4

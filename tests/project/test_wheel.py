@@ -29,6 +29,7 @@ from tests.pipeline.conftest import network_folder, render
 from tests.shards.conftest import write_shards
 
 __all__ = ["network_folder"]
+pytestmark = pytest.mark.faults  # slow: an environment of its own
 WRONG = "raise SystemExit('the wrong one')"
 STAGES = ("shards", "pipeline", "train", "evaluate")
 # Runs each command of the list in a child of one process, in which torch and hydra are imported already, and no package
@@ -141,7 +142,6 @@ def test_train_tag_and_embed_from_an_empty_folder(python: Path, folder: Path, ta
         assert run(*started, "--version", cwd=folder).stdout == f"soundnet {soundnet.__version__}\n"
 
 
-@pytest.mark.faults  # stage one and its processes, all started fresh
 def test_workers_and_commands_of_a_command_are_ours(python: Path, network_folder: Path, tmp_path: Path) -> None:
     """Its decoders, teachers and sub-processes import our packages, whatever lies in the folder it is called in."""
     for name in (*STAGES, "conf", "soundnet", "socket", "numpy"):  # the last two are what such processes import

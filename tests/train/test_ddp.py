@@ -132,6 +132,7 @@ def test_half_of_what_torchrun_says_is_refused_in_one_line(
         pass
 
 
+@pytest.mark.faults
 def test_torchrun_passes_sigterm_on_and_the_next_run_ends(shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     torchrun = ["--standalone", "--nproc-per-node", "2", "-m", "train"]

@@ -18,6 +18,7 @@ from tests.media import video_stream
 ROOT = Path(__file__).resolve().parents[3]
 FPS, RATE, SIZE = 25, 44_100, (80, 60)
 SECONDS = 47
+pytestmark = pytest.mark.faults  # slow: films of ten minutes
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from tests.evaluate.inference.listen.conftest import HTML, int16
 
 CHROMIUM = browser.found()
 pytestmark = [
+    pytest.mark.faults,  # slow: a browser
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome (apt-get install chromium)"),
 ]
 ROWS = "document.querySelectorAll('#names .row')"

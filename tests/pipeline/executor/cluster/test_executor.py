@@ -29,6 +29,7 @@ def test_a_teacher_for_each_share_of_a_gpu_or_for_two_cpus():
     assert divide(64, 4, device="cpu", teachers=3, shards=5) == ("cpu", 3, 5)
 
 
+@pytest.mark.faults  # slow: a cluster
 def test_workers_find_our_packages_from_any_folder(cluster, root, tmp_path, monkeypatch):
     (tmp_path / "pipeline.py").write_text("raise SystemExit('the wrong one')")  # of the user's
     monkeypatch.chdir(tmp_path)
@@ -62,6 +63,7 @@ def made(on_ray, tmp_path_factory):
     return folder
 
 
+@pytest.mark.faults  # slow: a cluster
 def test_every_file_is_that_of_the_local_executor(made, local):
     found = {name: digest for name, digest in files(made).items() if not name.startswith("teachers/")}
     assert found == files(local)
@@ -70,6 +72,7 @@ def test_every_file_is_that_of_the_local_executor(made, local):
     assert not list(made.rglob("*.partial"))
 
 
+@pytest.mark.faults  # slow: a cluster
 def test_relabelling_too(on_ray, made, local, small_spec, videos, tmp_path):
     again = {"videos": str(videos), "teachers": TeacherSet("again", {"objects": small_spec}), "device": "cpu"}
     again |= {"batch_clips": 3, "teacher_processes": 1}
@@ -83,6 +86,7 @@ def test_relabelling_too(on_ray, made, local, small_spec, videos, tmp_path):
     assert files(made / "teachers") == files(twin / "teachers")
 
 
+@pytest.mark.faults  # slow: a cluster
 def test_no_cluster_at_an_address_is_one_line(on_ray, tmp_path):
     settings = on_ray(tmp_path)
     settings.ray = type(settings.ray)(address="127.0.0.1:1")

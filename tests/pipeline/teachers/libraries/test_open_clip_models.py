@@ -136,6 +136,7 @@ def test_an_embedding_that_was_changed_is_refused(spec, card):
         Teacher(spec, replace(card, text=replace(card.text, values="AAAA" + card.text.values[4:])), "cpu")
 
 
+@pytest.mark.faults  # slow: stage one three times
 def test_videos_are_labelled_with_words(spec, tmp_path, settings, videos):
     """Through all of stage one, a resumed run, and a run with another list."""
     run(settings(tmp_path / "shards", teachers=set_of(spec)))
