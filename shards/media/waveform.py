@@ -203,7 +203,6 @@ def stream_waveform(
     Raises UnreadableMedia, at the end where nothing could be decoded.
     """
     header = read_header(path)
-    header = read_header(path)
     with MediaFile(path) as media:
         tracks = media.audio_streams()
         choice = TrackChoice(tracks[0].index, False)

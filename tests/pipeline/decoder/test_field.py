@@ -138,6 +138,17 @@ def test_one_picture_with_a_wrong_stamp_costs_no_other(frames, off, tmp_path):
     assert reader.account.repaired["broken_stamps"] == 1
 
 
+@pytest.mark.parametrize(("codec", "frames"), [("mpeg4", "0"), ("mpeg4", "2"), ("libx264", "0"), ("libx264", "3")])
+def test_avi_shows_its_pictures_at_their_places_in_the_file(codec, frames, tmp_path):
+    """It has no times of display, and FFmpeg's guess is late by the frames that a codec may reorder."""
+    sound = [Track(chirp(12), codec="pcm_s16le")]
+    path = speaking(tmp_path / "a.avi", codec=codec, options={"g": "25", "bf": frames}, tracks=sound)
+    clips = read(path)
+    assert sum(clip.seconds for clip in clips) >= 11
+    for picture, sound_says in spoken(clips):  # asked for at the middle of a frame
+        assert sound_says - picture == pytest.approx(0.02, abs=0.01)
+
+
 @pytest.fixture(scope="module", params=[".ts", ".mpg", ".mp4"])
 def minute(request, tmp_path_factory):
     """A film of 60 s in a container of its own."""
