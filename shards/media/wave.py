@@ -80,7 +80,8 @@ def _riff(stream: BinaryIO, size: int, magic: bytes) -> WaveHeader | None:
     if magic == b"RIFX":
         raise UnreadableMedia("unknown_codec", "FFmpeg does not read big-endian WAV files (RIFX): convert it")
     rate, claimed_64 = 0, 0
-    for name, begin, claimed in _chunks(stream, "little"):
+    chunks = _chunks(stream, "little")
+    for name, begin, claimed in chunks:
         if name == b"ds64":
             claimed_64 = int.from_bytes(stream.read(16)[8:], "little")
         elif name == b"fmt ":
@@ -92,6 +93,10 @@ def _riff(stream: BinaryIO, size: int, magic: bytes) -> WaveHeader | None:
             else:
                 known = 0 < claimed < UNKNOWN
             found = size - begin
+            if any(other == b"data" for other, _, _ in chunks):
+                raise UnreadableMedia(
+                    "damaged", "its sound lies in several data chunks, of which FFmpeg reads the last"
+                )
             return WaveHeader(magic, rate, begin, found, claimed if known or 0 < claimed <= found else None)
     return None
 
