@@ -29,7 +29,7 @@ def account_of_reading(
     audio_end, video_end = ends
     begin = file_begin if asked[0] == -math.inf else asked[0]
     read_until = max(audio_end, video_end, assembler.cut_until)
-    end = max(read_until, media.promised_end(file_begin) if asked[1] == math.inf else asked[1])
+    end = max(read_until, media.expected_end(file_begin, read_until) if asked[1] == math.inf else asked[1])
     common_end = max(min(audio_end, video_end), assembler.cut_until)
     ended = "no_sound" if audio_end < video_end else "no_frame"  # what is missing behind the common end
     missing = end - read_until

@@ -154,14 +154,14 @@ class VideoTrack:
 
     def _decode_in_order(self, packet: AnyPacket | None) -> Iterator[SampledFrame]:
         """Every frame is decoded; a time is settled when the first frame comes that is shown after it."""
-        stamp = None if packet is None else packet.dts if packet.pts is None else packet.pts
+        stamp = None if packet is None or self._media.has_times else packet.dts  # AVI: FFmpeg guesses a pts as well
         errors = self._media.errors
         frames = self._media.decoded(self._context.decode, packet)
         if stamp is not None and self._media.errors == errors:
             heapq.heappush(self._guessed, stamp)
         for frame in frames:
             shown = frame.dts if frame.pts is None else frame.pts
-            if not self._media.has_times and self._guessed:  # AVI: the frame shown next takes the earliest stamp left
+            if self._guessed:  # the frame shown next takes the earliest stamp left
                 shown = heapq.heappop(self._guessed)
             if shown is not None:
                 begin = self._seconds(shown)

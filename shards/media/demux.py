@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +20,7 @@ from shards.media.file import MAX_PIXELS, MediaFile, UnreadableMedia, refuse_dis
 
 LEAD_SECONDS = 60.0  # of one stream before the other in the file, from which on each is read from its own opening
 VORBIS_LATE = (8192 - 64) // 4  # samples: of its longest block and its shortest
+LEFT_SHARE, LEFT_BYTES = 0.02, 100_000  # of a file, behind the last packet that was read: more of both is film
 MAX_READ_FAILURES = 16  # in a row: a failing disk would otherwise be asked for ever
 
 Frame = TypeVar("Frame", av.AudioFrame, av.VideoFrame)
@@ -40,6 +42,21 @@ class Demuxer(MediaFile):
         self.decoded_packets = 0  # tried, in vain or not
         self._disk_was_asked = False  # whether an error is its
         self.ended_early = False  # one of two streams has ended, and the other was not read to its end
+        self._last_byte = 0  # where the last packet lies in the file
+
+    def expected_end(self, begin: float, read_until: float) -> float:
+        """Seconds at which the file ends, as far as is known when it was read until so many seconds.
+
+        Where no length is written into a file, FFmpeg's is that of the streams as they began; others may follow, as
+        where recordings are joined. Then it is as long as its bytes are, at the pace of those that were read.
+        """
+        promised = self.promised_end(begin)
+        size = os.path.getsize(self._path)
+        behind = size - self._last_byte
+        known = not self.states_no_length or self.ended_early or not self._last_byte
+        if known or behind < max(LEFT_SHARE * size, LEFT_BYTES):
+            return promised
+        return max(promised, read_until + (read_until - begin) * behind / self._last_byte)
 
     def packets(self, *streams: Stream, beside: Sequence[Stream] = ()) -> Iterator[AnyPacket]:
         """Packets of these streams, on one timeline (see clock.py), as they lie in the file.
@@ -106,6 +123,7 @@ class Demuxer(MediaFile):
                     if is_ogg and packet.stream.codec_context.name == "vorbis":
                         _unstamp_guess(packet, ends)
                     latest[packet.stream_index] = -math.inf if packet.dts is None else packet.dts
+                    self._last_byte = packet.pos or self._last_byte
                     if packet.size:  # an empty packet would tell the decoder that the stream has ended
                         yield packet
                 return

@@ -122,13 +122,18 @@ class MediaFile:
     def promised_end(self, begin: float) -> float:
         """Seconds at which the file ends by what its container tells of its length; `begin` where it tells nothing.
 
-        MP4 tells the length of every track: those of data (captions, motion, hints) are no film.
+        MP4 tells the length of every track: those of data (captions, motion, hints) are no film. AVI counts its frames,
+        and FFmpeg believes the size of the file instead.
         """
         films = [stream for stream in self.container.streams if stream.type in ("audio", "video")]
         ends = [((stream.start_time or 0) + stream.duration, stream) for stream in films if stream.duration]
         if self.is_indexed and len(ends) == len(films):
             return max(ticks * float(stream.time_base or 1) for ticks, stream in ends)
         length = max((self.container.duration or 0) / av.time_base, 0.0)
+        if not self.has_times:
+            length = max(
+                [length, *(float(film.frames / film.average_rate) for film in self._moving() if film.average_rate)]
+            )
         counts_from_zero = "matroska" in self.container.format.name and length > begin  # as its header has it
         return max(length, begin) if counts_from_zero else begin + length
 
@@ -146,6 +151,16 @@ class MediaFile:
     def stores_dts(self) -> bool:
         """Matroska and Ogg store times of display alone; FFmpeg guesses those of decoding, and they do not rise."""
         return not {"matroska", "webm", "ogg"} & set(self.container.format.name.split(","))
+
+    @property
+    def states_no_length(self) -> bool:
+        """Of transport and program streams and Ogg the length is found out by a look at their end."""
+        return self.container.format.name in ("mpegts", "mpeg", "ogg")
+
+    @property
+    def states_length(self) -> bool:
+        """Of sound alone: elsewhere FFmpeg takes it from the file's size, or it was seen to by wave.py."""
+        return self.is_indexed or self.container.format.name in ("flac", "tta", "wv", "matroska,webm")
 
     @property
     def is_indexed(self) -> bool:

@@ -14,8 +14,6 @@ UNKNOWN_64 = 2**62  # the same of 64 bits, whose files may be longer
 SLACK_SECONDS = 0.01
 AU_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}  # a sample, by encoding
 AIFC_PLAIN = (b"NONE", b"twos", b"sowt", b"fl32", b"FL32", b"fl64", b"FL64", b"in24", b"in32", b"raw ")
-AU_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}  # a sample, by encoding
-AIFC_PLAIN = (b"NONE", b"twos", b"sowt", b"fl32", b"FL32", b"fl64", b"FL64", b"in24", b"in32", b"raw ")
 MOST_CHUNKS = 1_000  # a gigabyte of zeros would be chunks without end
 
 
@@ -82,7 +80,8 @@ def _riff(stream: BinaryIO, size: int, magic: bytes) -> WaveHeader | None:
     if magic == b"RIFX":
         raise UnreadableMedia("unknown_codec", "FFmpeg does not read big-endian WAV files (RIFX): convert it")
     rate, claimed_64 = 0, 0
-    for name, begin, claimed in _chunks(stream, "little"):
+    chunks = _chunks(stream, "little")
+    for name, begin, claimed in chunks:
         if name == b"ds64":
             claimed_64 = int.from_bytes(stream.read(16)[8:], "little")
         elif name == b"fmt ":
@@ -94,6 +93,10 @@ def _riff(stream: BinaryIO, size: int, magic: bytes) -> WaveHeader | None:
             else:
                 known = 0 < claimed < UNKNOWN
             found = size - begin
+            if any(other == b"data" for other, _, _ in chunks):
+                raise UnreadableMedia(
+                    "damaged", "its sound lies in several data chunks, of which FFmpeg reads the last"
+                )
             return WaveHeader(magic, rate, begin, found, claimed if known or 0 < claimed <= found else None)
     return None
 

@@ -17,7 +17,7 @@ from shards.media.demux import Demuxer
 from shards.media.file import MediaFile, UnreadableMedia
 from shards.media.placement import JUMP_SECONDS, SPLIT_SECONDS, STEADY_SECONDS, FramePlacer, PlacedFrame
 from shards.media.resample import RATES, RESAMPLER, ChannelStats, ImpossibleFrame, Resampler
-from shards.media.wave import read_header
+from shards.media.wave import Shortfall, read_header
 
 __all__ = [
     "JUMP_SECONDS",
@@ -29,6 +29,7 @@ __all__ = [
     "stream_waveform",
 ]
 
+LACKING_SECONDS = 0.5  # of what a header promises; codecs add some at both ends
 HOLE_SECONDS = 600.0  # without sound, in one that is read from end to end: a leap of its clock, and is left out
 
 
@@ -203,7 +204,6 @@ def stream_waveform(
     Raises UnreadableMedia, at the end where nothing could be decoded.
     """
     header = read_header(path)
-    header = read_header(path)
     with MediaFile(path) as media:
         tracks = media.audio_streams()
         choice = TrackChoice(tracks[0].index, False)
@@ -213,7 +213,7 @@ def stream_waveform(
     if header and header.shortfall:
         log(str(header.shortfall))
     given, held = 0, list[NDArray[np.int16]]()
-    for piece in _pieces(path, choice.stream, audio):
+    for piece in _pieces(path, choice.stream, audio, log=log):
         held.append(piece)
         if audio.left or audio.stats.measured or not audio.stats.energy:
             if audio.cancels and not audio.left:
@@ -223,7 +223,7 @@ def stream_waveform(
             held = []
     if audio.cancels and not audio.left:
         audio = AudioTrack(sample_rate, left=True)
-        yield from _without(given, _pieces(path, choice.stream, audio))
+        yield from _without(given, _pieces(path, choice.stream, audio, log=log))
     else:
         yield from held
     if audio.repairs:
@@ -231,7 +231,11 @@ def stream_waveform(
 
 
 def _pieces(
-    path: Path, index: int, audio: AudioTrack, progress: Callable[[], None] = lambda: None
+    path: Path,
+    index: int,
+    audio: AudioTrack,
+    progress: Callable[[], None] = lambda: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Iterator[NDArray[np.int16]]:
     """All that one sound track gives, through `audio`. Raises UnreadableMedia, at the end where that is nothing."""
     header = read_header(path)
@@ -246,6 +250,11 @@ def _pieces(
             yield from audio.take_ready()
         audio.push(media.decoded(stream.codec_context.decode, None))
         audio.finish()
+        if audio.end_seconds is not None and media.states_length and not pictures:
+            begin = audio.begin_seconds or 0.0
+            shortfall = Shortfall(media.promised_end(begin) - begin, audio.end_seconds - begin)
+            if shortfall.promised - shortfall.found > LACKING_SECONDS:
+                log(str(shortfall))
     yield from audio.take_ready()
     if audio.end_seconds is None:
         raise UnreadableMedia("damaged" if media.errors else "no_audio", "no sound could be decoded")

@@ -138,6 +138,40 @@ def test_one_picture_with_a_wrong_stamp_costs_no_other(frames, off, tmp_path):
     assert reader.account.repaired["broken_stamps"] == 1
 
 
+@pytest.mark.parametrize(("codec", "frames"), [("mpeg4", "0"), ("mpeg4", "2"), ("libx264", "0"), ("libx264", "3")])
+def test_avi_shows_its_pictures_at_their_places_in_the_file(codec, frames, tmp_path):
+    """It has no times of display, and FFmpeg's guess is late by the frames that a codec may reorder."""
+    sound = [Track(chirp(12), codec="pcm_s16le")]
+    path = speaking(tmp_path / "a.avi", codec=codec, options={"g": "25", "bf": frames}, tracks=sound)
+    clips = read(path)
+    assert sum(clip.seconds for clip in clips) >= 11
+    for picture, sound_says in spoken(clips):  # asked for at the middle of a frame
+        assert sound_says - picture == pytest.approx(0.02, abs=0.01)
+
+
+def test_recordings_joined_whose_streams_are_others_are_accounted_for(tmp_path):
+    """What lies behind the streams that the file begins with, which it does not tell the length of, is unread."""
+    ids = {"mpegts_start_pid": "0x300"}
+    parts = [part(tmp_path / "0.ts", 0.0, 6.0), part(tmp_path / "1.ts", 6.0, 12.0, 6.0, file_options=ids)]
+    (tmp_path / "joined.ts").write_bytes(b"".join(parts))
+    reader = VideoReader(tmp_path / "joined.ts", SPEC, [CROP], DecodeSettings())
+    clips = list(reader.clips())
+    require_right(clips, sum(clip.seconds for clip in clips))
+    assert 5 <= reader.account.in_clips <= 6
+    assert reader.account.seconds == pytest.approx(12, abs=0.5)
+    assert reader.account.left_out["unread"] == pytest.approx(6, abs=0.5)
+
+
+@pytest.mark.parametrize("sound", ["libmp3lame", "pcm_s16le"])
+def test_an_avi_that_was_cut_short_is_as_long_as_its_header_says(sound, tmp_path):
+    whole = speaking(tmp_path / "a.avi", codec="mpeg4", tracks=[Track(chirp(12), codec=sound)])
+    reader = VideoReader(damaged(whole, tmp_path / "b.avi", keep=0.6), SPEC, [CROP], DecodeSettings())
+    clips = list(reader.clips())
+    require_right(clips, sum(clip.seconds for clip in clips))
+    assert reader.account.seconds == pytest.approx(12, abs=0.1)
+    assert reader.account.left_out["unread"] == pytest.approx(0.4 * 12, abs=0.5)
+
+
 @pytest.fixture(scope="module", params=[".ts", ".mpg", ".mp4"])
 def minute(request, tmp_path_factory):
     """A film of 60 s in a container of its own."""

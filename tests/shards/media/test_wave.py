@@ -86,6 +86,25 @@ def test_a_file_that_is_cut_short_is_refused_or_read_and_said(magic, tmp_path):
     assert lines == [words]
 
 
+def test_a_compressed_file_that_is_cut_short_says_so_too(tmp_path):
+    """FLAC's header counts its samples."""
+    soundfile.write(tmp_path / "a.flac", np.tile(SOUND, 10), RATE, subtype="PCM_16")
+    lines: list[str] = []
+    assert np.array_equal(read_waveform(tmp_path / "a.flac", RATE, lines.append), np.tile(SOUND, 10)) and not lines
+    data = (tmp_path / "a.flac").read_bytes()
+    (tmp_path / "b.flac").write_bytes(data[: len(data) // 2])
+    found = len(read_waveform(tmp_path / "b.flac", RATE, lines.append)) / RATE
+    assert lines == [f"cut short: its header promises 20.00 s of sound, the file has {found:.2f} s"] and found < 11
+
+
+def test_two_data_chunks_are_refused(tmp_path):
+    """FFmpeg reads the last one alone."""
+    path = wav(tmp_path / "a.wav")
+    path.write_bytes(path.read_bytes() + b"data" + struct.pack("<I", SIZE) + SOUND.tobytes())
+    with pytest.raises(UnreadableMedia, match="damaged: its sound lies in several data chunks"):
+        read_waveform(path, RATE)
+
+
 def test_a_big_endian_file_is_refused(tmp_path):
     """FFmpeg takes its samples for little-endian ones: noise."""
     with pytest.raises(UnreadableMedia, match=r"unknown_codec: .* big-endian"):
