@@ -84,7 +84,7 @@ class Trainer:
 
         with (
             closing(self._training_batches()) as self.batches,
-            Saver() as self.saver,
+            Saver(self.ranks.writing) as self.saver,
             traced(trace) as step_done,
         ):
             return train(
