@@ -36,7 +36,7 @@ def run(settings: TrainSettings) -> None:
         folder = claim(settings, corpus, ranks, stack)
         state, begun = begin(settings, corpus, folder, ranks, device)
         journal = open_journal(settings, corpus, folder, state, begun, stack) if ranks.is_first else None
-        if state.step < settings.steps:
+        if not is_finished(settings, corpus, state):
             stop = stack.enter_context(Stop(ranks))
             step = Trainer(settings, corpus, folder, state, journal, ranks, device).fit(stop)
             if journal is not None and stop.signal is not None:
@@ -115,7 +115,7 @@ def begin(
     Raises UserError.
     """
     state = TrainState.create(settings, corpus.training, device)
-    state.resume(folder.last, ranks, settings)
+    state.resume(folder, ranks, settings)
     if settings.init is None or state.step:
         return state, ""
     heads = state.begin_from(settings.init, corpus.training, ranks)
@@ -136,6 +136,12 @@ def agreed(settings: TrainSettings, corpus: Corpus) -> dict[str, Any]:
     }
 
 
+def is_finished(settings: TrainSettings, corpus: Corpus, state: TrainState) -> bool:
+    """Whether all steps are taken and, where that is wanted, what they led to is measured."""
+    measures = settings.validate_every > 0 and corpus.held_out.clips > 0
+    return state.step >= settings.steps and (state.is_measured or not measures)
+
+
 def open_journal(
     settings: TrainSettings, corpus: Corpus, folder: RunFolder, state: TrainState, begun: str, stack: ExitStack
 ) -> Journal:
@@ -149,7 +155,7 @@ def open_journal(
         journal.log(begun)
     if settings.keep.chosen:
         journal.log(f"keep {settings.keep}: {_left_out(corpus.training)}, {_left_out(corpus.held_out)}")
-    if state.step >= settings.steps:
+    if is_finished(settings, corpus, state):
         journal.log(f"all {amount(state.step, 'step')} are done: raise steps=... to go on")
     elif state.step:
         journal.log(f"going on after step {state.step}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import re
 import shutil
 import signal
@@ -19,7 +20,7 @@ import torch
 from shards.cli.command import command
 from shards.cli.preemption import PREEMPTED
 from shards.errors import UserError
-from shards.loader.catalog import load_catalog
+from shards.loader.catalog import Catalog, load_catalog
 from shards.loader.keep import Keep
 from shards.loader.order import sample
 from shards.loader.streaming import Streaming
@@ -35,6 +36,7 @@ from train.run import Sweep, run
 from train.runfolder import RunFolder
 from train.settings import TrainSettings
 from train.trainer.trainer import Trainer
+from train.trainer.validation import StudentScore, Validation
 
 MakeShards = Callable[..., Path]
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -228,6 +230,72 @@ def test_a_kill_between_the_first_best_and_the_first_save_leaves_something_to_go
     assert load(settings.run / "last.pt").position == {"step": 5, "consumed": 40, "seed": 0}
     run(settings)
     assert state(settings.run) == state(settings.run / "undisturbed")
+
+
+@pytest.mark.parametrize("at", [10, 20])
+def test_a_signal_during_a_validation_breaks_it_off_and_it_is_made_up_for(
+    settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """In the middle, and after the last step."""
+    settings = replace(settings, validate_every=10, save_every=100, keep_every=10)
+    run(replace(settings, run=tmp_path / "undisturbed"))
+    assert settings.run is not None
+
+    def told_to_stop(score: StudentScore, logits: Any, batch: Any) -> Any:
+        raise AssertionError("a batch was measured after the signal")
+
+    def measured(trainer: Trainer, catalog: Catalog) -> Validation:
+        if trainer.batches.consumed != 8 * at:
+            return measure(trainer, catalog)
+        with monkeypatch.context() as patch:
+            os.kill(os.getpid(), signal.SIGTERM)
+            patch.setattr(StudentScore, "__call__", told_to_stop)
+            return measure(trainer, catalog)
+
+    measure = Trainer._measured
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(Trainer, "_measured", measured)
+        run(settings)
+    assert ended.value.code == PREEMPTED
+    assert load(settings.run / "last.pt").position == {"step": at, "consumed": 8 * at, "seed": 0}
+    assert (settings.run / f"step-{at:07d}.pt").exists()
+    run(settings)
+    assert state(settings.run) == state(tmp_path / "undisturbed")
+    for name in ("best.pt", "last.pt"):
+        one, other = (load(folder / name) for folder in (settings.run, tmp_path / "undisturbed"))
+        assert one.held_out == other.held_out and one.network_sha256 == other.network_sha256
+    assert [row["step"] for row in rows(settings.run) if "validation" in row] == [0, 10, 20]
+
+
+def test_a_best_whose_file_a_kill_prevented_is_none(settings: TrainSettings, tmp_path: Path) -> None:
+    """The first best is written after the first last.pt."""
+    run(replace(settings, run=tmp_path / "undisturbed", validate_every=5))
+    run(replace(settings, validate_every=5, steps=10))
+    assert settings.run is not None
+    (settings.run / "best.pt").unlink()
+    run(replace(settings, validate_every=5))
+    assert state(settings.run) == state(tmp_path / "undisturbed") and (settings.run / "best.pt").exists()
+
+
+def test_what_a_try_that_saved_nothing_measured_is_not_noted_twice(
+    settings: TrainSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "save", lambda trainer, step: (_ for _ in ()).throw(KeyboardInterrupt))
+        run(settings)
+    assert [row["step"] for row in rows(settings.run) if "validation" in row] == [0]
+    run(settings)
+    assert [row["step"] for row in rows(settings.run) if "validation" in row] == [0, 20]
+
+
+def test_a_last_checkpoint_of_another_network_is_refused_in_one_line(settings: TrainSettings, tmp_path: Path) -> None:
+    run(replace(settings, steps=8))
+    wide = replace(settings.student, layers=[*settings.student.layers[:2], Layer("conv2", 8, 4, 4, 16)])
+    run(replace(settings, steps=8, student=wide, run=tmp_path / "other"))
+    assert settings.run is not None
+    shutil.copy(tmp_path / "other" / "last.pt", settings.run / "last.pt")
+    with pytest.raises(UserError, match=r"last\.pt is of another run than run\.json beside it: size mismatch for"):
+        run(settings)
 
 
 def test_a_part_is_measured_as_training_goes_on_and_all_at_the_end(settings: TrainSettings) -> None:
