@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
+import torch
+
 from shards.cli.words import amount
-from shards.errors import UserError
+from shards.errors import UserError, require_same
 from shards.loader.catalog import Catalog, load_catalog
 from shards.loader.order import sample
-from train.device.device import require_device
+from shards.loader.streaming import training_reader
+from train.device.device import arithmetic, require_device
 from train.device.distributed import Ranks
 from train.device.preemption import Stop
 from train.device.torchrun import ranks_of
@@ -25,18 +29,14 @@ def run(settings: TrainSettings) -> None:
     """Train a student, or resume where a run stopped. Raises UserError; ends with code 75 after SIGTERM."""
     with ExitStack() as stack:
         ranks = stack.enter_context(ranks_of(settings.device))
+        ranks.require_shares(settings.batch, settings.accumulate)
         device = require_device(settings.device, ranks.local_rank)
         corpus = open_corpus(settings)
         ranks.require_same(agreed(settings, corpus), "Start all ranks with the same command on the same shards.")
         folder = claim(settings, corpus, ranks, stack)
-        state = TrainState.create(settings, corpus.training, device)
-        state.resume(folder.last, ranks, settings)
-        begun = ""
-        if settings.init is not None and not state.step:
-            heads = state.begin_from(settings.init, corpus.training, ranks)
-            begun = f"begun with the layers of {settings.init}, and of its heads {', '.join(heads) or 'none'}"
+        state, begun = begin(settings, corpus, folder, ranks, device)
         journal = open_journal(settings, corpus, folder, state, begun, stack) if ranks.is_first else None
-        if state.step < settings.steps:
+        if not is_finished(settings, corpus, state):
             stop = stack.enter_context(Stop(ranks))
             step = Trainer(settings, corpus, folder, state, journal, ranks, device).fit(stop)
             if journal is not None and stop.signal is not None:
@@ -44,10 +44,29 @@ def run(settings: TrainSettings) -> None:
             stop.leave()
 
 
-def check(settings: TrainSettings) -> None:
-    """Device, shards and heads, for all jobs of a sweep before the first begins. Raises UserError."""
-    require_device(settings.device)
-    open_corpus(settings)
+class Sweep:
+    """What would stop one of a sweep's jobs, found before the first begins."""
+
+    def __init__(self) -> None:
+        self._records: dict[Path, dict[str, Any]] = {}  # of the jobs so far, by their folders
+
+    def check(self, settings: TrainSettings) -> None:
+        """Device, shards, heads, the run's folder, and the checkpoint to begin from. Raises UserError."""
+        arithmetic(require_device(settings.device), settings.precision)
+        corpus = open_corpus(settings)
+        training_reader(corpus.training, [], settings.streaming, seed=settings.seed, batch=settings.batch).close()
+        folder, wanted = RunFolder(settings.folder), record(settings, corpus.training)
+        earlier = self._records.setdefault(folder.path.resolve(), wanted)
+        if earlier is not wanted:
+            if settings.resume == "never":
+                raise UserError(f"two jobs have the folder {folder.path}, which resume=never forbids: leave out one")
+            remedy = "Leave out run=..., and each job has a folder of its own."
+            require_same(wanted, earlier, f"an earlier job in {folder.path}", remedy, this="this job")
+        if folder.path.exists():
+            with folder.exclusive():
+                folder.require_open(wanted, settings.resume)
+        if folder.last.exists() or settings.init is not None:
+            begin(settings, corpus, folder, Ranks(), torch.device("cpu"))
 
 
 def open_corpus(settings: TrainSettings) -> Corpus:
@@ -88,6 +107,21 @@ def claim(settings: TrainSettings, corpus: Corpus, ranks: Ranks, stack: ExitStac
     return folder
 
 
+def begin(
+    settings: TrainSettings, corpus: Corpus, folder: RunFolder, ranks: Ranks, device: torch.device
+) -> tuple[TrainState, str]:
+    """What the run begins with, its own last checkpoint, `init` or a new network; and a line that says of `init` what.
+
+    Raises UserError.
+    """
+    state = TrainState.create(settings, corpus.training, device)
+    state.resume(folder, ranks, settings)
+    if settings.init is None or state.step:
+        return state, ""
+    heads = state.begin_from(settings.init, corpus.training, ranks)
+    return state, f"begun with the layers of {settings.init}, and of its heads {', '.join(heads) or 'none'}"
+
+
 def agreed(settings: TrainSettings, corpus: Corpus) -> dict[str, Any]:
     """What all ranks of a run must have alike: what decides the weights, and what they do when.
 
@@ -100,6 +134,12 @@ def agreed(settings: TrainSettings, corpus: Corpus) -> dict[str, Any]:
         "streaming.on_bad_shard": settings.streaming.on_bad_shard,
         "held-out shards (hash of their contents)": corpus.held_out.fingerprint[:16],
     }
+
+
+def is_finished(settings: TrainSettings, corpus: Corpus, state: TrainState) -> bool:
+    """Whether all steps are taken and, where that is wanted, what they led to is measured."""
+    measures = settings.validate_every > 0 and corpus.held_out.clips > 0
+    return state.step >= settings.steps and (state.is_measured or not measures)
 
 
 def open_journal(
@@ -115,7 +155,7 @@ def open_journal(
         journal.log(begun)
     if settings.keep.chosen:
         journal.log(f"keep {settings.keep}: {_left_out(corpus.training)}, {_left_out(corpus.held_out)}")
-    if state.step >= settings.steps:
+    if is_finished(settings, corpus, state):
         journal.log(f"all {amount(state.step, 'step')} are done: raise steps=... to go on")
     elif state.step:
         journal.log(f"going on after step {state.step}")

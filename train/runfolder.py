@@ -51,6 +51,12 @@ class RunFolder:
 
     def begin(self, record: Mapping[str, Any], resume: Resume) -> None:
         """Write the run's record, or compare it where there is a checkpoint already. Raises UserError."""
+        self.require_open(record, resume)
+        if not self.last.exists():
+            write_whole(self.record, json.dumps(record, indent=1, sort_keys=True).encode())
+
+    def require_open(self, record: Mapping[str, Any], resume: Resume) -> None:
+        """Raise UserError where a run of this record may neither begin here nor go on. Nothing is written."""
         if not self.last.exists():
             left = [path.name for path in (self.best, self.card) if path.exists()]  # of a run that has saved something
             if left:
@@ -58,7 +64,6 @@ class RunFolder:
                     f"{self.path} holds {', '.join([*left, self.metrics.name])} of an earlier run, but no "
                     f"{self.last.name} to go on from: put it back, or begin a new run with run=another/folder"
                 )
-            write_whole(self.record, json.dumps(record, indent=1, sort_keys=True).encode())
             return
         if resume == "never":
             raise UserError(

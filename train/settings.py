@@ -75,6 +75,8 @@ class TrainSettings:
             raise ValueError("validate_every, validate_clips, save_every, keep_every and warmup are at least 0")
         if self.accumulate < 1 or self.batch % self.accumulate:
             raise ValueError(f"accumulate={self.accumulate} must divide a batch of {self.batch} clips")
+        if self.sync_batch_norm and self.device == "cpu":
+            raise ValueError("sync_batch_norm=true is for device=cuda: on a CPU each rank normalises its own clips")
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise ValueError(f"clip_norm is above 0, not {self.clip_norm}; null does not clip")
         if self.lr <= 0 or not 0 <= self.beta1 < 1 or self.seed < 0:

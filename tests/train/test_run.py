@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import os
+import re
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,23 +17,26 @@ from typing import Any
 import pytest
 import torch
 
+from shards.cli.command import command
 from shards.cli.preemption import PREEMPTED
 from shards.errors import UserError
-from shards.loader.catalog import load_catalog
+from shards.loader.catalog import Catalog, load_catalog
 from shards.loader.keep import Keep
 from shards.loader.order import sample
 from shards.loader.streaming import Streaming
-from tests.faults.commands import finish, state, training, wait_until
+from tests.faults.commands import finish, one_line, state, training, wait_until
 from tests.forked import Forked
+from tests.train.conftest import write_tones
 from train.checkpoint import hub
 from train.checkpoint.checkpoint import load, load_network, load_student
 from train.checkpoint.export import ExportSettings
 from train.checkpoint.export import run as run_export
 from train.model.layers import Layer, StudentSpec
-from train.run import run
+from train.run import Sweep, run
 from train.runfolder import RunFolder
 from train.settings import TrainSettings
 from train.trainer.trainer import Trainer
+from train.trainer.validation import StudentScore, Validation
 
 MakeShards = Callable[..., Path]
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -224,6 +232,72 @@ def test_a_kill_between_the_first_best_and_the_first_save_leaves_something_to_go
     assert state(settings.run) == state(settings.run / "undisturbed")
 
 
+@pytest.mark.parametrize("at", [10, 20])
+def test_a_signal_during_a_validation_breaks_it_off_and_it_is_made_up_for(
+    settings: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """In the middle, and after the last step."""
+    settings = replace(settings, validate_every=10, save_every=100, keep_every=10)
+    run(replace(settings, run=tmp_path / "undisturbed"))
+    assert settings.run is not None
+
+    def told_to_stop(score: StudentScore, logits: Any, batch: Any) -> Any:
+        raise AssertionError("a batch was measured after the signal")
+
+    def measured(trainer: Trainer, catalog: Catalog) -> Validation:
+        if trainer.batches.consumed != 8 * at:
+            return measure(trainer, catalog)
+        with monkeypatch.context() as patch:
+            os.kill(os.getpid(), signal.SIGTERM)
+            patch.setattr(StudentScore, "__call__", told_to_stop)
+            return measure(trainer, catalog)
+
+    measure = Trainer._measured
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(Trainer, "_measured", measured)
+        run(settings)
+    assert ended.value.code == PREEMPTED
+    assert load(settings.run / "last.pt").position == {"step": at, "consumed": 8 * at, "seed": 0}
+    assert (settings.run / f"step-{at:07d}.pt").exists()
+    run(settings)
+    assert state(settings.run) == state(tmp_path / "undisturbed")
+    for name in ("best.pt", "last.pt"):
+        one, other = (load(folder / name) for folder in (settings.run, tmp_path / "undisturbed"))
+        assert one.held_out == other.held_out and one.network_sha256 == other.network_sha256
+    assert [row["step"] for row in rows(settings.run) if "validation" in row] == [0, 10, 20]
+
+
+def test_a_best_whose_file_a_kill_prevented_is_none(settings: TrainSettings, tmp_path: Path) -> None:
+    """The first best is written after the first last.pt."""
+    run(replace(settings, run=tmp_path / "undisturbed", validate_every=5))
+    run(replace(settings, validate_every=5, steps=10))
+    assert settings.run is not None
+    (settings.run / "best.pt").unlink()
+    run(replace(settings, validate_every=5))
+    assert state(settings.run) == state(tmp_path / "undisturbed") and (settings.run / "best.pt").exists()
+
+
+def test_what_a_try_that_saved_nothing_measured_is_not_noted_twice(
+    settings: TrainSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "save", lambda trainer, step: (_ for _ in ()).throw(KeyboardInterrupt))
+        run(settings)
+    assert [row["step"] for row in rows(settings.run) if "validation" in row] == [0]
+    run(settings)
+    assert [row["step"] for row in rows(settings.run) if "validation" in row] == [0, 20]
+
+
+def test_a_last_checkpoint_of_another_network_is_refused_in_one_line(settings: TrainSettings, tmp_path: Path) -> None:
+    run(replace(settings, steps=8))
+    wide = replace(settings.student, layers=[*settings.student.layers[:2], Layer("conv2", 8, 4, 4, 16)])
+    run(replace(settings, steps=8, student=wide, run=tmp_path / "other"))
+    assert settings.run is not None
+    shutil.copy(tmp_path / "other" / "last.pt", settings.run / "last.pt")
+    with pytest.raises(UserError, match=r"last\.pt is of another run than run\.json beside it: size mismatch for"):
+        run(settings)
+
+
 def test_a_part_is_measured_as_training_goes_on_and_all_at_the_end(settings: TrainSettings) -> None:
     settings = replace(settings, validate_clips=3, validate_every=10, steps=20)
     run(replace(settings, steps=15))
@@ -304,8 +378,60 @@ def test_a_trace_of_a_few_steps_is_written_where_it_is_asked_for(settings: Train
 
 
 def test_what_a_cpu_cannot_do_together_is_refused(settings: TrainSettings) -> None:
-    with pytest.raises(UserError, match="sync_batch_norm=true is for device=cuda"):
-        run(replace(settings, sync_batch_norm=True))
+    with pytest.raises(ValueError, match="sync_batch_norm=true is for device=cuda"):
+        replace(settings, sync_batch_norm=True)
+
+
+SWEPT = {
+    "init": ("init=null,{tmp}/missing.pt", r"there is no checkpoint \S+missing\.pt"),
+    "init of other layers": ("init={tmp}/other/best.pt,null", r"heads\.objects\.weight: \S+best\.pt has .*same layers"),
+    "a folder begun otherwise": ("run={tmp}/new,{tmp}/other", r"student\.conv3: \S+other has .*run=another/folder"),
+    "a folder without last.pt": ("run={tmp}/new,{tmp}/lost", r"lost holds best\.pt, .*, but no last\.pt to go on from"),
+    "a damaged last.pt": ("run={tmp}/new,{tmp}/damaged", r"damaged/last\.pt is not a checkpoint of this program"),
+    "one folder for two": (
+        "run={tmp}/new lr=0.1,0.2",
+        r"lr: an earlier job in \S+new has 0\.1, this job 0\.2\. Leave out run=",
+    ),
+    "resume=never twice": (
+        "run={tmp}/new resume=never steps=1,2",
+        r"two jobs have the folder \S+new, which resume=never forbids",
+    ),
+    "what webdataset cannot do": ("streaming.reader=direct,webdataset keep.min_peak_db=-11.2", r"leave out keep"),
+    "a CPU without bfloat16": ("precision=float32,bf16", r"precision=bf16, but this CPU has no instructions"),
+}
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards and run folders: of another student, and with a last.pt that is gone or damaged."""
+    tmp = tmp_path_factory.mktemp("swept")
+    write_tones(tmp / "shards", CLIPS)
+    wider = {"steps": 1, "student.output.kernel": 5, "student.output.stride": 3}
+    finish(Forked("train", *training(tmp / "shards", tmp / "other", **wider)))
+    finish(Forked("train", *training(tmp / "shards", tmp / "lost", steps=1)))
+    shutil.copytree(tmp / "lost", tmp / "damaged")
+    (tmp / "lost" / "last.pt").unlink()
+    (tmp / "damaged" / "last.pt").write_bytes(b"no checkpoint")
+    return tmp
+
+
+@pytest.mark.parametrize(("words", "said"), SWEPT.values(), ids=SWEPT)
+def test_what_would_stop_a_later_job_stops_a_sweep_before_its_first(
+    swept: Path, words: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.device.device.cpu_has_bfloat16", lambda: False)
+    monkeypatch.chdir(tmp_path)
+    varied = words.format(tmp=swept).split()
+    given = dict(word.split("=", 1) for word in training(swept / "shards", tmp_path, steps=1) if "run=" not in word)
+    given |= dict(word.split("=", 1) for word in varied)
+    monkeypatch.setattr("sys.argv", ["train", "--multirun", *(f"{key}={value}" for key, value in given.items())])
+    before = sorted(swept.rglob("*"))
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors), pytest.raises(SystemExit) as ended:
+        command(TrainSettings, "train", run, resumable=True, check=Sweep().check)
+    assert ended.value.code == 1 and re.search(said, one_line(errors.getvalue()))
+    assert re.search(r" \(job [01]: .*; no job was started\)$", errors.getvalue().strip())
+    assert sorted(swept.rglob("*")) == before and not list(tmp_path.glob("outputs/runs"))
 
 
 def test_never_means_never(settings: TrainSettings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,19 +12,24 @@ from torch import Tensor
 
 
 class Saver:
-    """Use as a context. One thread writes one file after the other.
+    """Use as a context. One thread writes one file after the other, and holds `writing` meanwhile.
 
     What kept a file from being written is raised by the next `submit`, or by the context's end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, writing: Lock) -> None:
+        self._lock = writing
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="saver")
         self._writing: Future[None] | None = None
 
     def submit(self, write: Callable[[], None]) -> None:
         """Have `write` called once what was submitted before is written."""
         self._wait()
-        self._writing = self._thread.submit(write)
+        self._writing = self._thread.submit(self._write, write)
+
+    def _write(self, write: Callable[[], None]) -> None:
+        with self._lock:
+            write()
 
     def _wait(self) -> None:
         writing, self._writing = self._writing, None

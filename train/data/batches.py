@@ -51,13 +51,20 @@ class DeviceBatches:
     """
 
     def __init__(
-        self, reader: Reader, clip: ClipSpec, device: torch.device, *, augment: Augment | None = None, seed: int = 0
+        self,
+        reader: Reader,
+        clip: ClipSpec,
+        device: torch.device,
+        *,
+        augment: Augment | None = None,
+        seed: int = 0,
+        consumed: int = 0,
     ) -> None:
         self._reader, self._clip, self._device = reader, clip, device
         self._augment, self._seed = augment or Augment(), seed
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._copying: deque[tuple[torch.cuda.Event, Batch]] = deque()
-        self.consumed = 0
+        self.consumed = consumed  # clips of the stream, all ranks together, up to the batch handed out last
 
     def __iter__(self) -> Iterator[DeviceBatch]:
         return self

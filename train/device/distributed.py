@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any, TypeVar
 
 import torch
@@ -25,6 +26,7 @@ class Ranks:
     world: int = 1
     local_rank: int = 0  # on its machine
     control: dist.ProcessGroup | None = None  # for what the hosts agree on, never waiting for a GPU
+    writing: Lock = field(default_factory=Lock)  # held while a file is written, which the death of others lets end
 
     @property
     def is_first(self) -> bool:
@@ -65,6 +67,15 @@ class Ranks:
         for rank, its_facts in enumerate(found):
             require_same(found[0], its_facts, f"rank {rank}", remedy, this="rank 0")
 
+    def require_shares(self, batch: int, parts: int) -> None:
+        """Raise UserError where the ranks cannot share each of the parts of a batch evenly."""
+        if batch % (parts * self.world):
+            each = f", {batch // parts} for each of accumulate={parts} parts," if parts > 1 else ""
+            raise UserError(
+                f"a batch of {batch} clips{each} cannot be shared by {self.world} ranks: set batch to a multiple of "
+                f"{parts * self.world}"
+            )
+
     def agree_on_buffers(self, network: nn.Module) -> None:
         """Rank 0's batch-norm statistics for everyone, so that all ranks validate the network that is saved."""
         if self.world > 1:
@@ -76,11 +87,8 @@ def data_parallel(frontend: Frontend, device: torch.device, ranks: Ranks, *, syn
     """The network with its gradients averaged over all ranks; with one rank, as it is.
 
     Each rank normalises its own share, as the paper's one GPU did its 64 clips. `sync_batch_norm` takes the statistics
-    over all ranks' clips, by 14 exchanges a step that all wait for. Raises UserError on a CPU, whose tensors
-    SyncBatchNorm refuses.
+    over all ranks' clips, by 14 exchanges a step that all wait for; it takes no tensors of a CPU.
     """
-    if sync_batch_norm and device.type != "cuda":
-        raise UserError("sync_batch_norm=true is for device=cuda: on a CPU each rank normalises its own clips")
     if ranks.world == 1:
         return frontend
     if sync_batch_norm:

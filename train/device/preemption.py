@@ -53,6 +53,11 @@ class Stop:
         return self._agreed > 0
 
     @property
+    def asked(self) -> bool:
+        """Whether this process got a signal, which the others may not know of yet."""
+        return self._asked > 0
+
+    @property
     def signal(self) -> signal.Signals | None:
         """What all ranks stop for, once they do."""
         return signal.Signals(self._agreed) if self._agreed else None

@@ -64,7 +64,7 @@ def _watching(ranks: Ranks) -> Iterator[None]:
     """End this process where another is gone and this one waits for it on a GPU, which NCCL does for minutes.
 
     Every rank keeps a connection with rank 0 and sends a byte at its end: one that breaks before is a death. Where they
-    cannot be connected, training goes on without.
+    cannot be connected, training goes on without. A checkpoint that is being written is written to its end.
     """
     connections, leaving = _connections(ranks), Event()
 
@@ -74,7 +74,8 @@ def _watching(ranks: Ranks) -> Iterator[None]:
                 return
         if not leaving.wait(GRACE):
             print(f"error: {_lost(ranks.world)}", file=sys.stderr, flush=True)
-            os._exit(1)
+            with ranks.writing:
+                os._exit(1)
 
     listeners = [Thread(target=listen, args=(connection,)) for connection in connections]
     for listener in listeners:

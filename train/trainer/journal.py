@@ -33,12 +33,16 @@ class Cost:
 
 
 class Journal:
-    """Use as a context. `step` is where the run resumes; what was noted of later steps, before a kill, is dropped."""
+    """Use as a context. `step` is where the run resumes; what was noted of later steps, before a kill, is dropped.
+
+    At step 0 that is everything: what is there is of a try that saved nothing.
+    """
 
     def __init__(self, folder: RunFolder, *, step: int, steps: int, batch: int) -> None:
         self._folder, self._steps, self._batch = folder, steps, batch
-        write_whole(folder.metrics, "".join(json.dumps(row) + "\n" for row in history(folder.metrics, step)).encode())
-        self._board = SummaryWriter(folder.path, purge_step=step + 1 if step else None)
+        rows = history(folder.metrics, step) if step else []
+        write_whole(folder.metrics, "".join(json.dumps(row) + "\n" for row in rows).encode())
+        self._board = SummaryWriter(folder.path, purge_step=step + 1 if step else 0)
         self._console = Console(stderr=True)
         self._bar = Progress(
             TextColumn("step"),

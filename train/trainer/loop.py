@@ -22,11 +22,12 @@ P = TypeVar("P")
 class Every:
     """Something to do now and then: after every so many steps, and after the last. 0: never, not even then.
 
-    `first`: before the first step of all, too.
+    `first`: where the loop begins, too, if it is due there: before the first step of all, or after an earlier run's.
+    What `act` returns is true where it broke off, since the run is to stop.
     """
 
     every: int
-    act: Callable[[int], None]
+    act: Callable[[int], object]
     first: bool = False
 
     def due(self, step: int, last: bool) -> bool:
@@ -72,22 +73,25 @@ def train(
 
     That is fewer where `stopping` returned true, after saving. A step's gradient is the mean of those of `accumulate`
     batches, made no longer than `clip_norm`; `rate` says its learning rate, by the number of steps before it. Raises
-    Diverged at the report, validation or save after a step that was not finite.
+    Diverged at the report, and before anything is measured or written, after a step that was not finite.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for step in itertools.count(first_step):
         last, stop, moved = step >= steps, stopping(), step > first_step
         if moved and (last or stop or step % report_every == 0 or step - first_step in EARLY_REPORTS):
             report(step, meter.read())
-        if not stop and ((moved and validate.due(step, last)) or (step == 0 and validate.every and validate.first)):
+        measuring = not stop and (moved or validate.first) and validate.due(step, last)
+        if measuring:
             meter.require_finite()
             with meter.paused():
-                validate.act(step)
-        if moved and (save.due(step, last) or (stop and save.every)):
+                stop = bool(validate.act(step))
+        # What is kept apart is written before the checkpoint that a killed run goes on from.
+        if moved and keep.due(step, last):
+            meter.require_finite()
+            keep.act(step)
+        if step and (moved or measuring) and (save.due(step, last) or (stop and save.every)):
             meter.require_finite()
             save.act(step)
-        if moved and not stop and keep.due(step, last):
-            keep.act(step)
         if last or stop:
             return step
 

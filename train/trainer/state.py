@@ -11,12 +11,13 @@ import torch
 
 from shards.errors import UserError, require_same
 from shards.loader.catalog import Catalog
-from train.checkpoint.checkpoint import Checkpoint, build, load
+from train.checkpoint.checkpoint import MALFORMED, Checkpoint, build, load
 from train.checkpoint.hub import checkpoint_file
 from train.checkpoint.saver import copied
 from train.device.distributed import Ranks
 from train.model.autoencoder import Autoencoder
 from train.model.student import Student
+from train.runfolder import RunFolder
 from train.settings import TrainSettings, plain
 
 
@@ -39,24 +40,42 @@ class TrainState:
         betas = (settings.beta1, 0.999)
         return cls(network, torch.optim.Adam(network.parameters(), lr=settings.lr, betas=betas, fused=True))
 
-    def resume(self, path: Path, ranks: Ranks, settings: TrainSettings) -> None:
-        """Become what a run's last checkpoint holds; rank 0 alone reads it. Raises UserError without an optimizer."""
-        checkpoint = ranks.share(load(path) if ranks.is_first and path.exists() else None)
-        if checkpoint is None:
+    def resume(self, folder: RunFolder, ranks: Ranks, settings: TrainSettings) -> None:
+        """Become what a run's last checkpoint holds; rank 0 alone reads it. Raises UserError where it is another run's.
+
+        The best that it knows of counts where its file is there and was measured on the same clips.
+        """
+        path = folder.last
+        begun = (load(path), folder.best.exists()) if ranks.is_first and path.exists() else None
+        if (begun := ranks.share(begun)) is None:
             return
+        checkpoint, has_best = begun
         if checkpoint.optimizer is None or checkpoint.position is None:
             raise UserError(f"{path} is not a checkpoint to go on from: delete it, or say run=another/folder")
-        self.network.load_state_dict(checkpoint.network)
-        self.optimizer.load_state_dict(checkpoint.optimizer)
-        self.step, self.consumed = checkpoint.position["step"], checkpoint.position["consumed"]
-        if checkpoint.best is not None and checkpoint.config["validate_clips"] == settings.validate_clips:
-            self.best = checkpoint.best  # of other clips it would not be the best of these
+        try:
+            self.network.load_state_dict(checkpoint.network)
+            self.optimizer.load_state_dict(checkpoint.optimizer)
+            self.step, self.consumed = checkpoint.position["step"], checkpoint.position["consumed"]
+            has_best = has_best and checkpoint.config["validate_clips"] == settings.validate_clips
+        except MALFORMED as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise UserError(
+                f"{path} is of another run than {folder.record.name} beside it: {reason}. Put the right one back, or "
+                "say run=another/folder"
+            ) from None
+        if checkpoint.best is not None and has_best:
+            self.best = checkpoint.best
         self.held_out = checkpoint.held_out
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether held-out clips were measured after the latest step, and which network did best is known."""
+        return self.held_out is not None and self.held_out["step"] == self.step and not math.isinf(self.best)
 
     def begin_from(self, path: Path, catalog: Catalog, ranks: Ranks) -> list[str]:
         """Take the layers of a checkpoint, and the heads that fit; returns the names of those. Rank 0 alone reads it.
 
-        A head fits where name and classes are the same. Raises ContractError where the layers are others.
+        A head fits where name and classes are the same. Raises ContractError where layers or sample rate are others.
         """
         checkpoint = ranks.share(load(checkpoint_file(path)) if ranks.is_first else None)
         assert checkpoint is not None
@@ -68,10 +87,11 @@ class TrainState:
         ]
         wanted = {name for name in mine if not name.startswith("heads.") or name.split(".")[1] in fitting}
         require_same(
-            {name: list(mine[name].shape) for name in wanted},
-            {name: list(its[name].shape) for name in its if not name.startswith("heads.") or name in wanted},
+            {"sample_rate": catalog.clip.sample_rate} | {name: list(mine[name].shape) for name in wanted},
+            {"sample_rate": checkpoint.clip.sample_rate}
+            | {name: list(its[name].shape) for name in its if not name.startswith("heads.") or name in wanted},
             str(path),
-            "Choose a student of the same layers.",
+            "Choose a student of the same layers, and shards of the same sample rate.",
         )
         self.network.load_state_dict(mine | {name: its[name] for name in wanted})
         return fitting

@@ -35,7 +35,15 @@ from train.trainer.losses import LOSSES
 from train.trainer.meter import Meter, Reading
 from train.trainer.state import TrainState
 from train.trainer.trace import traced
-from train.trainer.validation import AutoencoderScore, Score, StudentScore, baseline, validate
+from train.trainer.validation import (
+    AutoencoderScore,
+    BrokenOff,
+    Score,
+    StudentScore,
+    Validation,
+    baseline,
+    validate,
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ class Trainer:
 
     def fit(self, stop: Stop) -> int:
         """Train until all steps are taken, or until `stop` is asked for; returns how many are."""
-        settings = self.settings
+        settings, self.stop = self.settings, stop
         trace = self.folder.trace if settings.profile and self.ranks.is_first else None
 
         def stopping() -> bool:
@@ -84,7 +92,7 @@ class Trainer:
 
         with (
             closing(self._training_batches()) as self.batches,
-            Saver() as self.saver,
+            Saver(self.ranks.writing) as self.saver,
             traced(trace) as step_done,
         ):
             return train(
@@ -98,7 +106,7 @@ class Trainer:
                 autocast=self.autocast,
                 report=self.report,
                 report_every=settings.log_every,
-                validate=Every(settings.validate_every, self.validate, first=True)
+                validate=Every(settings.validate_every, self.validate, first=not self.state.is_measured)
                 if self.corpus.held_out.clips
                 else NEVER,
                 save=Every(settings.save_every, self.save),
@@ -123,24 +131,20 @@ class Trainer:
             epoch = self.batches.consumed / self.corpus.training.clips
             self.journal.log_training(step, reading, self.cost, epoch=epoch, skipped=skipped)
 
-    def validate(self, step: int) -> None:
+    def validate(self, step: int) -> bool:
         """Measure held-out clips, all of them after the last step; save the network as the best if it never did better.
 
-        Best means on the clips that are measured each time.
+        Best means on the clips that are measured each time. True where a signal breaks it off; it is made up for when
+        the run goes on.
         """
         self.ranks.agree_on_buffers(self.frontend)
         catalog = self.corpus.held_out if step >= self.settings.steps else self.corpus.measured
-        with closing(self._held_out_batches(catalog)) as batches:
-            found = validate(
-                self.frontend,
-                predictor(self.frontend, self.compiled),
-                self._noting_skips(batches, catalog),
-                self.score,
-                [str(key) for key in catalog.keys],
-                self.device,
-                autocast=self.autocast,
-                total=self.ranks.total,
-            )
+        try:
+            found = self._measured(catalog)
+        except BrokenOff:
+            while not self.stop():  # until every rank knows
+                pass
+            return True
         if self.settings.streaming.validation_urls is not None and len(found.keys) < catalog.clips:
             raise UserError(
                 f"streaming.validation_urls hold {len(found.keys)} of the {catalog.clips} held-out clips to measure: "
@@ -155,6 +159,21 @@ class Trainer:
             if not self.folder.last.exists():  # a best without a last would be one whose last was deleted
                 self.save(step)
             self._save(step, self.folder.best, to_use=True)
+        return False
+
+    def _measured(self, catalog: Catalog) -> Validation:
+        with closing(self._held_out_batches(catalog)) as batches:
+            return validate(
+                self.frontend,
+                predictor(self.frontend, self.compiled),
+                self._noting_skips(batches, catalog),
+                self.score,
+                [str(key) for key in catalog.keys],
+                self.device,
+                autocast=self.autocast,
+                total=self.ranks.total,
+                stopping=lambda: self.stop.asked,
+            )
 
     def save(self, step: int) -> None:
         self._save(step, self.folder.last)
@@ -201,7 +220,14 @@ class Trainer:
             world=ranks.world,
             position=self.state.consumed,
         )
-        return DeviceBatches(reader, catalog.clip, self.device, augment=settings.augment, seed=settings.seed)
+        return DeviceBatches(
+            reader,
+            catalog.clip,
+            self.device,
+            augment=settings.augment,
+            seed=settings.seed,
+            consumed=self.state.consumed,
+        )
 
     def _held_out_batches(self, catalog: Catalog) -> DeviceBatches:
         """This rank's share of held-out clips, in batches of the same shape as those trained on."""

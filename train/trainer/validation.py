@@ -23,6 +23,10 @@ from train.model.frontend import network_input
 from train.trainer.losses import divergence, per_step
 
 
+class BrokenOff(Exception):
+    """The held-out clips were not measured to the end, since the run is to stop."""
+
+
 class Score(Protocol):
     """What is measured of a prediction on its batch."""
 
@@ -79,15 +83,21 @@ def validate(
     *,
     autocast: Callable[[], AbstractContextManager[object]],
     total: Callable[[Tensor], Tensor] = lambda values: values,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Validation:
     """Measure `predict` on all clips; `network`, which it calls, is in eval mode meanwhile. `total` sums over ranks.
 
-    A rank may have no batch. Skipped clips are left out. Raises UserError where no other is left.
+    A rank may have no batch. Skipped clips are left out. Raises UserError where no other is left, and BrokenOff, on all
+    ranks, where one of them is `stopping`.
     """
-    # A row for each measure, and one for whether a clip is measured: the same on every rank, so one sum is enough.
-    table = torch.zeros(len(score.measures) + 1, len(keys), device=device)
+    # A row for each measure, and one for whether a clip is measured; a column more for whether the rank broke off. The
+    # same on every rank, so one sum is enough.
+    table = torch.zeros(len(score.measures) + 1, len(keys) + 1, device=device)
     network.eval()
     for batch in batches:
+        if stopping():
+            table[:, -1] = 1
+            break
         with autocast():
             found = score(predict(batch), batch)
         rows = [found[measure].float() for measure in score.measures]
@@ -96,7 +106,10 @@ def validate(
         columns = torch.from_numpy(batch.clips).to(device)
         table[:, columns] = torch.stack([*rows, whole])[:, : len(columns)]
     network.train()
-    *values, whole = total(table).double().cpu().numpy()
+    table = total(table).double().cpu()
+    if table[0, -1] > 0:
+        raise BrokenOff
+    *values, whole = table[:, :-1].numpy()
     is_measured = whole > 0
     if not is_measured.any():
         raise UserError(

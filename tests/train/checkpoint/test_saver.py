@@ -28,7 +28,7 @@ def test_files_are_written_beside_the_work_and_in_order() -> None:
         may_write.wait()
         written.append("first")
 
-    with Saver() as saver:
+    with Saver(threading.Lock()) as saver:
         saver.submit(first)
         assert written == []
         may_write.set()
@@ -42,7 +42,7 @@ def test_what_failed_is_raised_by_the_next_or_at_the_end(later: bool) -> None:
         raise OSError("no space")
 
     written: list[str] = []
-    with pytest.raises(OSError, match="no space"), Saver() as saver:
+    with pytest.raises(OSError, match="no space"), Saver(threading.Lock()) as saver:
         saver.submit(full)
         if later:
             saver.submit(lambda: written.append("never"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +37,22 @@ def test_all_that_wait_for_a_dead_rank_end_in_one_line() -> None:
     assert dead == (-9, "")
     for rank, (code, line) in enumerate((first, second)):
         assert code == 1 and line.startswith(f"error: rank {rank} has lost another of the 3 ranks")
+
+
+def test_a_checkpoint_that_is_being_written_is_written_to_its_end(tmp_path: Path) -> None:
+    """Though that takes longer than the death of another is waited for."""
+    writes = f"""
+def write():
+    time.sleep(3)
+    pathlib.Path({str(tmp_path / "whole")!r}).touch()
+saver = Saver(ranks.writing)
+saver.submit(write)
+time.sleep(600)
+"""
+    then = f"import pathlib; from train.checkpoint.saver import Saver; ranks.is_first and exec({writes!r})"
+    (code, line), dead = ended(2, dies=True, seconds=0, then=then)
+    assert dead == (-9, "") and (tmp_path / "whole").exists()
+    assert code == 1 and line.startswith("error: rank 0 has lost another of the 2 ranks")
 
 
 @pytest.mark.parametrize(

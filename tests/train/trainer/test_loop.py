@@ -90,16 +90,39 @@ def test_now_and_then_in_order_and_after_the_last_step() -> None:
     )
     assert happened == [
         *("report 3", "validate 4", "save 4", "keep 5", "report 6", "validate 6"),
-        *("report 7", "validate 7", "save 7", "keep 7"),
+        *("report 7", "validate 7", "keep 7", "save 7"),
     ], "nothing at step 2, where an earlier run ended: what was due then is done"
 
 
 def test_before_the_first_step_of_all_a_network_is_measured_where_that_is_asked_for() -> None:
     measured: list[int] = []
     fit(line(), steps=3, validate=Every(2, measured.append, first=True))
-    fit(line(), steps=4, first_step=2, validate=Every(2, measured.append, first=True))
+    fit(line(), steps=4, first_step=2, validate=Every(2, measured.append))
     fit(line(), steps=3, validate=Every(0, measured.append, first=True))
     assert measured == [0, 2, 3, 4]
+
+
+def test_what_a_signal_broke_off_is_made_up_for_where_the_run_goes_on() -> None:
+    happened: list[str] = []
+    validate = Every(2, lambda step: happened.append(f"broken off {step}") or True)
+    save = Every(3, lambda step: happened.append(f"save {step}"))
+    keep = Every(2, lambda step: happened.append(f"keep {step}"))
+    assert fit(line(), steps=4, validate=validate, save=save, keep=keep) == 2
+    again = Every(2, lambda step: happened.append(f"validate {step}"), first=True)
+    assert fit(line(), steps=4, first_step=2, validate=again, save=save, keep=keep) == 4
+    assert fit(line(), steps=4, first_step=4, validate=again, save=save, keep=keep) == 4
+    assert happened == [
+        *("broken off 2", "keep 2", "save 2"),
+        *("validate 2", "save 3", "validate 4", "keep 4", "save 4"),
+        *("validate 4", "save 4"),
+    ]
+
+
+def test_a_network_that_is_no_number_is_not_kept_either() -> None:
+    kept: list[int] = []
+    with pytest.raises(Diverged, match="step 2"):
+        fit(line(), bad_step=2, steps=20, report_every=20, keep=Every(3, kept.append))
+    assert kept == []
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
