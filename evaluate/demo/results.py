@@ -119,13 +119,13 @@ class Probe:
     @property
     def random_accuracy(self) -> float:
         """The mean over seeds."""
-        return sum(score.accuracy for score in self.random) / len(self.random)
+        return sum(score.value for score in self.random) / len(self.random)
 
     @property
     def summary(self) -> str:
-        if self.student.accuracy == self.random_accuracy == 1:
+        if self.student.value == self.random_accuracy == 1:
             found = "A network that learned nothing names them all as well: this task is too easy to show a gain."
-        elif self.student.accuracy <= self.random_accuracy:
+        elif self.student.value <= self.random_accuracy:
             found = "A network that learned nothing does as well: this probe shows NO gain from training."
         elif any(lead.better != "a" for lead in self.leads):
             found = (

@@ -192,7 +192,7 @@ def show_probe(probe: Probe) -> None:
     titles = ["the student", *(f"random network, seed {score.seed}" for score in probe.random)]
     for title, score in zip(titles, [probe.student, *probe.random], strict=True):
         low, high = score.interval
-        table.add_row(title, f"{score.accuracy:.0%}", f"{low:.0%} to {high:.0%}")
+        table.add_row(title, f"{score.value:.0%}", f"{low:.0%} to {high:.0%}")
     table.add_row("chance", f"{probe.chance:.0%}", "")
     show(table)
     print(probe.summary)

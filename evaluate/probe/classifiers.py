@@ -59,7 +59,7 @@ class LinearSVM:
     _kept: dict[tuple[float, bytes], FittedClassifier] = field(default_factory=dict, repr=False, compare=False)
 
     def fit(self, windows: Windows, labels: Labels, inner: NDArray[np.int64]) -> FittedClassifier:
-        windows = windows.averaged() if labels.ndim == 2 else windows  # all that `fit_tags` learns from
+        windows = windows.averaged() if labels.ndim == 2 else windows  # which is what `fit_tags` asks for
         with warnings.catch_warnings():  # the remarks say so; here, since threads share their filters
             warnings.simplefilter("ignore", ConvergenceWarning)
             C, remarks = (self.C, ()) if self.C is not None else self._choose(windows, labels, inner)  # noqa: N806
@@ -143,8 +143,11 @@ def fit_svm(windows: Windows, labels: Labels, C: float) -> FittedClassifier:  # 
 
 
 def fit_tags(windows: Windows, targets: Labels, C: float) -> FittedClassifier:  # noqa: N803
-    """One SVM per class on the means of recordings' windows: of many classes and windows, single ones cost too much."""
-    means = windows.averaged().values
+    """One SVM per class on one window a recording, their mean: of many classes and windows, single ones cost too much.
+
+    It scores any windows, by their mean.
+    """
+    means = windows.values  # (recordings, dimensions)
 
     def fit_one(wanted: Labels) -> tuple[NDArray[np.float64], float, bool]:
         if len(np.unique(wanted)) < 2:  # a part of the recordings need not have each class

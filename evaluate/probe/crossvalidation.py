@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from evaluate.benchmarks.benchmark import Benchmark, Split
 from evaluate.probe.classifiers import FittedClassifier, Labels
 from evaluate.probe.features.windows import Windows
-from evaluate.probe.scores import PRECISION, Score, accuracy_by_class, average_precisions, confusion_of, wilson
+from evaluate.probe.scores import (
+    ACCURACY,
+    PRECISION,
+    Score,
+    accuracy_by_class,
+    average_precisions,
+    confusion_of,
+    wilson,
+)
 
 
 class Classifier(Protocol):
@@ -100,7 +108,8 @@ def _accuracy(benchmark: Benchmark, scores: NDArray[np.float64], tested: NDArray
     right = tested & (predicted == labels)
     confusion = confusion_of(labels[tested], predicted[tested], len(benchmark.classes))
     return {
-        "accuracy": float(right[tested].mean()),
+        "value": float(right[tested].mean()),
+        "measure": ACCURACY,
         "interval": wilson(int(right[tested].sum()), int(tested.sum())),
         "per_fold": {fold: float(right[benchmark.folds == fold].mean()) for fold in benchmark.tested},
         "per_class": accuracy_by_class(benchmark, confusion),
@@ -114,13 +123,13 @@ def _precision(benchmark: Benchmark, scores: NDArray[np.float64], tested: NDArra
     precisions, interval = average_precisions(benchmark.targets[tested].astype(bool), scores[tested])
     mean = float(precisions.mean())
     return {
-        "accuracy": mean,
+        "value": mean,
+        "measure": PRECISION,
         "interval": interval,
         "per_fold": dict.fromkeys(benchmark.tested, mean),
         "per_class": dict(zip(benchmark.classes, precisions.tolist(), strict=True)),
         "confusion": [],
         "predicted": [None] * len(scores),
-        "measure": PRECISION,
     }
 
 

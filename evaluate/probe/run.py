@@ -105,7 +105,7 @@ def run_steps(settings: EvaluateSettings, paths: Sequence[Path]) -> None:
         points += points_of(scores)
         baselines += [score for score in scores.scores if score.features != "checkpoint"]
     table, curve = write_steps(out, points, baselines)
-    best = max(points, key=lambda point: point.score.accuracy)
+    best = max(points, key=lambda point: point.score.value)
     print(f"{table}, {curve}: {amount(len(paths), 'checkpoint')}; the most: step {best.step:,}, {best.score}")
 
 

@@ -19,7 +19,7 @@ from shards.cli.words import amount
 from shards.errors import ContractError, UserError
 from shards.files import write_whole
 
-FORMAT = 3
+FORMAT = 4
 NAME = "scores.json"
 LIBRARIES = ("av", "numpy", "scikit-learn", "torch")  # whose versions can change a number
 ACCURACY, PRECISION = "accuracy", "mean average precision"  # what a score's number is
@@ -39,7 +39,8 @@ class Score:
     classifier: str
     layer: str | None
     seed: int | None
-    accuracy: float
+    value: float  # of `measure`
+    measure: str  # ACCURACY | PRECISION
     interval: tuple[float, float]  # 95 %, Wilson; of a mean average precision a bootstrap over recordings
     per_fold: dict[str, float]
     per_class: dict[str, float]
@@ -51,7 +52,6 @@ class Score:
     seconds: float  # that classifiers took
     predicted: list[int | None]  # each recording's class, in the order of Scores.recordings; None: not tested
     decisions: list[list[float | None]]  # what it was decided by, a value for each class; None: a class never learned
-    measure: str = ACCURACY
 
     @property
     def recordings(self) -> int:
@@ -63,8 +63,8 @@ class Score:
         low, high = self.interval
         if self.measure != ACCURACY:
             tested = amount(self.recordings, "recording")
-            return f"{what}{seed}: {self.measure} {self.accuracy:.3f} on {tested} ({low:.3f} to {high:.3f})"
-        return f"{what}{seed}: {self.accuracy:.1%} of {self.recordings} ({low:.1%} to {high:.1%})"
+            return f"{what}{seed}: {self.measure} {self.value:.3f} on {tested} ({low:.3f} to {high:.3f})"
+        return f"{what}{seed}: {self.value:.1%} of {self.recordings} ({low:.1%} to {high:.1%})"
 
 
 @dataclass(frozen=True)

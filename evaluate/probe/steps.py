@@ -1,4 +1,4 @@
-"""Several checkpoints of a run on one benchmark: accuracy over the training's steps, as a table and a curve.
+"""Several checkpoints of a run on one benchmark: how good they are over the training's steps, as a table and a curve.
 
 The held-out KL that picks best.pt is not the goal; this is.
 """
@@ -59,22 +59,24 @@ def write_steps(folder: Path, points: Sequence[Point], baselines: Sequence[Score
     points = sorted(points, key=lambda point: (point.step, point.file))
     rows = io.StringIO()
     table = csv.writer(rows, lineterminator="\n")
-    table.writerow(["step", "file", "layer", "classifier", "accuracy", "low", "high", "recordings"])
+    table.writerow(["step", "file", "layer", "classifier", "measure", "value", "low", "high", "recordings"])
     for point in points:
         score = point.score
-        numbers = (f"{each:.5f}" for each in (score.accuracy, *score.interval))
-        table.writerow([point.step, point.file, score.layer, score.classifier, *numbers, score.recordings])
+        numbers = (f"{each:.5f}" for each in (score.value, *score.interval))
+        table.writerow(
+            [point.step, point.file, score.layer, score.classifier, score.measure, *numbers, score.recordings]
+        )
     figure = canvas(7, 4.5)
     axes = figure.subplots()
     for number, name in enumerate(dict.fromkeys(point.curve for point in points)):
         own = [point for point in points if point.curve == name]
         at, colour = [point.step for point in own], ACCENT if number == 0 else f"C{number}"
-        axes.plot(at, [100 * point.score.accuracy for point in own], "o-", color=colour, label=name)
+        axes.plot(at, [100 * point.score.value for point in own], "o-", color=colour, label=name)
         low, high = ([100 * point.score.interval[side] for point in own] for side in (0, 1))
         axes.fill_between(at, low, high, color=colour, alpha=0.12, linewidth=0)
     for score in baselines:
-        axes.axhline(100 * score.accuracy, color="#8a8f94", linestyle=":", linewidth=1)
-        axes.annotate(str(score).partition(":")[0], (points[0].step, 100 * score.accuracy), fontsize=7, va="bottom")
+        axes.axhline(100 * score.value, color="#8a8f94", linestyle=":", linewidth=1)
+        axes.annotate(str(score).partition(":")[0], (points[0].step, 100 * score.value), fontsize=7, va="bottom")
     axes.set_xlabel("training steps")
     axes.set_ylabel(f"{points[0].score.measure} on {points[0].score.benchmark}, % (shaded: 95 %)")
     axes.legend(fontsize=8)

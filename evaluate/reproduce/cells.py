@@ -97,10 +97,10 @@ def _of_probes(row: Row, column: Column, settings: ReproduceSettings, experiment
     scores = [score for probe in probes for score in cached_scores(probe).scores if score.layer in wanted]
     if row.origin != "random":
         (score,) = scores
-        return Cell(ours=score.accuracy, interval=score.interval, note=note)
-    accuracies = [score.accuracy for score in scores]
-    mean, tested = sum(accuracies) / len(accuracies), scores[0].recordings
-    spread = f"{amount(len(scores), 'seed')}, {min(accuracies):.1%} to {max(accuracies):.1%}"
+        return Cell(ours=score.value, interval=score.interval, note=note)
+    values = [score.value for score in scores]
+    mean, tested = sum(values) / len(values), scores[0].recordings
+    spread = f"{amount(len(scores), 'seed')}, {min(values):.1%} to {max(values):.1%}"
     # All networks are tested on the same recordings: their mean is taken for no more certain than one of them.
     return Cell(ours=mean, interval=wilson(mean * tested, tested), note=spread)
 
@@ -117,7 +117,7 @@ def _of_supervised(row: Row, column: Column, settings: ReproduceSettings, experi
     (score,) = scores.scores
     steps = (scores.checkpoint or {}).get("config", {}).get("steps", 0)
     counted = "1 step" if steps == 1 else f"{steps:,} steps"
-    return Cell(ours=score.accuracy, interval=score.interval, note=f"{counted} for each fold")
+    return Cell(ours=score.value, interval=score.interval, note=f"{counted} for each fold")
 
 
 def _of_videos(row: Row, column: Column, settings: ReproduceSettings, experiments: Experiments) -> Cell:
@@ -131,7 +131,7 @@ def _of_videos(row: Row, column: Column, settings: ReproduceSettings, experiment
     score = found.scores[column.modality]
     chance = f"chance {found.chance:.1%}, most frequent {found.most_frequent:.1%}"
     note = f"{amount(score.recordings, 'video')} of {found.classes} classes, {chance}; {model.provenance}"
-    return Cell(ours=score.accuracy, interval=score.interval, note=note)
+    return Cell(ours=score.value, interval=score.interval, note=note)
 
 
 PROBED = ("experiment", "published", "mfcc", "forest", "random")

@@ -1,6 +1,8 @@
-"""How long `make reproduce` will take: what the scores that are not kept cost once, at the speed of this machine.
+"""What `make reproduce` will cost: CPU time, of the scores that are not kept, and the clock where nothing else runs.
 
-The costs are core seconds of the published weights on ESC-10: 400 recordings of 10 s, ten classes, five folds. A
+How busy the cores will be with other work cannot be known, and is no part of either.
+
+The costs are CPU seconds of the published weights on ESC-10: 400 recordings of 10 s, ten classes, five folds. A
 network on a GPU is counted as on the CPU: the classifiers take longer.
 """
 
@@ -48,12 +50,13 @@ Evaluations = list[tuple[EvaluateSettings, Benchmark]]
 
 @dataclass(frozen=True)
 class Work:
-    """Core seconds: `alone` those that one core works off whatever there are, `shared` those that all cores do."""
+    """CPU seconds: `alone` those that one core works off whatever there are, `shared` those that all cores do."""
 
     alone: float
     shared: float
 
-    def seconds(self, slower: float, threads: int) -> float:
+    def seconds(self, slower: float, threads: int = 1) -> float:
+        """By the clock on so many idle cores; on one of them it is the CPU time."""
         return slower * (self.alone + self.shared / threads)
 
 
@@ -64,12 +67,14 @@ def estimate(settings: ReproduceSettings, experiments: Experiments) -> str:
     if due:
         network = build(settings.student, PAPER_HEADS, sample_rate=ClipSpec().sample_rate).eval()
         slower, threads = slowness(network), available_threads()
-        took = sum(work_of(probe, benchmark).seconds(slower, threads) for probe, benchmark in due)
+        works = [work_of(probe, benchmark) for probe, benchmark in due]
+        took, clock = (sum(work.seconds(slower, cores) for work in works) for cores in (1, threads))
         counts = sorted({len(benchmark.recordings) for _, benchmark in due})
         recordings = " to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1])))
         line = (
-            f"about {in_words(took)}: {amount(scores_of(due), 'score')} of {recordings} recordings, {before} "
-            "(by the speed of a forward pass here; within a factor of two or so, longer beside other work)"
+            f"about {in_words(took)} of CPU time, {in_words(clock)} by the clock if nothing else runs on "
+            f"{amount(threads, 'core')}: {amount(scores_of(due), 'score')} of {recordings} recordings, {before} "
+            "(by the speed of a forward pass here, within a factor of two or so)"
         )
     else:
         line = f"no score to compute, {before}"
@@ -129,10 +134,10 @@ def work_of(probe: EvaluateSettings, benchmark: Benchmark) -> Work:
     return Work(alone + fits * fit, shared + heard * longer * HEAR)
 
 
-def slowness(network: Trunk, clock: Callable[[], float] = time.monotonic) -> float:
-    """How many times as long as where the costs were measured a forward pass takes here, on one core, after a first.
+def slowness(network: Trunk, clock: Callable[[], float] = time.process_time) -> float:
+    """How many times the CPU time of where the costs were measured a forward pass takes here, on one core.
 
-    The mean of PASSES by the clock: a machine that is busy with other work is a slow one.
+    The mean of PASSES after a first.
     """
     sound = np.random.default_rng(0).normal(0, 1000, (1, round(SECONDS * network.sample_rate))).astype(np.int16)
     before = torch.get_num_threads()

@@ -99,7 +99,7 @@ def _confusions(picture: Picture, settings: ReproduceSettings, experiments: Expe
         f"{true} taken for {predicted} ({count})"
         for true, predicted, count in worst_confusions(score.confusion, scores.classes)
     )
-    caption = f"{scores.benchmark}, pool5 of {_model(settings)}: {score.accuracy:.1%}. Most frequent: {worst}."
+    caption = f"{scores.benchmark}, pool5 of {_model(settings)}: {score.value:.1%}. Most frequent: {worst}."
     image = data_url("image/png", draw_confusion(score.confusion, scores.classes))
     return replace(picture, caption=caption, image=image)
 

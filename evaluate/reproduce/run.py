@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict
 from pathlib import Path
 
 from evaluate.reproduce.cells import Filled, fill
-from evaluate.reproduce.estimate import estimate
+from evaluate.reproduce.estimate import estimate, in_words
 from evaluate.reproduce.experiments import Experiments
 from evaluate.reproduce.figures import FIGURES, Picture, draw
 from evaluate.reproduce.multimodal import labelled_videos
@@ -27,6 +28,7 @@ def run(settings: ReproduceSettings, experiments: Experiments) -> None:
     settings.device = available_device(settings.device)
     require_given(settings)
     print(estimate(settings, experiments), flush=True)
+    began, spent = time.monotonic(), time.process_time()
     tables: list[Filled] = []
     for table in TABLES:
         if table.number in settings.tables:
@@ -42,7 +44,8 @@ def run(settings: ReproduceSettings, experiments: Experiments) -> None:
     measured = sum(cell.ours is not None for cell in ours)
     drawn = sum(not picture.missing for picture in pictures)
     cells, figures = amount(len(ours), "cell"), amount(len(pictures), "figure")
-    print(f"{page}: {measured} of {cells} measured, {drawn} of {figures} drawn")
+    took = f"{in_words(time.process_time() - spent)} of CPU time, {in_words(time.monotonic() - began)} by the clock"
+    print(f"{page}: {measured} of {cells} measured, {drawn} of {figures} drawn, in {took}")
 
 
 def require_given(settings: ReproduceSettings) -> None:

@@ -13,7 +13,14 @@ import numpy as np
 from evaluate.benchmarks.benchmark import Benchmark, BenchmarkSpec
 from evaluate.benchmarks.layouts import load_benchmark
 from evaluate.benchmarks.recordings import Recordings
-from evaluate.supervised.run import HEAD, SupervisedSettings, evaluate_supervised, train_fold
+from evaluate.supervised.run import (
+    HEAD,
+    SEVERAL_CLASSES,
+    SupervisedSettings,
+    evaluate_supervised,
+    require_one_class,
+    train_fold,
+)
 from shards.cli.command import command
 from shards.cli.words import amount
 from shards.errors import UserError
@@ -29,6 +36,8 @@ NAME = "finetuned.pt"
 @dataclass
 class FinetuneSettings:
     """conf/finetune.yaml. The network is the checkpoint's; `benchmark` says how the sounds lie."""
+
+    not_offered = SEVERAL_CLASSES
 
     benchmark: BenchmarkSpec  # how the sounds lie
     # a folder with a folder of sounds for each class (sub-folders: takes of one source), or a CSV file with path, label
@@ -47,6 +56,9 @@ class FinetuneSettings:
     compile: Compile = "auto"  # compile the network: true, false, or auto (where it works)
     log_every: int = 50  # steps from one line of the log to the next
     out: Path | None = None  # folder of the checkpoint; null: outputs/runs/finetuned-<student>-<name of root>
+
+    def __post_init__(self) -> None:
+        require_one_class(self.benchmark)
 
     def as_supervised(self) -> SupervisedSettings:
         """The same as settings of `make supervised`. Raises UserError where the checkpoint has no heads."""
@@ -90,13 +102,13 @@ def run(settings: FinetuneSettings) -> None:
     learned.held_out = {
         "step": training.steps,
         "clips": score.recordings,
-        "mean": {f"{HEAD}/top1": score.accuracy, f"{HEAD}/top1_mean": share},
+        "mean": {f"{HEAD}/top1": score.value, f"{HEAD}/top1_mean": share},
     }
     save(path, learned)
     write_card(path.with_name("card.md"), learned, path.name)
     low, high = score.interval
     print(
-        f"{score.accuracy:.1%} of {amount(score.recordings, 'held-out recording')} named rightly "
+        f"{score.value:.1%} of {amount(score.recordings, 'held-out recording')} named rightly "
         f"({low:.1%} to {high:.1%}); {share:.1%} by always saying {benchmark.classes[label]}, the most frequent class"
     )
     print(f"{path}: {len(benchmark.classes)} classes; {benchmark.grouping}")

@@ -40,11 +40,14 @@ from train.trainer.loop import train
 from train.trainer.meter import Meter, Reading
 
 HEAD = "classes"
+SEVERAL_CLASSES = frozenset({"benchmark=fsd50k"})  # settings that these networks, which name one class, do not take
 
 
 @dataclass
 class SupervisedSettings:
     """conf/supervised.yaml: the authors' fine-tuning, where they say something."""
+
+    not_offered = SEVERAL_CLASSES
 
     benchmark: BenchmarkSpec  # the benchmark
     root: Path  # the benchmark's folder; of benchmark=folder also a CSV file
@@ -63,6 +66,7 @@ class SupervisedSettings:
     out: Path | None = None  # folder of checkpoints and scores; null: outputs/runs/supervised-<student>-<benchmark>
 
     def __post_init__(self) -> None:
+        require_one_class(self.benchmark)
         if min(self.steps, self.batch, self.log_every) < 1 or self.lr <= 0:
             raise ValueError("steps, batch and log_every are at least 1, lr is above 0")
         if not 0 < self.seconds <= self.benchmark.seconds:
@@ -74,6 +78,15 @@ class SupervisedSettings:
     @property
     def folder(self) -> Path:
         return self.out or Path("outputs/runs") / f"supervised-{self.student.name}-{self.benchmark.name}"
+
+
+def require_one_class(benchmark: BenchmarkSpec) -> None:
+    """Raise ValueError for multi-label data."""
+    if benchmark.multilabel:
+        raise ValueError(
+            f"{benchmark.name} has several classes a recording, and a network learns one here: take "
+            "`python -m evaluate` for it, or a benchmark with one class a recording"
+        )
 
 
 @dataclass(frozen=True)

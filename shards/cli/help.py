@@ -36,7 +36,13 @@ def usage(
             required.append(_row(f"{key}=", f"{lines[key]} (required)"))
         else:
             optional.append(_row(f"{key}={_text(value)}", _with_choices(lines[key], kind)))
-    files = {group: sorted(path.stem for path in (config.parent / group).glob("*.yaml")) for group in choices}
+    refused: frozenset[str] = getattr(settings, "not_offered", frozenset())  # as `group=file`
+    files = {
+        group: sorted(
+            path.stem for path in (config.parent / group).glob("*.yaml") if f"{group}={path.stem}" not in refused
+        )
+        for group in choices
+    }
     lines |= {group: line for group, line in group_comments(config).items() if group not in lines}
     groups = [
         _row(f"{group}={choices[group] or 'null'}", f"{lines[group]}: {', '.join(files[group])}") for group in choices

@@ -12,7 +12,7 @@ import soundfile
 import torch
 
 from evaluate.benchmarks.benchmark import BenchmarkSpec
-from evaluate.probe.scores import Score, wilson
+from evaluate.probe.scores import ACCURACY, Score, wilson
 from shards.format.clip import ClipSpec
 from shards.format.manifest import TeacherCard
 from train.checkpoint.checkpoint import Checkpoint, save
@@ -60,7 +60,7 @@ def score_of(features: str, confusion: list[list[int]], seed: int | None = None,
     right, total = int(np.trace(confusion)), int(np.sum(confusion))
     predicted = [column for row in confusion for column, count in enumerate(row) for _ in range(count)]
     behind = ({"test": right / total}, {}, confusion, {}, True, [], {}, 1.0, predicted, [[] for _ in predicted])
-    return Score("folder", features, "linear SVM", layer, seed, right / total, wilson(right, total), *behind)
+    return Score("folder", features, "linear SVM", layer, seed, right / total, ACCURACY, wilson(right, total), *behind)
 
 
 @pytest.fixture

@@ -154,9 +154,9 @@ def test_mean_average_precision_from_sounds_to_scores(
     decided = np.array([score.decisions[at] for at in tested], np.float64)
     expected = average_precision_score(np.array(positive), decided, average=None)
     assert [score.per_class[name] for name in scores.classes] == pytest.approx(expected.tolist(), abs=1e-4)
-    assert score.accuracy == pytest.approx(expected.mean(), abs=1e-4) and score.accuracy > 0.9
-    assert score.interval[0] <= score.accuracy <= score.interval[1] and score.recordings == 12
-    assert f"checkpoint conv2 linear SVM: mean average precision {score.accuracy:.3f} on 12 recordings (" in printed
+    assert score.value == pytest.approx(expected.mean(), abs=1e-4) and score.value > 0.9
+    assert score.interval[0] <= score.value <= score.interval[1] and score.recordings == 12
+    assert f"checkpoint conv2 linear SVM: mean average precision {score.value:.3f} on 12 recordings (" in printed
     assert "1 score on fsd50k" in printed
     with pytest.raises(UserError, match="a is a mean average precision: pairs are compared by whether"):
         compare(CompareSettings(tmp_path / "out", shutil.copytree(tmp_path / "out", tmp_path / "other")))
@@ -176,7 +176,7 @@ def test_labels_by_chance_are_not_learned(settings: EvaluateSettings, root: Path
     ends = [row.partition(",")[2] for row in rows]
     truth.write_text("\n".join([header, *(f"{at + 1},{ends[at - 2]}" for at in range(len(rows)))]) + "\n")
     (score,) = evaluate(replace(settings, C=0.01)).scores
-    assert score.accuracy < 0.75
+    assert score.value < 0.75
 
 
 def test_C_is_chosen_on_val_alone(monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: N802

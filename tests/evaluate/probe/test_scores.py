@@ -45,8 +45,9 @@ def test_wilson_solves_its_equation(right: int, total: int) -> None:
 
 def score() -> Score:
     return Score(
-        "b", "checkpoint", "linear SVM", "pool5", None, 0.5, (0.1, 0.9), {"1": 0.5}, {"x": 0.5}, [[1, 1], [0, 0]],
-        {"1": 0.01}, True, ["fold 1: doubtful"], {"count": 2}, 0.1, [0, 1, None], [[0.5, None], [-1.25, 1e-7], []],
+        "b", "checkpoint", "linear SVM", "pool5", None, 0.5, "accuracy", (0.1, 0.9), {"1": 0.5}, {"x": 0.5},
+        [[1, 1], [0, 0]], {"1": 0.01}, True, ["fold 1: doubtful"], {"count": 2}, 0.1,
+        [0, 1, None], [[0.5, None], [-1.25, 1e-7], []],
     )  # fmt: skip
 
 
@@ -66,7 +67,7 @@ def test_scores_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 def test_another_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "scores.json").write_text('{"format": 99}')
-    with pytest.raises(UserError, match="has format 99, this program reads 3"):
+    with pytest.raises(UserError, match="has format 99, this program reads 4"):
         Scores.load(tmp_path)
     with pytest.raises(UserError, match="holds no scores"):
         Scores.load(tmp_path / "nothing")

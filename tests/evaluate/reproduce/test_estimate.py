@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,6 +87,7 @@ def test_more_recordings_layers_seeds_and_values_of_c_cost_more_by_a_formula() -
 
 def test_cores_share_what_they_can_and_a_slow_one_takes_longer() -> None:
     assert Work(alone=3, shared=8).seconds(slower=1, threads=4) == 5
+    assert Work(alone=3, shared=8).seconds(slower=1) == 11  # of CPU time, however many cores share it
     assert Work(alone=3, shared=8).seconds(slower=2.5, threads=1) == 27.5
 
 
@@ -135,6 +137,7 @@ def test_what_is_kept_does_not_count(
     monkeypatch.setattr("evaluate.reproduce.run.TABLES", tables := (Table(3, "", (Column("", "esc10"),), rows),))
     monkeypatch.setattr("evaluate.reproduce.estimate.TABLES", tables)
     monkeypatch.setattr("evaluate.reproduce.estimate.slowness", lambda network: 1e6)
+    monkeypatch.setattr("evaluate.reproduce.estimate.available_threads", lambda: 8)
     experiments = Experiments({"esc10": esc_spec}, {}, {})
     settings = ReproduceSettings(tiny, None, {"esc10": esc_root}, C=0.01, seeds=2, cache=tmp_path / "cache")  # type: ignore[arg-type]
     settings.runs, settings.out, settings.tables, settings.figures = tmp_path / "runs", tmp_path / "out", [3], []
@@ -144,7 +147,9 @@ def test_what_is_kept_does_not_count(
         return capsys.readouterr().out.splitlines()[0]
 
     first = said()
-    assert "hours: 3 scores of 18 recordings, 0 kept from before (by the speed of a forward pass here" in first
+    counted = ": 3 scores of 18 recordings, 0 kept from before (by the speed of a forward pass here"
+    cpu, clock = map(int, re.findall(r"(\d+) hours (?:of CPU time|by the clock)", first))
+    assert cpu > clock and f" by the clock if nothing else runs on 8 cores{counted}" in first
     assert said() == "no score to compute, 3 kept from before"
     assert ": 1 score of 18 recordings, 3 kept from before" in said(seeds=3)
     assert ": 4 scores of 18 recordings, 0 kept from before" in said(seeds=3, C=0.1)

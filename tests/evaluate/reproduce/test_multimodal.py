@@ -66,8 +66,8 @@ def colours(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_both_know_what_neither_knows_alone(videos: Path, checkpoint: Path, tmp_path: Path) -> None:
     found = recognise(videos, EvaluatedModel.load(checkpoint), TEACHERS, "conv2", tmp_path, LinearSVM())
     assert found.classes == 4 and found.chance == 0.25 and found.most_frequent == 0.25
-    assert found.scores["both"].accuracy > 0.9
-    assert found.scores["vision"].accuracy <= 0.75 and found.scores["sound"].accuracy <= 0.75
+    assert found.scores["both"].value > 0.9
+    assert found.scores["vision"].value <= 0.75 and found.scores["sound"].value <= 0.75
     assert {score.recordings for score in found.scores.values()} == {16}  # 40 % of 40
 
 

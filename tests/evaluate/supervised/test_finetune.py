@@ -57,7 +57,7 @@ def test_classes_are_learned_and_the_checkpoint_records_them(
     assert "100.0% of 4 held-out recordings named rightly" in printed
     assert "75.0% by always saying low, the most frequent class" in printed
     (score,) = Scores.load(tmp_path / "run").scores
-    assert score.accuracy == 1.0 and score.per_class == {"high": 1.0, "low": 1.0}
+    assert score.value == 1.0 and score.per_class == {"high": 1.0, "low": 1.0}
 
     student, learned = load_student(tmp_path / "run" / NAME)
     assert learned.teachers["classes"].classes == ("high", "low")

@@ -14,8 +14,9 @@ from evaluate.benchmarks.layouts import load_benchmark
 from evaluate.benchmarks.recordings import Recordings
 from evaluate.probe.run import EvaluateSettings, evaluate
 from evaluate.probe.scores import Scores
+from evaluate.supervised.finetune import FinetuneSettings
 from evaluate.supervised.run import SupervisedSettings, build_network, excerpts, run
-from shards.cli.command import compose
+from shards.cli.command import compose, help_of
 from shards.errors import UserError
 from shards.format.clip import ClipSpec
 from train.checkpoint import hub
@@ -46,7 +47,7 @@ def settings(esc_spec: BenchmarkSpec, esc_root: Path, tmp_path: Path) -> Supervi
 def test_labels_are_learned_and_recorded(settings: SupervisedSettings, capsys: pytest.CaptureFixture[str]) -> None:
     run(settings)
     (score,) = Scores.load(settings.folder).scores
-    assert score.accuracy > 0.8 and score.recordings == 18
+    assert score.value > 0.8 and score.recordings == 18
     assert score.layer is None and score.features == "supervised small"
     trained = load(settings.folder / "2.pt")
     seen = trained.config["supervised"]
@@ -61,6 +62,15 @@ def test_labels_are_learned_and_recorded(settings: SupervisedSettings, capsys: p
         run(replace(settings, lr=0.1))
     with pytest.raises(ValueError, match=r"seconds=2 of one excerpt .* at most benchmark\.seconds=1,"):
         replace(settings, seconds=2)
+
+
+@pytest.mark.parametrize(("kind", "config"), [(SupervisedSettings, "supervised"), (FinetuneSettings, "finetune")])
+def test_several_classes_a_recording_are_neither_offered_nor_taken(kind: type, config: str) -> None:
+    given = ["benchmark=fsd50k", "root=x", *(["checkpoint=x"] if kind is FinetuneSettings else [])]
+    with pytest.raises(ValueError, match="fsd50k has several classes a recording, and a network learns one here: take"):
+        compose(kind, config, given)
+    assert "fsd50k, tut2016" not in help_of(kind, config) and "folder, tut2016, tut2017" in help_of(kind, config)
+    assert "folder, fsd50k, tut2016" in help_of(EvaluateSettings, "evaluate")
 
 
 def test_svm_on_a_supervised_network_may_only_test_its_own_fold(settings: SupervisedSettings, tmp_path: Path) -> None:
