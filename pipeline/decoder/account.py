@@ -29,11 +29,13 @@ def account_of_reading(
     audio_end, video_end = ends
     begin = file_begin if asked[0] == -math.inf else asked[0]
     read_until = max(audio_end, video_end, assembler.cut_until)
-    end = max(read_until, media.expected_end(file_begin, read_until) if asked[1] == math.inf else asked[1])
+    is_whole = asked[1] == math.inf
+    end = max(read_until, media.expected_end(file_begin, read_until) if is_whole else asked[1])
     common_end = max(min(audio_end, video_end), assembler.cut_until)
     ended = "no_sound" if audio_end < video_end else "no_frame"  # what is missing behind the common end
     missing = end - read_until
-    behind_break = min(missing, media.clock.break_seconds)
+    leapt = (media.promised_end(file_begin) if is_whole else end) - read_until
+    behind_break = min(max(leapt, 0.0), media.clock.break_seconds)
     unread = missing - behind_break if media.ended_early else 0.0
     left_out = {
         "before_common_start": assembler.start - begin,

@@ -44,6 +44,13 @@ class _Stream:
     doubtful: list[AnyPacket] = field(default_factory=list)  # far from where they should be; the next ones decide
     leapt: list[AnyPacket] = field(default_factory=list)  # ahead of the others, until it is known whether they follow
 
+    @property
+    def lowest(self) -> float:
+        """The next packet's time if it goes on from those so far."""
+        if self.rises:
+            return self.begin - BACK_SECONDS
+        return self.end - max(LEAP_SECONDS, REORDERED * self.longest)
+
     def stamp(self, packet: AnyPacket) -> int | None:
         return packet.dts if self.rises and packet.dts is not None else packet.pts
 
@@ -122,7 +129,8 @@ class Clock:
 
     def _judge(self, stream: _Stream, packet: AnyPacket) -> Iterable[AnyPacket]:
         time = self._time(stream, stream.stamp(packet))
-        if stream.rises and (time < stream.begin - BACK_SECONDS or time > stream.due + self._doubt_seconds > -math.inf):
+        ahead = stream.rises and time > stream.due + self._doubt_seconds > -math.inf
+        if ahead or time < stream.lowest:
             stream.doubtful = [packet]
             return ()
         shown = self._time(stream, packet.pts)  # where B-frames are reordered a leap is seen here first
@@ -156,7 +164,7 @@ class Clock:
                 yield self._accept(stream, packet)
             return
         first = self._time(stream, stream.stamp(held[0]))
-        if first < stream.begin:
+        if first < stream.begin and not self._is_abreast(stream, self._time(stream, stream.stamp(held[-1]))):
             self._begin_anew(stream, stream.raw(held[0]))
         elif first - stream.due > self._break_seconds and self._is_alone(stream, first):
             stream.leapt, self._any_leapt = held, True
@@ -165,6 +173,11 @@ class Clock:
         yield self._accept(stream, held[0])
         for packet in held[1:]:
             yield from self.push(packet)
+
+    def _is_abreast(self, stream: _Stream, time: float) -> bool:
+        """Whether another stream has come to a time by itself: both have fallen back, and that one by too little."""
+        others = [other for other in self._streams.values() if other is not stream and other.epoch == stream.epoch]
+        return any(not other.doubtful and abs(other.begin - time) < BACK_SECONDS for other in others)
 
     def _begin_anew(self, stream: _Stream, raw: float) -> None:
         """A stream's clock has fallen back: by the step that another stream took before, or it is the first."""

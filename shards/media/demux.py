@@ -47,14 +47,14 @@ class Demuxer(MediaFile):
     def expected_end(self, begin: float, read_until: float) -> float:
         """Seconds at which the file ends, as far as is known when it was read until so many seconds.
 
-        Where no length is written into a file, FFmpeg's is that of the streams as they began; others may follow, as
-        where recordings are joined. Then it is as long as its bytes are, at the pace of those that were read.
+        A length that is written there, or found by FFmpeg, is that of the first streams alone where recordings are
+        joined. Then the file is as long as its bytes are, at the pace of those that were read.
         """
         promised = self.promised_end(begin)
         size = os.path.getsize(self._path)
         behind = size - self._last_byte
-        known = not self.states_no_length or self.ended_early or not self._last_byte
-        if known or behind < max(LEFT_SHARE * size, LEFT_BYTES):
+        whole = behind < max(LEFT_SHARE * size, LEFT_BYTES)
+        if whole or self.ended_early or not self._last_byte or not self.ends_with_film:
             return promised
         return max(promised, read_until + (read_until - begin) * behind / self._last_byte)
 

@@ -153,9 +153,11 @@ class MediaFile:
         return not {"matroska", "webm", "ogg"} & set(self.container.format.name.split(","))
 
     @property
-    def states_no_length(self) -> bool:
-        """Of transport and program streams and Ogg the length is found out by a look at their end."""
-        return self.container.format.name in ("mpegts", "mpeg", "ogg")
+    def ends_with_film(self) -> bool:
+        """Whether next to nothing lies behind the last packet: no index, as MP4 and AVI have it. Joined MP4s do not."""
+        if self.is_indexed:
+            return _has_two_films(self._path)
+        return self.container.format.name in ("mpegts", "mpeg", "ogg", "flv", "asf", "matroska,webm")
 
     @property
     def states_length(self) -> bool:
@@ -233,6 +235,19 @@ def _opened(path: Path, **options: str) -> InputContainer:
         if error.errno in LIMITS:  # FFmpeg says EIO of files that are cut short, so that it tells nothing of the disk
             raise UnreadableMedia("io_error", os.strerror(error.errno)) from error
         raise
+
+
+def _has_two_films(path: Path) -> bool:
+    """Whether an MP4 has a second index (ISO 14496-12, 4.2), of which players and FFmpeg read one."""
+    indices, begin, size = 0, 0, os.path.getsize(path)
+    with open(path, "rb") as stream:
+        while begin < size and indices < 2:
+            stream.seek(begin)
+            head = stream.read(16)
+            length = int.from_bytes(head[8:] if head[:4] == b"\0\0\0\1" else head[:4], "big")
+            indices += head[4:8] == b"moov"
+            begin += length if length >= 8 else size
+    return indices > 1
 
 
 def unreadable(error: OSError) -> UnreadableMedia:
