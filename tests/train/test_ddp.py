@@ -80,6 +80,26 @@ def test_two_ranks_are_one_process_with_two_half_batches(shards: Path, tmp_path:
     assert videos["clips"] == 5 and videos["mean"]["objects/kl"] > 0
 
 
+def test_ranks_with_parts_of_a_batch_and_short_gradients_are_one_process_with_as_many_parts(
+    shards: Path, tmp_path: Path
+) -> None:
+    """Each part is normalised by itself, wherever it is computed: 2 ranks with 2 parts each, or one process with 4."""
+    how = {"steps": STEPS, "validate_every": 0, "lr": 0.01, "schedule": "cosine", "warmup": 2}
+    runs = {"ranks": {"accumulate": 2, "clip_norm": 0.05}, "one": {"accumulate": 4, "clip_norm": 0.05}}
+    networks = {}
+    for name, each in (runs | {"long gradients": {"accumulate": 4}}).items():
+        words = training(shards, tmp_path / name, **how, **each)
+        for process in two_ranks(words, Forked) if name == "ranks" else [Forked("train", *words)]:
+            finish(process, seconds=100)
+        networks[name] = load(tmp_path / name / "last.pt").network
+    for name, tensor in networks["one"].items():
+        if name.endswith(("conv.bias", "_mean", "_var", "_tracked")):  # no gradient but rounding, and rank 0's own
+            continue
+        torch.testing.assert_close(networks["ranks"][name], tensor, rtol=1e-4, atol=2e-6)
+    weight = "blocks.conv2.conv.weight"
+    assert (networks["long gradients"][weight] - networks["one"][weight]).abs().max() > 1e-3
+
+
 def test_one_held_out_clip_is_measured_though_the_second_rank_has_none(tmp_path: Path, make_shards: MakeShards) -> None:
     shards, run = make_shards(tmp_path / "shards", {"train-000000": 9, "validation-000000": 1}), tmp_path / "run"
     for rank in two_ranks(training(shards, run, steps=2, validate_every=2), Forked):
