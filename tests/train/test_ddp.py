@@ -170,6 +170,39 @@ def test_torchrun_passes_sigterm_on_and_the_next_run_ends(shards: Path, tmp_path
     assert load(run / "last.pt").position == {"step": steps, "consumed": steps * BATCH, "seed": 0}
 
 
+SIGNALLED = """
+import os, runpy, signal
+from train.trainer.trainer import Trainer
+
+def measured(trainer, catalog):
+    if trainer.ranks.rank == 1 and trainer.batches.consumed == 24:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return measure(trainer, catalog)
+
+measure, Trainer._measured = Trainer._measured, measured
+runpy.run_module("train", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_signal_to_one_rank_breaks_a_validation_off_on_both_and_it_is_made_up_for(
+    shards: Path, tmp_path: Path
+) -> None:
+    def signalled(module: str, *words: str, **place: str) -> Forked:
+        return Forked("-c", SIGNALLED, *words, **place)
+
+    every = EVERY | {"save_every": 100}
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    for rank in two_ranks(training(shards, run, steps=STEPS, **every), signalled):
+        finish(rank, code=75, seconds=100)
+    assert load(run / "last.pt").position == {"step": 3, "consumed": 24, "seed": 0}
+    for folder in (run, whole):
+        for rank in two_ranks(training(shards, folder, steps=STEPS, **every), Forked):
+            finish(rank, seconds=100)
+    assert state(run) == state(whole)
+    steps = [row["step"] for row in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())]
+    assert steps == [0, 1, 2, 3, 3, 4, 6, 6], "at 3 it is said that it was stopped, then it is measured"
+
+
 def test_a_signal_to_one_rank_stops_both_at_one_step(shards: Path, tmp_path: Path) -> None:
     run, never = tmp_path / "run", {"validate_every": 10**6, "save_every": 10**6}
     ranks = two_ranks(training(shards, run, steps=10**6, log_every=2, **never), Forked)
