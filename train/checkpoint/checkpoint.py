@@ -34,6 +34,7 @@ MALFORMED: tuple[type[Exception], ...] = (
     *(SettingsError, pickle.UnpicklingError, EOFError),
     *(AttributeError, LookupError, RuntimeError, TypeError, ValueError),
 )
+UNREADABLE: tuple[type[Exception], ...] = (*MALFORMED, OSError)
 TOP = 5  # a validation's measures are KL, agreement with the first class, and with the first TOP
 
 
@@ -121,7 +122,7 @@ def _unpickled(path: Path, device: str) -> dict[str, Any]:
     try:
         with warnings.catch_warnings(action="ignore"):  # of a pickle that is refused
             fields = torch.load(path, map_location=device, weights_only=True)
-    except (*MALFORMED, OSError) as error:
+    except UNREADABLE as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which torch's search in a cut file ends in
             raise
         raise UserError(
