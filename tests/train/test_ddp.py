@@ -17,7 +17,7 @@ import torch
 from shards.errors import UserError
 from shards.loader.catalog import load_catalog
 from shards.loader.streaming import Streaming, training_reader
-from tests.faults.commands import finish, one_line, state, training, two_ranks, wait_until
+from tests.faults.commands import finish, one_line, ranks, state, training, two_ranks, wait_until
 from tests.forked import Forked
 from train.checkpoint.checkpoint import build, load
 from train.data.batches import DeviceBatches, pinned_ring
@@ -98,6 +98,16 @@ def test_ranks_with_parts_of_a_batch_and_short_gradients_are_one_process_with_as
         torch.testing.assert_close(networks["ranks"][name], tensor, rtol=1e-4, atol=2e-6)
     weight = "blocks.conv2.conv.weight"
     assert (networks["long gradients"][weight] - networks["one"][weight]).abs().max() > 1e-3
+
+
+def test_three_ranks_go_on_bit_by_bit(shards: Path, tmp_path: Path) -> None:
+    """Three numbers have different sums in different orders: the order must be that of the undisturbed run."""
+    for run, parts in (("whole", [6]), ("parts", [3, 6])):
+        for steps in parts:
+            words = training(shards, tmp_path / run, **EVERY | {"steps": steps, "batch": 9, "validate_every": 0})
+            for rank in ranks([words] * 3, Forked):
+                finish(rank, seconds=100)
+    assert state(tmp_path / "parts") == state(tmp_path / "whole")
 
 
 def test_one_held_out_clip_is_measured_though_the_second_rank_has_none(tmp_path: Path, make_shards: MakeShards) -> None:
