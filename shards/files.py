@@ -59,6 +59,16 @@ def write_whole(path: Path, data: bytes) -> None:
         partial.write_bytes(data)
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add a line at the end of a file. An OSError names the file, which that of a full disk does not of itself."""
+    try:
+        with open(path, "a") as stream:
+            stream.write(f"{line}\n")
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
 @contextmanager
 def locked(path: Path, *, wait: bool = True, instead: str = "another folder") -> Iterator[IO[bytes] | None]:
     """Hold an exclusive lock on a file, created if need be; yields the open file, or None where another holds it.

@@ -148,11 +148,12 @@ def run(settings: BenchSettings) -> None:
         for _ in range(settings.rounds):
             for way, found in seconds.items():
                 found.append(getattr(bench, way)())
-        rates = compare(Load(catalog, settings.batch, 24, settings.workers), settings.rounds)
-        print(describe(settings, seconds, median(rates["ours"]), bench.flops(), traffic(settings, catalog)))
+        speeds = compare(Load(catalog, settings.batch, 24, settings.workers), settings.rounds)
+        reader = median(speed.clips_per_second for speed in speeds["ours"])
+        print(describe(settings, seconds, reader, bench.flops(), traffic(settings, catalog)))
         if bench.device.type == "cuda":
             print(describe_card(bench, settings, catalog, median(seconds["bare"])))
-        print(f"reader alone, {settings.workers} workers\n{report(rates)}")
+        print(f"reader alone, {settings.workers} workers\n{report(speeds)}")
 
 
 def describe(settings: BenchSettings, seconds: dict[str, list[float]], reader: float, flops: int, traffic: int) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,21 +98,26 @@ class BatchReader(PrefetchRing):
         batch.clear_row(row, samples=0, windows=0)
 
     def _fill_row(self, batch: Batch, row: int, clip: int, tars: OpenTars) -> None:
-        catalog, key = self._catalog, self._catalog.keys[clip]
+        catalog = self._catalog
         samples, windows = int(catalog.samples[clip]), int(catalog.windows[clip])
         batch.clear_row(row, samples=samples, windows=windows)
         sounds, labels = self._tars_of(catalog.shard[clip])
-        opened, place = self._opened(sounds, tars), catalog.sound_places[clip].tolist()
-        with _naming(sounds, f"{key}.{catalog.audio}"):
+        sound_file, label_file = self._opened(sounds, tars), self._opened(labels, tars)
+        tar, member = sounds, catalog.audio  # what is being read
+        try:
             sound = batch.waveform[row, :samples]
-            READ_SOUND[catalog.audio](opened.descriptor, place, sound, catalog.clip.sample_rate)
+            place = catalog.sound_places[clip].tolist()
+            READ_SOUND[catalog.audio](sound_file.descriptor, place, sound, catalog.clip.sample_rate)
             self._require(clip, sound, catalog.sound_checksums)
-        opened = self._opened(labels, tars)
-        for head, places in catalog.posterior_places.items():
-            with _naming(labels, f"{key}.{head}.npy"):
+            tar = labels
+            for head, places in catalog.posterior_places.items():
+                member = f"{head}.npy"
                 posterior = batch.posteriors[head][row, :windows]
-                read_posterior(opened.descriptor, places[clip].tolist(), posterior)
+                read_posterior(label_file.descriptor, places[clip].tolist(), posterior)
                 self._require(clip, posterior, catalog.posterior_checksums[head])
+        except (DamagedExample, OSError) as error:
+            where = f"{tar.location}: {catalog.keys[clip]}.{member}"
+            raise DamagedShard(f"{where}: {error}. {REMEDY_OR_SKIP}") from None
         self._compared[clip] = True
 
     def _require(self, clip: int, array: NDArray[np.generic], expected: NDArray[np.uint32]) -> None:
@@ -121,12 +126,3 @@ class BatchReader(PrefetchRing):
 
     def _opened(self, tar: Tar, tars: OpenTars) -> OpenTar:
         return (tars.get(tar) or self._pool.get(tar)).result()
-
-
-@contextmanager
-def _naming(tar: Tar, member: str) -> Iterator[None]:
-    """Name, in the error, the shard and member in which the bytes at fault lie."""
-    try:
-        yield
-    except (DamagedExample, OSError) as error:
-        raise DamagedShard(f"{tar.location}: {member}: {error}. {REMEDY_OR_SKIP}") from None

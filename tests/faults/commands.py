@@ -128,15 +128,16 @@ def training(shards: Path, run: Path, **settings: object) -> list[str]:
 def two_ranks(
     words: list[str], start: Callable[..., Process] = start, *, others: list[str] | None = None
 ) -> list[Process]:
-    """What `torchrun --nproc-per-node 2` starts: the same command, with each rank's place in the environment.
+    """`ranks` of them; `others`: words that rank 1 is started with instead, as on another machine."""
+    return ranks([words, words if others is None else others], start)
 
-    `others`: words that rank 1 is started with instead, as on another machine.
-    """
+
+def ranks(commands: list[list[str]], start: Callable[..., Process] = start) -> list[Process]:
+    """What torchrun starts: each rank's words as a command, with its place in the environment."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
-    place = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-    commands = [words, words if others is None else others]
+    place = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": str(len(commands))}
     return [start("train", *each, **place, RANK=str(rank), LOCAL_RANK=str(rank)) for rank, each in enumerate(commands)]
 
 

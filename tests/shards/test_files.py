@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from shards.errors import UserError
-from shards.files import locked, own_folder, patiently, replacing, sha256_of, write_whole
+from shards.files import append_line, locked, own_folder, patiently, replacing, sha256_of, write_whole
 
 
 def test_a_file_is_replaced_whole_or_stays_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
@@ -26,6 +26,16 @@ def test_a_file_is_replaced_whole_or_stays_and_nothing_is_left_beside_it(tmp_pat
     assert [path.read_bytes()] == [each.read_bytes() for each in tmp_path.iterdir()] == [b"before"]
     write_whole(path, b"after")
     assert [each.read_bytes() for each in tmp_path.iterdir()] == [b"after"]
+
+
+def test_a_line_that_a_full_disk_does_not_take_is_said_with_its_file(tmp_path: Path) -> None:
+    append_line(tmp_path / "lines", "one")
+    append_line(tmp_path / "lines", "two")
+    assert (tmp_path / "lines").read_text() == "one\ntwo\n"
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        append_line(Path("/dev/full"), "three")
 
 
 def test_a_full_disk_is_said_with_the_file_it_is_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

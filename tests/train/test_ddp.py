@@ -17,7 +17,7 @@ import torch
 from shards.errors import UserError
 from shards.loader.catalog import load_catalog
 from shards.loader.streaming import Streaming, training_reader
-from tests.faults.commands import finish, one_line, state, training, two_ranks, wait_until
+from tests.faults.commands import finish, one_line, ranks, state, training, two_ranks, wait_until
 from tests.forked import Forked
 from train.checkpoint.checkpoint import build, load
 from train.data.batches import DeviceBatches, pinned_ring
@@ -78,6 +78,36 @@ def test_two_ranks_are_one_process_with_two_half_batches(shards: Path, tmp_path:
     assert steps == [0, 1, 2, 3, 4, 5, 6, 6]
     videos = json.loads((run / "validation.json").read_text())
     assert videos["clips"] == 5 and videos["mean"]["objects/kl"] > 0
+
+
+def test_ranks_with_parts_of_a_batch_and_short_gradients_are_one_process_with_as_many_parts(
+    shards: Path, tmp_path: Path
+) -> None:
+    """Each part is normalised by itself, wherever it is computed: 2 ranks with 2 parts each, or one process with 4."""
+    how = {"steps": STEPS, "validate_every": 0, "lr": 0.01, "schedule": "cosine", "warmup": 2}
+    runs = {"ranks": {"accumulate": 2, "clip_norm": 0.05}, "one": {"accumulate": 4, "clip_norm": 0.05}}
+    networks = {}
+    for name, each in (runs | {"long gradients": {"accumulate": 4}}).items():
+        words = training(shards, tmp_path / name, **how, **each)
+        for process in two_ranks(words, Forked) if name == "ranks" else [Forked("train", *words)]:
+            finish(process, seconds=100)
+        networks[name] = load(tmp_path / name / "last.pt").network
+    for name, tensor in networks["one"].items():
+        if name.endswith(("conv.bias", "_mean", "_var", "_tracked")):  # no gradient but rounding, and rank 0's own
+            continue
+        torch.testing.assert_close(networks["ranks"][name], tensor, rtol=1e-4, atol=2e-6)
+    weight = "blocks.conv2.conv.weight"
+    assert (networks["long gradients"][weight] - networks["one"][weight]).abs().max() > 1e-3
+
+
+def test_three_ranks_go_on_bit_by_bit(shards: Path, tmp_path: Path) -> None:
+    """Three numbers have different sums in different orders: the order must be that of the undisturbed run."""
+    for run, parts in (("whole", [6]), ("parts", [3, 6])):
+        for steps in parts:
+            words = training(shards, tmp_path / run, **EVERY | {"steps": steps, "batch": 9, "validate_every": 0})
+            for rank in ranks([words] * 3, Forked):
+                finish(rank, seconds=100)
+    assert state(tmp_path / "parts") == state(tmp_path / "whole")
 
 
 def test_one_held_out_clip_is_measured_though_the_second_rank_has_none(tmp_path: Path, make_shards: MakeShards) -> None:
@@ -148,6 +178,39 @@ def test_torchrun_passes_sigterm_on_and_the_next_run_ends(shards: Path, tmp_path
     for rank in two_ranks(training(shards, run, **never | {"steps": steps}), Forked):
         finish(rank)
     assert load(run / "last.pt").position == {"step": steps, "consumed": steps * BATCH, "seed": 0}
+
+
+SIGNALLED = """
+import os, runpy, signal
+from train.trainer.trainer import Trainer
+
+def measured(trainer, catalog):
+    if trainer.ranks.rank == 1 and trainer.batches.consumed == 24:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return measure(trainer, catalog)
+
+measure, Trainer._measured = Trainer._measured, measured
+runpy.run_module("train", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_signal_to_one_rank_breaks_a_validation_off_on_both_and_it_is_made_up_for(
+    shards: Path, tmp_path: Path
+) -> None:
+    def signalled(module: str, *words: str, **place: str) -> Forked:
+        return Forked("-c", SIGNALLED, *words, **place)
+
+    every = EVERY | {"save_every": 100}
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    for rank in two_ranks(training(shards, run, steps=STEPS, **every), signalled):
+        finish(rank, code=75, seconds=100)
+    assert load(run / "last.pt").position == {"step": 3, "consumed": 24, "seed": 0}
+    for folder in (run, whole):
+        for rank in two_ranks(training(shards, folder, steps=STEPS, **every), Forked):
+            finish(rank, seconds=100)
+    assert state(run) == state(whole)
+    steps = [row["step"] for row in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())]
+    assert steps == [0, 1, 2, 3, 3, 4, 6, 6], "at 3 it is said that it was stopped, then it is measured"
 
 
 def test_a_signal_to_one_rank_stops_both_at_one_step(shards: Path, tmp_path: Path) -> None:

@@ -369,9 +369,13 @@ def test_a_batch_in_parts_is_the_same_clips(settings: TrainSettings) -> None:
         run(replace(settings, accumulate=4, schedule="cosine", warmup=3, clip_norm=1.0, steps=40))
 
 
-def test_a_trace_of_a_few_steps_is_written_where_it_is_asked_for(settings: TrainSettings) -> None:
-    run(replace(settings, profile=True, steps=12))
-    assert settings.run is not None
+def test_a_trace_of_a_few_steps_is_written_where_it_is_asked_for(
+    settings: TrainSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(replace(settings, profile=True, steps=6))
+    assert "no trace.json: it takes 9 steps, and there were fewer" in capsys.readouterr().err
+    assert settings.run is not None and not (settings.run / "trace.json").exists()
+    run(replace(settings, profile=True, steps=16))
     events = json.loads((settings.run / "trace.json").read_text())["traceEvents"]
     steps = {event["name"] for event in events if str(event.get("name", "")).startswith("ProfilerStep")}
     assert len(steps) == 3 and any("conv" in str(event.get("name")) for event in events)

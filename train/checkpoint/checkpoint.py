@@ -5,6 +5,7 @@ A file called `.safetensors` is one too (safetensors_file.py): the same without 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import pickle
@@ -33,6 +34,7 @@ MALFORMED: tuple[type[Exception], ...] = (
     *(SettingsError, pickle.UnpicklingError, EOFError),
     *(AttributeError, LookupError, RuntimeError, TypeError, ValueError),
 )
+UNREADABLE: tuple[type[Exception], ...] = (*MALFORMED, OSError)
 TOP = 5  # a validation's measures are KL, agreement with the first class, and with the first TOP
 
 
@@ -120,7 +122,9 @@ def _unpickled(path: Path, device: str) -> dict[str, Any]:
     try:
         with warnings.catch_warnings(action="ignore"):  # of a pickle that is refused
             fields = torch.load(path, map_location=device, weights_only=True)
-    except MALFORMED:
+    except UNREADABLE as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which torch's search in a cut file ends in
+            raise
         raise UserError(
             f"{path} is not a checkpoint of this program: it is damaged, no PyTorch file, or one that holds more than "
             "plain values and tensors, such as a whole model. Such a file can execute code, so it is not opened"

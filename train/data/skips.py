@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from shards.files import write_whole
+from shards.files import append_line, write_whole
 from shards.loader.batch import Skip
 from shards.loader.catalog import Catalog
 
@@ -41,5 +41,4 @@ class Skips:
             self._keys.add(key)
             row = {"split": catalog.split, "shard": shard, "key": key, "reason": skip.reason}
             self._path.parent.mkdir(parents=True, exist_ok=True)  # of another machine's own
-            with open(self._path, "a") as stream:
-                stream.write(json.dumps(row) + "\n")
+            append_line(self._path, json.dumps(row))

@@ -1,8 +1,8 @@
-"""Training in several processes: this one's rank, sums over all ranks, and the network shared by them."""
+"""Training in several processes: this one's rank, what all ranks agree on, their sums and mean gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, TypeVar
@@ -10,10 +10,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from shards.errors import UserError, require_same
-from train.model.frontend import Frontend
 
 V = TypeVar("V")
 
@@ -76,26 +74,21 @@ class Ranks:
                 f"{parts * self.world}"
             )
 
-    def agree_on_buffers(self, network: nn.Module) -> None:
-        """Rank 0's batch-norm statistics for everyone, so that all ranks validate the network that is saved."""
+    def agree_on(self, tensors: Iterable[Tensor]) -> None:
+        """Rank 0's values for everyone, in place."""
         if self.world > 1:
-            for buffer in network.buffers():
-                dist.broadcast(buffer, 0)
+            for tensor in tensors:
+                dist.broadcast(tensor.detach(), 0)
 
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Give everyone the mean of all ranks' gradients, in one exchange in which each number has one place for ever.
 
-def data_parallel(frontend: Frontend, device: torch.device, ranks: Ranks, *, sync_batch_norm: bool) -> nn.Module:
-    """The network with its gradients averaged over all ranks; with one rank, as it is.
-
-    Each rank normalises its own share, as the paper's one GPU did its 64 clips. `sync_batch_norm` takes the statistics
-    over all ranks' clips, by 14 exchanges a step that all wait for; it takes no tensors of a CPU.
-    """
-    if ranks.world == 1:
-        return frontend
-    if sync_batch_norm:
-        frontend.network = nn.SyncBatchNorm.convert_sync_batchnorm(frontend.network)  # type: ignore[no-untyped-call]
-    device_ids = [device.index] if device.type == "cuda" else None
-    parallel = DistributedDataParallel(frontend, device_ids, gradient_as_bucket_view=True)
-    # Statistics are not sent around at each step: rank 0's are saved, and `agree_on_buffers` before they are used. Set
-    # here, since the argument has another name in newer versions of torch.
-    parallel.broadcast_buffers = False
-    return parallel
+        DistributedDataParallel moves them about after the first step that it sees, and three ranks and more add up by
+        place: a run that was resumed would not be the undisturbed one any more.
+        """
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        if self.world > 1:
+            mean = self.total(torch.cat([gradient.flatten() for gradient in gradients])) / self.world
+            parts = torch.split(mean, [gradient.numel() for gradient in gradients])
+            for gradient, part in zip(gradients, parts, strict=True):
+                gradient.copy_(part.view_as(gradient))

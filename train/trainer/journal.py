@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.utils.tensorboard import SummaryWriter
 
 from shards.cli.words import amount
-from shards.files import replacing, write_whole
+from shards.files import append_line, replacing, write_whole
 from train.runfolder import RunFolder
 from train.trainer.meter import Reading
 from train.trainer.validation import Validation
@@ -109,8 +109,7 @@ class Journal:
         self.log(f"stopped by {signal} after step {step}: the same command goes on")
 
     def _note(self, row: Mapping[str, Any], scalars: Mapping[str, float]) -> None:
-        with open(self._folder.metrics, "a") as stream:
-            stream.write(json.dumps(row) + "\n")
+        append_line(self._folder.metrics, json.dumps(row))
         for name, value in scalars.items():
             self._board.add_scalar(name, value, row["step"])
         self._is_drawn = False

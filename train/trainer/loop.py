@@ -65,6 +65,7 @@ def train(
     save: Every = NEVER,
     keep: Every = NEVER,
     rate: Callable[[int], float] | None = None,
+    share: Callable[[list[nn.Parameter]], None] = lambda parameters: None,
     clip_norm: float = math.inf,
     accumulate: int = 1,
     stopping: Callable[[], bool] = lambda: False,
@@ -72,8 +73,9 @@ def train(
     """Train until `steps` steps are taken in all, `first_step` of them before; returns how many were.
 
     That is fewer where `stopping` returned true, after saving. A step's gradient is the mean of those of `accumulate`
-    batches, made no longer than `clip_norm`; `rate` says its learning rate, by the number of steps before it. Raises
-    Diverged at the report, and before anything is measured or written, after a step that was not finite.
+    batches, and of all ranks by `share`, made no longer than `clip_norm`; `rate` says its learning rate, by the number
+    of steps before it. Raises Diverged at the report, and before anything is measured or written, after a step that was
+    not finite.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for step in itertools.count(first_step):
@@ -102,6 +104,7 @@ def train(
                 loss = objective(network(batch), batch) / accumulate
             loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
+        share(parameters)
         norm = gradient_norm(parameters)
         meter.add(step + 1, torch.stack(losses).sum(), norm)
         if clip_norm < math.inf:

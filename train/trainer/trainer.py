@@ -23,7 +23,7 @@ from train.checkpoint.saver import Saver
 from train.data.batches import DeviceBatch, DeviceBatches, pinned_ring
 from train.data.skips import Skips
 from train.device.device import Compiler, arithmetic, compiler
-from train.device.distributed import Ranks, data_parallel
+from train.device.distributed import Ranks
 from train.device.preemption import Stop
 from train.model.autoencoder import reconstruction
 from train.model.frontend import Frontend, network_input
@@ -73,6 +73,9 @@ class Trainer:
         self.autocast = arithmetic(device, settings.precision, deterministic=settings.deterministic)
         self.compiled = compiler(settings.compile, device)
         self.frontend = Frontend(state.network)
+        if settings.sync_batch_norm and ranks.world > 1:  # over all ranks' clips, by 14 exchanges a step
+            self.frontend.network = nn.SyncBatchNorm.convert_sync_batchnorm(state.network)  # type: ignore[no-untyped-call]
+        ranks.agree_on(state.network.state_dict().values())  # machines of other kinds draw other weights
         self.cost = Cost(3 * state.network.flops(corpus.training.clip.samples), corpus.training.mean_clip_bytes)
         log = journal.log if journal is not None else lambda line: print(line, file=sys.stderr)
         self.skips = Skips(folder.skipped(ranks.rank), log)
@@ -96,7 +99,7 @@ class Trainer:
             traced(trace) as step_done,
         ):
             return train(
-                predictor(self._parallel(), self.compiled),
+                predictor(self.frontend, self.compiled),
                 self._noting_skips(self.batches, self.corpus.training),
                 self._objective(),
                 self.state.optimizer,
@@ -118,6 +121,7 @@ class Trainer:
                     warmup=settings.warmup,
                     cosine=settings.schedule == "cosine",
                 ),
+                share=self.ranks.average_gradients,
                 clip_norm=math.inf if settings.clip_norm is None else settings.clip_norm,
                 accumulate=settings.accumulate,
                 stopping=stopping,
@@ -137,7 +141,7 @@ class Trainer:
         Best means on the clips that are measured each time. True where a signal breaks it off; it is made up for when
         the run goes on.
         """
-        self.ranks.agree_on_buffers(self.frontend)
+        self.ranks.agree_on(self.frontend.buffers())  # batch norm's statistics, of the network that is saved
         catalog = self.corpus.held_out if step >= self.settings.steps else self.corpus.measured
         try:
             found = self._measured(catalog)
@@ -194,10 +198,6 @@ class Trainer:
                 write_card(self.folder.card, checkpoint, path.name)
 
         self.saver.submit(write)
-
-    def _parallel(self) -> nn.Module:
-        synced = self.settings.sync_batch_norm
-        return data_parallel(self.frontend, self.device, self.ranks, sync_batch_norm=synced)
 
     def _objective(self) -> Callable[[Any, DeviceBatch], Tensor]:
         """The loss of a prediction on its batch."""

@@ -190,8 +190,10 @@ def wall(check: Check) -> Mapping[str, Any]:
     settings, device = check.settings, check.bench.device
     rates = {}
     for threads in (1, 2, 4, 8):
-        rates[f"reading, {threads} threads"] = ours(Load(check.catalog, settings.batch, settings.steps, threads))
-    rates["bare reading, 4 threads"] = floor(Load(check.catalog, settings.batch, settings.steps, 4))
+        read = ours(Load(check.catalog, settings.batch, settings.steps, threads))
+        rates[f"reading, {threads} threads"] = read.clips_per_second
+    bare = floor(Load(check.catalog, settings.batch, settings.steps, 4))
+    rates["bare reading, 4 threads"] = bare.clips_per_second
     waveform = check.bench.held[0].waveform.cpu()
     waveform = waveform.pin_memory() if device.type == "cuda" else waveform
     rates["copying"] = settings.batch / best_seconds(lambda: waveform.to(device, copy=True, non_blocking=True), device)

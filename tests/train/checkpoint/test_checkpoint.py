@@ -137,6 +137,15 @@ def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
         load(tmp_path / "newer.pt")
 
 
+def test_a_file_cut_short_anywhere_is_refused_in_one_line(tmp_path: Path) -> None:
+    save(tmp_path / "whole.pt", checkpoint())
+    data = (tmp_path / "whole.pt").read_bytes()
+    for size in [*range(1, 200, 20), *range(200, len(data), len(data) // 50)]:
+        (tmp_path / "cut.pt").write_bytes(data[:size])
+        with pytest.raises(UserError, match=r"cut\.pt is not a checkpoint of this program: it is damaged"):
+            load(tmp_path / "cut.pt")
+
+
 @pytest.mark.parametrize(
     ("changed", "line"),
     [
