@@ -112,8 +112,8 @@ def test_the_speed_is_that_of_passes_after_the_first(monkeypatch: pytest.MonkeyP
     [
         (0.0, "1 second"),
         (40.2, "40 seconds"),
-        (59.4, "59 seconds"),
-        (59.6, "1 minute"),
+        (119.4, "119 seconds"),
+        (119.6, "2 minutes"),
         (840, "14 minutes"),
         (5399, "90 minutes"),
         (5400, "2 hours"),
