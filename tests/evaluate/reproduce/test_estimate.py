@@ -55,6 +55,13 @@ def test_esc10_costs_what_it_cost() -> None:
     assert six + others.seconds(slower=1, threads=2) - 400 * READ == pytest.approx(51, rel=0.25)  # read once
 
 
+@pytest.mark.parametrize(("C", "factor", "minutes"), [(0.01, 12, 2.3), (None, 20, 10)])
+def test_esc50_is_a_matter_of_minutes_a_layer(C: float | None, factor: float, minutes: float) -> None:  # noqa: N803
+    """docs/results.md: by the formula, which was never checked on ESC-50 itself."""
+    ten, fifty = (work_of(probe_of(C=C), benchmark_of(classes)).seconds(slower=1, threads=2) for classes in (10, 50))
+    assert fifty / ten == pytest.approx(factor, rel=0.03) and fifty / 60 == pytest.approx(minutes, rel=0.03)
+
+
 def test_more_recordings_layers_seeds_and_values_of_c_cost_more_by_a_formula() -> None:
     esc = benchmark_of()
     pool5 = work_of(probe_of(), esc)
