@@ -91,18 +91,22 @@ def probes_of(
 
 
 def _of_probes(row: Row, column: Column, settings: ReproduceSettings, experiments: Experiments) -> Cell:
-    """The classifier on a layer of a network, or on MFCC statistics. Of random networks the mean over their seeds."""
+    """The classifier on a layer of a network, or on MFCC statistics. Of random networks the mean over their seeds.
+
+    What is doubtful about C or the solver is part of the note.
+    """
     probes, note = probes_of(row, column, settings, experiments)
     wanted = (column.layer or row.layer, None)  # MFCC statistics are of no layer
     scores = [score for probe in probes for score in cached_scores(probe).scores if score.layer in wanted]
+    doubts = list(dict.fromkeys(remark for score in scores for remark in score.remarks))
     if row.origin != "random":
         (score,) = scores
-        return Cell(ours=score.value, interval=score.interval, note=note)
+        return Cell(ours=score.value, interval=score.interval, note="; ".join(filter(None, [note, *doubts])))
     values = [score.value for score in scores]
     mean, tested = sum(values) / len(values), scores[0].recordings
     spread = f"{amount(len(scores), 'seed')}, {min(values):.1%} to {max(values):.1%}"
     # All networks are tested on the same recordings: their mean is taken for no more certain than one of them.
-    return Cell(ours=mean, interval=wilson(mean * tested, tested), note=spread)
+    return Cell(ours=mean, interval=wilson(mean * tested, tested), note="; ".join([spread, *doubts]))
 
 
 def _of_supervised(row: Row, column: Column, settings: ReproduceSettings, experiments: Experiments) -> Cell:

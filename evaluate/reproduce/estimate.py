@@ -154,7 +154,7 @@ def slowness(network: Trunk, clock: Callable[[], float] = time.process_time) -> 
 
 
 def in_words(seconds: float) -> str:
-    """`1 second`, `40 seconds`, `14 minutes`, `3 hours`."""
-    if seconds < 59.5:
+    """`1 second`, `110 seconds`, `14 minutes`, `3 hours`."""
+    if seconds < 119.5:
         return amount(max(1, round(seconds)), "second")
     return amount(round(seconds / 60), "minute") if seconds < 5400 else amount(round(seconds / 3600), "hour")

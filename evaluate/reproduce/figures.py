@@ -97,7 +97,9 @@ def _confusions(picture: Picture, settings: ReproduceSettings, experiments: Expe
     (score,) = scores.scores
     worst = "; ".join(
         f"{true} taken for {predicted} ({count})"
-        for true, predicted, count in worst_confusions(score.confusion, scores.classes)
+        for true, predicted, count in worst_confusions(
+            score.confusion, [each.replace("_", " ") for each in scores.classes]
+        )
     )
     caption = f"{scores.benchmark}, pool5 of {_model(settings)}: {score.value:.1%}. Most frequent: {worst}."
     image = data_url("image/png", draw_confusion(score.confusion, scores.classes))

@@ -165,6 +165,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             panel.plot(steps, values, label=label, **style)
         panel.set(title=f"held out: {head + ' KL' if head else 'mse'}", xlabel="step")
         panel.set_ylim(0, 1.1 * panel.get_ylim()[1])
-        panel.legend()
+    if heads:  # beside the panels: within them it would cover a line
+        figure.legend(*panels[1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     with replacing(path) as partial:
         figure.savefig(partial, format="png", dpi=100)

@@ -20,6 +20,9 @@ def draw_findings(findings: Sequence[Finding], layer: str) -> bytes:
     for (left, right), finding in zip(figure.subplots(len(findings), 2, squeeze=False), findings, strict=True):
         _draw_distances(left, finding, layer)
         _draw_classes(right, finding)
+        for axes in (left, right):
+            axes.tick_params(axis="x", labelsize=8)
+            axes.locator_params(axis="x", nbins=6)
     return png(figure)
 
 

@@ -138,6 +138,17 @@ def test_cells_are_filled_or_say_what_is_missing(
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)  # nothing is fetched from anywhere
 
 
+def test_a_c_at_the_edge_of_the_grid_is_said_in_its_cell(
+    settings: ReproduceSettings, tiny_experiments: Experiments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evaluate.reproduce.run.TABLES", (TABLE,))
+    settings.tables, settings.C, settings.grid = [9], None, [1e-9, 1e-8]
+    run(settings, tiny_experiments)
+    for row in ("untrained", "hand-crafted"):
+        note = str(cells(settings)[row]["note"])
+        assert "is at the grid's edge" in note and "fold 1, 2, 3: " in note
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
