@@ -263,11 +263,19 @@ def _compose(config: str, overrides: Sequence[str], conf: Path) -> tuple[dict[st
 
 
 def _one_line(error: BaseException) -> str:
-    """Hydra's several lines as one; the cause, where Hydra wraps it without a word of its own."""
+    """Hydra's several lines as one, or ours where that says more; the cause, where Hydra wraps it without a word."""
     from hydra.errors import MissingConfigException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
     while not str(error) and error.__cause__ is not None:
         error = error.__cause__
+    cause = error.__cause__
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.parent_node is not None:
+        key = str(cause.full_key)
+        names = map(str, OmegaConf.to_container(cause.parent_node) or ())
+        beside = [f"{key.rpartition('.')[0]}.{name}" for name in names]
+        return f"{unknown(key, beside)} (+{key}=... adds it)"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         return f"{group}={unknown(choice, error.options)}"

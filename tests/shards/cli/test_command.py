@@ -216,7 +216,7 @@ def test_all_jobs_of_a_sweep_are_checked_before_the_first_one_starts(
         (["zzz=1"], "zzz is unknown: there are videos, teachers, clip,"),
         (["steps.more=1"], "steps.more is unknown: steps is a single value"),
         (["teachers=vgg"], "teachers=vgg is unknown: did you mean vgg16?"),
-        (["teachers.heads.scens=null"], "Could not override 'teachers.heads.scens'"),
+        (["teachers.heads.scens=null"], "teachers.heads.scens is unknown: did you mean teachers.heads.scenes? (+"),
         (["+teachers.heads.sounds={architecture: x}"], "teachers.heads.sounds.mean is not given"),
         (["+teachers.heads.sounds={architektur: x}"], "did you mean teachers.heads.sounds.architecture?"),
         (["steps=abc"], "steps=abc does not fit: steps is a whole number"),
