@@ -237,7 +237,8 @@ def _run_job(run: Callable[[Settings], None], values: Settings, more: str = "") 
             raise
         return _print_error(line, 1)
     except OSError as error:  # a full disk, a folder that may not be written: the machine's fault, or the path's
-        where = f"{error.filename}: " if error.filename else ""
+        path = error.filename2 or error.filename  # of a file that is renamed: where to
+        where = f"{path}: " if path else ""
         remedy = REMEDIES.get(error.errno or 0, "") if error.filename else ""
         return _print_error(f"{where}{error.strerror or error}{remedy}{more}", 1)
     return 0

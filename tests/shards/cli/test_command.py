@@ -267,6 +267,11 @@ def test_settings_that_do_not_go_together_are_one_line(
             1,
             "/x/y.tar.partial: No space left on device. Make room, and run the same command again",
         ),
+        (
+            IsADirectoryError(21, "Is a directory", "/x.partial", None, "/x"),
+            1,
+            "/x: Is a directory, and a file is needed. Give another path",
+        ),
         (FileExistsError(17, "File exists", "/x"), 1, "/x: File exists, and is no folder. Give another path"),
     ],
 )
