@@ -16,6 +16,11 @@ class ContractError(UserError):
     """Two artifacts disagree. The message holds both sides."""
 
 
+def given(settings: object, *names: str) -> str:
+    """`threads=0 prefetch=4`: the settings that an error is about, as they are typed."""
+    return " ".join(f"{name}={getattr(settings, name)}" for name in names)
+
+
 def require_format(path: Path, found: object, known: int) -> None:
     """Raise ContractError for a file of a version that this program does not read."""
     if found != known:

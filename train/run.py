@@ -147,10 +147,10 @@ def open_journal(
 ) -> Journal:
     """The run's journal, which begins with what is about to happen."""
     journal = stack.enter_context(Journal(folder, step=state.step, steps=settings.steps, batch=settings.batch))
-    heads = ", ".join(f"{head} ({classes})" for head, classes in corpus.training.classes.items())
-    objective = f"{settings.loss} to {heads}" if settings.student.kind == "student" else "reconstruction"
+    heads = ", ".join(f"{head} ({classes} classes)" for head, classes in corpus.training.classes.items())
+    objective = f"{heads} by loss={settings.loss}" if settings.student.kind == "student" else "to give back its input"
     clips = f"{amount(corpus.training.clips, 'clip')}, {corpus.held_out.clips} held out"
-    journal.log(f"{settings.student.name}: {objective}; {clips}; run {folder.path}")
+    journal.log(f"{settings.student.name} learns {objective}; {clips}; run folder {folder.path}")
     if begun:
         journal.log(begun)
     if settings.keep.chosen:

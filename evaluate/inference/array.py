@@ -12,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from shards.cli.words import amount
 from shards.errors import UserError
 from shards.media.resample import BATCH, RATES, ChannelStats, Resampler
 
@@ -117,4 +118,6 @@ def _pieces(sound: NDArray[Any], sample_rate: int, wanted: int) -> Iterator[NDAr
     rest = resampler.finish()
     yield from rest
     if not given + sum(map(len, rest)):
-        raise UserError(f"{sound.shape[1]} samples at {sample_rate} Hz are less than one at {wanted} Hz")
+        raise UserError(
+            f"{amount(sound.shape[1], 'sample')} at {sample_rate} Hz: too short to be resampled to {wanted} Hz"
+        )

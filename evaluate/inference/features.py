@@ -15,6 +15,7 @@ from torch import Tensor
 
 from evaluate.inference.posteriors import posteriors_of
 from evaluate.model import EvaluatedModel, device_of
+from shards.media.file import UnreadableMedia
 from train.device.threads import side_by_side
 from train.model.layers import StudentSpec
 from train.model.student import Student, Trunk, scaled
@@ -29,11 +30,14 @@ STRETCH_SECONDS = 20.0
 def steps_of(model: EvaluatedModel, layer: str, pieces: Iterable[NDArray[np.int16]]) -> Iterator[Rows]:
     """The layer's steps, with the times of their centres, of a sound in pieces of int16 (samples,) at the model's rate.
 
-    The output layer gives log posteriors, clip by clip, as `make tag` has them.
+    The output layer gives log posteriors, clip by clip, as `make tag` has them. Raises UnreadableMedia for a sound that
+    has no sample at the model's rate.
     """
     network = model.network
     if isinstance(network, Student) and layer == network.spec.output.name:
         sound = posteriors_of(model, pieces)
+        if not sound.seconds:
+            raise too_short()
         yield (sound.begins + sound.ends) / 2, np.log(np.hstack(list(sound.posteriors.values())))
         return
     waveforms = (scaled(torch.from_numpy(piece)[None].to(device_of(network))) for piece in pieces)
@@ -42,6 +46,12 @@ def steps_of(model: EvaluatedModel, layer: str, pieces: Iterable[NDArray[np.int1
         rows = part[0].T.float().cpu().numpy()  # (steps, channels)
         yield centres(network, layer, len(rows), done), rows
         done += len(rows)
+    if not done:
+        raise too_short()
+
+
+def too_short() -> UnreadableMedia:
+    return UnreadableMedia("no_audio", "it is too short to be resampled")
 
 
 def mean_of(steps: Iterable[Rows]) -> Iterator[Rows]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from evaluate.benchmarks.benchmark import BenchmarkSpec
 from evaluate.model import EvaluatedModel
-from evaluate.reproduce.paper import TABLES, Row
+from evaluate.reproduce.paper import BENCHMARKS, TABLES, Row
 from evaluate.reproduce.settings import Missing, ReproduceSettings
 from pipeline.teachers.spec import TeacherSet
 from shards.cli.command import CONF, compose
@@ -29,15 +29,13 @@ class Experiments:
     def compose(cls, conf: Path = CONF) -> Experiments:
         """Everything that the paper's tables name."""
         rows = [row for table in TABLES for row in table.rows]
-        columns = [column for table in TABLES for column in table.columns]
-        benchmarks = {row.benchmark for row in rows} | {column.benchmark for column in columns}
         names = {row.name for row in rows if row.origin == "experiment"}
         settings = {
             name: compose(TrainSettings, "train", [f"experiment={name}", "shards=any"], conf) for name in sorted(names)
         }
         sets = {each.teacher_set for each in settings.values() if each.teacher_set is not None}
         return cls(
-            {name: compose(BenchmarkSpec, f"benchmark/{name}", conf=conf) for name in sorted(benchmarks - {""})},
+            {name: compose(BenchmarkSpec, f"benchmark/{name}", conf=conf) for name in BENCHMARKS},
             settings,
             {name: compose(TeacherSet, f"teachers/{name}", conf=conf) for name in sorted(sets)},
         )

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evaluate.probe.classifiers import GRID
+from evaluate.reproduce.paper import BENCHMARKS
 from pipeline.teachers.spec import TeacherSet
 from shards.cli.commands import as_called
+from shards.cli.settings import unknown
 from train.model.layers import StudentSpec
 
 TABLES, FIGURES = (3, 4, 5, 6, 7), (2, 3, 4, 5, 6)  # the paper's, as they are numbered there
@@ -41,10 +43,12 @@ class ReproduceSettings:
         if self.seeds < 1 or self.units < 1:
             raise ValueError(f"seeds and units are at least 1, not seeds={self.seeds} and units={self.units}")
         for key, given, known in (("tables", self.tables, TABLES), ("figures", self.figures, FIGURES)):
-            if unknown := sorted(set(given) - set(known)):
-                raise ValueError(f"{key}={given}: there is no {unknown[0]}, choose among {list(known)}")
+            if missing := sorted(set(given) - set(known)):
+                raise ValueError(f"{key}={given}: there is no {missing[0]}, choose among {list(known)}")
         if min([self.C or 1.0, *self.grid]) <= 0 or not self.grid:
             raise ValueError(f"C and grid must be above 0, not C={self.C} and grid={self.grid}")
+        for name in sorted(set(self.roots) - set(BENCHMARKS))[:1]:
+            raise ValueError(unknown(f"roots.{name}", [f"roots.{each}" for each in BENCHMARKS]))
 
 
 class Missing(Exception):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shards.errors import given
 from shards.media.file import MAX_PIXELS
 
 
@@ -28,4 +29,5 @@ class DecodeSettings:
         if self.sampling not in ("exact", "tolerance", "keyframe"):
             raise ValueError(f"reading.sampling is exact, tolerance or keyframe, not {self.sampling!r}")
         if self.tolerance < 0 or self.min_seconds <= 0 or self.max_pixels < 1 or self.max_gigabytes <= 0:
-            raise ValueError(f"reading needs tolerance >= 0, and its other numbers above 0, not {self}")
+            values = given(self, "tolerance", "min_seconds", "max_pixels", "max_gigabytes")
+            raise ValueError(f"reading.tolerance is at least 0, reading's other numbers are above 0, not {values}")

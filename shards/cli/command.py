@@ -237,7 +237,8 @@ def _run_job(run: Callable[[Settings], None], values: Settings, more: str = "") 
             raise
         return _print_error(line, 1)
     except OSError as error:  # a full disk, a folder that may not be written: the machine's fault, or the path's
-        where = f"{error.filename}: " if error.filename else ""
+        path = error.filename2 or error.filename  # of a file that is renamed: where to
+        where = f"{path}: " if path else ""
         remedy = REMEDIES.get(error.errno or 0, "") if error.filename else ""
         return _print_error(f"{where}{error.strerror or error}{remedy}{more}", 1)
     return 0
@@ -263,11 +264,19 @@ def _compose(config: str, overrides: Sequence[str], conf: Path) -> tuple[dict[st
 
 
 def _one_line(error: BaseException) -> str:
-    """Hydra's several lines as one; the cause, where Hydra wraps it without a word of its own."""
+    """Hydra's several lines as one, or ours where that says more; the cause, where Hydra wraps it without a word."""
     from hydra.errors import MissingConfigException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
     while not str(error) and error.__cause__ is not None:
         error = error.__cause__
+    cause = error.__cause__
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.parent_node is not None:
+        key = str(cause.full_key)
+        names = map(str, OmegaConf.to_container(cause.parent_node) or ())
+        beside = [f"{key.rpartition('.')[0]}.{name}" for name in names]
+        return f"{unknown(key, beside)} (+{key}=... adds it)"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         return f"{group}={unknown(choice, error.options)}"

@@ -7,6 +7,7 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 PROGRAM = "SOUNDNET_PROGRAM"  # the environment variable that holds `soundnet tag` where that was called
 
@@ -111,7 +112,13 @@ def missing(error: ModuleNotFoundError) -> str | None:
         or package in {each.module.partition(".")[0] for each in COMMANDS.values()}
     ):
         return None
-    return f"{called} needs {package}, which is not installed: pip install 'soundnet[{command.extras}]'"
+    return f"{called} needs {package}, which is not installed: {install(command.extras)}"
+
+
+def install(extras: str) -> str:
+    """The command that adds extras to the environment that runs: another's pip (outside of pipx's, or in a shell whose
+    environment is not activated) would take PyPI's `soundnet`, which is another project."""
+    return f"{quote(sys.executable)} -m pip install 'soundnet[{extras}]'"
 
 
 def program() -> str:

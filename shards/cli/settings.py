@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import types
 from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -61,7 +62,7 @@ def kind_of(kind: Any, key: str) -> Any:
                 raise SettingsError(unknown(key, [_join(before, other) for other in known]))
             kind = known[name]
         elif get_origin(kind) in (dict, list, tuple):
-            kind = get_args(kind)[1 if get_origin(kind) is dict else 0]
+            kind = _items(kind)
         else:
             raise SettingsError(f"{key} is unknown: {before} is a single value, {describe(kind)}")
         before = _join(before, name)
@@ -69,9 +70,11 @@ def kind_of(kind: Any, key: str) -> Any:
 
 
 def is_named(kind: Any, key: str) -> bool:
-    """Whether dataclasses name every part of a dotted key, none of them being left to a dict or list."""
+    """Whether a dotted key may be set where the YAML file does not name it: a dataclass names it, or it is a name in a
+    mapping to plain values. An entry of a list, or a dataclass of a mapping, has to be there."""
     parents = key.split(".")[:-1]
-    return all(is_dataclass(_without_none(kind_of(kind, ".".join(parents[: end + 1])))) for end in range(len(parents)))
+    kinds = [_without_none(kind_of(kind, ".".join(parents[: end + 1]))) for end in range(len(parents))]
+    return all(is_dataclass(each) or (get_origin(each) is dict and not is_dataclass(_items(each))) for each in kinds)
 
 
 def is_text(kind: Any) -> bool:
@@ -145,8 +148,10 @@ def _build_union(kinds: tuple[Any, ...], value: Any, key: str) -> Any:
 
 
 def _is_number(value: Any, *, whole: bool) -> bool:
-    """1e5 is a whole number too; true is none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and (not whole or float(value).is_integer())
+    """1e5 is a whole number too; true, nan and inf are none."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return isinstance(value, int) or value.is_integer() if whole else math.isfinite(value)
 
 
 def _refuse(kind: Any, value: Any, key: str) -> NoReturn:
@@ -168,6 +173,11 @@ def _default(item: Field[Any]) -> Any:
 def _without_none(kind: Any) -> Any:
     rest = [part for part in get_args(kind) if part is not type(None)]
     return rest[0] if get_origin(kind) in (Union, types.UnionType) and len(rest) == 1 else kind
+
+
+def _items(kind: Any) -> Any:
+    """What a mapping, or a list, holds."""
+    return _without_none(get_args(kind)[1 if get_origin(kind) is dict else 0])
 
 
 def _join(*names: object) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shards.errors import given
+
 
 @dataclass(frozen=True)
 class ClipSpec:
@@ -19,7 +21,8 @@ class ClipSpec:
 
     def __post_init__(self) -> None:
         if self.sample_rate < 1 or self.seconds <= 0 or self.windows < 1 or self.frames_per_window < 1:
-            raise ValueError(f"a clip needs a positive sample_rate, seconds, windows and frames_per_window, not {self}")
+            values = given(self, "sample_rate", "seconds", "windows", "frames_per_window")
+            raise ValueError(f"a clip needs sample_rate, seconds, windows and frames_per_window above 0, not {values}")
         samples = self.sample_rate * self.seconds
         if samples != int(samples) or int(samples) % self.windows:
             raise ValueError(

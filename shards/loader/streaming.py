@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from shards.errors import UserError
+from shards.errors import UserError, given
 from shards.format.shard import REMEDY, DamagedShard
 from shards.loader.batch import Batch, PrefetchRing
 from shards.loader.catalog import Catalog
@@ -42,7 +42,10 @@ class Streaming:
 
     def __post_init__(self) -> None:
         if self.threads < 1 or self.prefetch < 1 or self.block_shards < 1 or self.cache_gigabytes <= 0:
-            raise ValueError(f"streaming needs positive threads, prefetch, block_shards, cache_gigabytes, not {self}")
+            values = given(self, "threads", "prefetch", "block_shards", "cache_gigabytes")
+            raise ValueError(
+                f"threads, prefetch, block_shards and cache_gigabytes of streaming are above 0, not {values}"
+            )
         if (self.urls or self.validation_urls) and self.reader != "webdataset":
             raise ValueError("streaming.urls and validation_urls are for streaming.reader=webdataset alone")
         if self.on_bad_shard == "skip" and self.reader == "webdataset":

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import is_dataclass
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 
@@ -67,6 +68,33 @@ def test_no_key_shares_the_name_of_a_group(config: str) -> None:
     hints = get_type_hints(settings_of(config))
     groups = {path.name for path in CONF.iterdir() if path.is_dir()}
     assert [name for name in groups & set(hints) if not is_dataclass(hints[name])] == []
+
+
+@pytest.mark.parametrize("config", COMMANDS)
+def test_what_is_refused_is_said_in_words(config: str) -> None:
+    """Each number as 0 and as -1: where a dataclass refuses it, the line does not show the dataclass's own text."""
+    lines = [line for part in parts(composed(config)) for line in refusals(part)]
+    assert [line for line in lines if re.search(r"\b[A-Z]\w*\(|self\.|\n", line)] == []
+
+
+def parts(settings: Any) -> Iterator[Any]:
+    """The dataclass and those in it."""
+    if is_dataclass(settings):
+        yield settings
+        for field in fields(settings):
+            yield from parts(getattr(settings, field.name))
+    elif isinstance(settings, list | tuple | dict):
+        for item in settings.values() if isinstance(settings, dict) else settings:
+            yield from parts(item)
+
+
+def refusals(part: Any) -> Iterator[str]:
+    for name, kind in get_type_hints(type(part)).items():
+        for value in (0, -1) if {int, float} & {kind, *get_args(kind)} and get_origin(kind) is not list else ():
+            try:
+                replace(part, **{name: value})
+            except ValueError as error:
+                yield str(error)
 
 
 @pytest.mark.parametrize("config", COMMANDS)

@@ -206,9 +206,9 @@ def test_the_core_has_what_it_needs_and_other_commands_name_their_extra(
         if name in CORE:
             assert answer.startswith(f"usage: soundnet {name} ["), answer
         else:
-            remedy = f"which is not installed: pip install 'soundnet[{COMMANDS[name].extras}]'"
+            remedy = f"which is not installed: {python} -m pip install 'soundnet[{COMMANDS[name].extras}]'"
             assert re.fullmatch(rf"error: soundnet {name} needs \w+, {re.escape(remedy)}\ncode 1\n", answer), answer
-    remedy = "error: soundnet tag needs matplotlib, which is not installed: pip install 'soundnet[plots]'"
+    remedy = f"error: soundnet tag needs matplotlib, which is not installed: {python} -m pip install 'soundnet[plots]'"
     assert timeline == f"{remedy}\ncode 1\n"
     assert unknown == "error: tga is unknown: did you mean tag?\ncode 2\n"
     assert dict(re.findall(r"^  (\S+) +(.*)", listed, re.MULTILINE)) == {

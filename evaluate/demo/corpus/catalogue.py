@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from evaluate.demo.corpus.sounds import FAMILIES
 from pipeline.videos.keys import key_of, split_of
+from shards.errors import given
 
 GOLDEN_SHARE = 0.618_033_988_75  # multiples of it, modulo 1, spread evenly however many there are
 
@@ -39,7 +40,8 @@ class CorpusSettings:
         if self.clips_per_photograph < 2 or not 0 < self.validation_share < 1:
             raise ValueError("both splits need a clip of each photograph: clips_per_photograph >= 2, 0 < share < 1")
         if not 0 < self.shortest_seconds <= self.longest_seconds or self.width % 2 or self.height % 2:
-            raise ValueError(f"a corpus needs 0 < shortest_seconds <= longest_seconds and even sizes, not {self}")
+            values = given(self, "shortest_seconds", "longest_seconds", "width", "height")
+            raise ValueError(f"a corpus needs 0 < shortest_seconds <= longest_seconds and even sizes, not {values}")
 
     @property
     def held_out(self) -> int:

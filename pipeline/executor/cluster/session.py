@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shards.cli.commands import install
 from shards.errors import UserError
 
 ANSWER_SECONDS = 10.0
@@ -66,7 +67,7 @@ def import_ray() -> Any:
     try:
         import ray
     except ImportError:
-        raise UserError("executor=ray needs Ray, which is not installed: pip install 'soundnet[ray]'") from None
+        raise UserError(f"executor=ray needs Ray, which is not installed: {install('ray')}") from None
     return ray
 
 

@@ -19,9 +19,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from pipeline.teachers.spec import OPEN_CLIP, Transform
+from shards.cli.commands import install
 from shards.errors import UserError
 
-EXTRA = "pip install 'soundnet[open_clip]'"
+EXTRA = install("open_clip")
 
 
 def is_open_clip(architecture: str) -> bool:

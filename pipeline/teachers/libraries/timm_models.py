@@ -14,9 +14,10 @@ from typing import Any
 from torch import nn
 
 from pipeline.teachers.spec import TIMM, Transform
+from shards.cli.commands import install
 from shards.errors import UserError
 
-EXTRA = "pip install 'soundnet[timm]'"
+EXTRA = install("timm")
 HUB = "https://huggingface.co/{repository}/resolve/main/model.safetensors"
 INTERPOLATIONS = ("bicubic", "bilinear")
 

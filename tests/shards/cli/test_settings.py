@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,8 @@ class Outer:
     path: Path
     inner: Inner = field(default_factory=lambda: Inner(3))
     table: dict[str, list[Inner]] = field(default_factory=dict)
+    plain: dict[str, int] = field(default_factory=dict)
+    inners: dict[str, Inner | None] = field(default_factory=dict)
     example: str = field(default=REQUIRED, metadata={"example": "like this"})
 
 
@@ -64,6 +67,9 @@ def test_a_value_that_fits(kind: Any, value: Any, expected: Any) -> None:
         (list[str], [1.5], "key[0]=1.5 does not fit: key[0] is text"),
         (list[int], [1, "x"], "key[1]=x does not fit: key[1] is a whole number"),
         (dict[str, int], {"a": "x"}, "key.a=x does not fit: key.a is a whole number"),
+        (float, math.nan, "key=NaN does not fit: key is a number"),
+        (float, math.inf, "key=Infinity does not fit: key is a number"),
+        (int, math.inf, "key=Infinity does not fit: key is a whole number"),
         (Literal["a", "b"], "c", "key=c does not fit: key is one of a, b"),
         (int | None, "x", "key=x does not fit"),
         (Inner, {"size": 1, "nams": []}, "key.nams is unknown: did you mean key.names?"),
@@ -88,9 +94,14 @@ def test_everything_missing_is_asked_for_at_once() -> None:
     )
 
 
+def test_what_may_be_set_where_the_yaml_file_does_not_name_it() -> None:
+    assert is_named(Outer, "inner.size") and is_named(Outer, "plain.any") and is_named(Outer, "table.any")
+    assert not is_named(Outer, "table.any.0") and not is_named(Outer, "inners.any")
+
+
 def test_a_key_leads_to_its_annotation() -> None:
     assert kind_of(Outer, "inner.size") is int and kind_of(Outer, "table.any.0.names") == tuple[str, ...]
-    assert is_named(Outer, "inner.size") and not is_named(Outer, "table.any") and is_text(kind_of(Outer, "path"))
+    assert is_text(kind_of(Outer, "path"))
     with pytest.raises(SettingsError, match=r"inner\.siz is unknown: did you mean inner\.size\?"):
         kind_of(Outer, "inner.siz")
 
@@ -101,5 +112,7 @@ def test_leaves_are_the_values_below() -> None:
         ("inner.size", REQUIRED),
         ("inner.names", ()),
         ("table", {}),
+        ("plain", {}),
+        ("inners", {}),
         ("example", REQUIRED),
     ]

@@ -87,7 +87,7 @@ def test_a_lost_tar_is_missed_before_training_but_by_pipes(
 
 def test_impossible_settings_are_refused() -> None:
     for wrong in ({"threads": 0}, {"prefetch": 0}, {"block_shards": 0}, {"cache_gigabytes": 0.0}):
-        with pytest.raises(ValueError, match="streaming needs positive"):
+        with pytest.raises(ValueError, match="are above 0, not .*" + "=".join(map(str, *wrong.items()))):
             Streaming(**wrong)
     with pytest.raises(ValueError, match=r"on_bad_shard=skip is for streaming.reader=direct"):
         Streaming(reader="webdataset", on_bad_shard="skip")

@@ -215,6 +215,16 @@ def test_without_pip_the_remedy_is_one_line(
         run(PublishedSettings())
 
 
+def test_a_folder_that_may_not_be_written_is_said_before_pip_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data").touch()
+    monkeypatch.setattr("subprocess.run", lambda *words, **others: pytest.fail("pip was asked"))
+    with pytest.raises(OSError, match="data"):
+        run(PublishedSettings())
+
+
 # The real file.
 
 

@@ -191,3 +191,18 @@ def test_two_runs_do_not_share_a_folder(checkpoint: Path, sounds: Path, tmp_path
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="another run is writing into"):
             run(settings)
+
+
+@pytest.mark.parametrize("layer", ["conv2", "conv3"])
+@pytest.mark.parametrize("over_time", [False, True])
+def test_a_sound_of_one_sample_is_named_and_the_others_are_embedded(
+    checkpoint: Path, sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], layer: str, over_time: bool
+) -> None:
+    soundfile.write(sounds / "one.wav", np.ones(1), 2 * RATE)
+    out = tmp_path / "features.npz"
+    with pytest.raises(UserError, match="1 of 4 files could not be read"):
+        run(EmbedSettings([sounds], checkpoint, out, layer=layer, over_time=over_time))
+    assert "one.wav cannot be read (no_audio: it is too short" in capsys.readouterr().err
+    with np.load(out) as found:
+        assert [Path(name).name for name in found["files"]] == ["1.wav", "2.wav", "3.wav"]
+        assert [Path(name).name for name in found["unreadable"]] == ["one.wav"] and np.isfinite(found["features"]).all()

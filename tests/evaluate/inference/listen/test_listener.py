@@ -109,6 +109,9 @@ def test_what_cannot_be_heard_is_one_line(listener: Listener, tmp_path: Path, mo
         path.write_bytes(data)
         with pytest.raises(UnreadableMedia):
             next(listener.hear_file(path))
+    soundfile.write(tmp_path / "one.wav", np.ones(1), 2 * RATE)
+    with pytest.raises(UnreadableMedia, match="too short"):
+        next(listener.hear_file(tmp_path / "one.wav"))
     monkeypatch.setattr(listener_module, "MOST_MINUTES", 0.01)
     with pytest.raises(UserError, match=r"longer than 0.01 minutes: cut it, or use `make tag`"):
         next(listener.hear_file(tmp_path / "a.wav"))

@@ -123,6 +123,20 @@ def test_the_microphone_is_heard_as_it_goes_on_and_can_be_stopped(tab: Tab) -> N
     assert tab.run("document.querySelector('#headline').textContent") == shown
 
 
+def test_audio_that_does_not_start_is_said_and_the_microphone_given_back(tab: Tab) -> None:
+    """As in Firefox on a machine that has nothing to play sound on."""
+    tab.run(
+        "AudioContext.prototype.resume = () => new Promise(() => {}), "
+        "navigator.mediaDevices.getUserMedia = (ask => async sound => "
+        "window.stream = await ask.call(navigator.mediaDevices, sound))(navigator.mediaDevices.getUserMedia), 0"
+    )
+    tab.run(MICROPHONE)
+    tab.wait(
+        "document.querySelector('#status').textContent.startsWith('no microphone: the browser\\'s audio does not')"
+    )
+    assert tab.run("window.stream.getTracks().every(track => track.readyState === 'ended')")
+
+
 def test_a_file_chosen_while_the_browser_asks_for_the_microphone_is_heard(tab: Tab, sound: Path) -> None:
     tab.run(
         "navigator.mediaDevices.getUserMedia = (ask => async sound => { "

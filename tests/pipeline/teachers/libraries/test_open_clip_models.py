@@ -305,7 +305,7 @@ def test_the_extra_is_named_and_no_line_of_open_clips_is_told(spec, capfd, monke
     assert capfd.readouterr() == ("", "")
     monkeypatch.setitem(sys.modules, "open_clip", None)
     open_clip_models._known.cache_clear()
-    with pytest.raises(UserError, match=r"needs the extra `open_clip`: pip install 'soundnet\[open_clip\]'"):
+    with pytest.raises(UserError, match=r"needs the extra `open_clip`: /.* -m pip install 'soundnet\[open_clip\]'"):
         build_open_clip(spec.architecture)
 
 
