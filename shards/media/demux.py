@@ -42,7 +42,7 @@ class Demuxer(MediaFile):
         self.decoded_packets = 0  # tried, in vain or not
         self._disk_was_asked = False  # whether an error is its
         self.ended_early = False  # one of two streams has ended, and the other was not read to its end
-        self._last_byte = 0  # where the last packet lies in the file
+        self._last_byte = 0  # where the packet lies that is furthest behind in the file
 
     def expected_end(self, begin: float, read_until: float) -> float:
         """Seconds at which the file ends, as far as is known when it was read until so many seconds.
@@ -123,7 +123,7 @@ class Demuxer(MediaFile):
                     if is_ogg and packet.stream.codec_context.name == "vorbis":
                         _unstamp_guess(packet, ends)
                     latest[packet.stream_index] = -math.inf if packet.dts is None else packet.dts
-                    self._last_byte = packet.pos or self._last_byte
+                    self._last_byte = max(self._last_byte, packet.pos or 0)
                     if packet.size:  # an empty packet would tell the decoder that the stream has ended
                         yield packet
                 return

@@ -149,8 +149,8 @@ class MediaFile:
 
     @property
     def stores_dts(self) -> bool:
-        """Matroska and Ogg store times of display alone; FFmpeg guesses those of decoding, and they do not rise."""
-        return not {"matroska", "webm", "ogg"} & set(self.container.format.name.split(","))
+        """Matroska, Ogg and NUT store times of display alone; those of decoding are guessed, and do not rise."""
+        return not {"matroska", "webm", "ogg", "nut"} & set(self.container.format.name.split(","))
 
     @property
     def ends_with_film(self) -> bool:
