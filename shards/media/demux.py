@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -51,7 +50,7 @@ class Demuxer(MediaFile):
         joined. Then the file is as long as its bytes are, at the pace of those that were read.
         """
         promised = self.promised_end(begin)
-        size = os.path.getsize(self._path)
+        size = self.container.size
         behind = size - self._last_byte
         whole = behind < max(LEFT_SHARE * size, LEFT_BYTES)
         if whole or self.ended_early or not self._last_byte or not self.ends_with_film:

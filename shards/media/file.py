@@ -156,7 +156,9 @@ class MediaFile:
     def ends_with_film(self) -> bool:
         """Whether next to nothing lies behind the last packet: no index, as MP4 and AVI have it. Joined MP4s do not."""
         if self.is_indexed:
-            return _has_two_films(self._path)
+            with suppress(OSError):  # it may be gone by now
+                return _has_two_films(self._path)
+            return False
         return self.container.format.name in ("mpegts", "mpeg", "ogg", "flv", "asf", "matroska,webm")
 
     @property
