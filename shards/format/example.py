@@ -26,7 +26,7 @@ class MediaAccount:
 
     `left_out` maps reasons to seconds: before_common_start (only one of sound and picture had begun), tail (less than
     a label window), no_sound and no_frame (only the other goes on), dropped_clip, behind_break (the clock leapt over
-    them), unread (the container promises more than is there). `repaired` counts what was mended on the way.
+    them), unread (the container promises, or holds, more than was read). `repaired` counts what was mended on the way.
     """
 
     seconds: float = 0.0  # that the container promises, or that were found where it promises fewer

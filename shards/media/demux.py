@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -42,7 +41,7 @@ class Demuxer(MediaFile):
         self.decoded_packets = 0  # tried, in vain or not
         self._disk_was_asked = False  # whether an error is its
         self.ended_early = False  # one of two streams has ended, and the other was not read to its end
-        self._last_byte = 0  # where the last packet lies in the file
+        self._last_byte = 0  # where the packet lies that is furthest behind in the file
 
     def expected_end(self, begin: float, read_until: float) -> float:
         """Seconds at which the file ends, as far as is known when it was read until so many seconds.
@@ -51,7 +50,7 @@ class Demuxer(MediaFile):
         joined. Then the file is as long as its bytes are, at the pace of those that were read.
         """
         promised = self.promised_end(begin)
-        size = os.path.getsize(self._path)
+        size = self.container.size
         behind = size - self._last_byte
         whole = behind < max(LEFT_SHARE * size, LEFT_BYTES)
         if whole or self.ended_early or not self._last_byte or not self.ends_with_film:
@@ -123,7 +122,7 @@ class Demuxer(MediaFile):
                     if is_ogg and packet.stream.codec_context.name == "vorbis":
                         _unstamp_guess(packet, ends)
                     latest[packet.stream_index] = -math.inf if packet.dts is None else packet.dts
-                    self._last_byte = packet.pos or self._last_byte
+                    self._last_byte = max(self._last_byte, packet.pos or 0)
                     if packet.size:  # an empty packet would tell the decoder that the stream has ended
                         yield packet
                 return

@@ -149,14 +149,16 @@ class MediaFile:
 
     @property
     def stores_dts(self) -> bool:
-        """Matroska and Ogg store times of display alone; FFmpeg guesses those of decoding, and they do not rise."""
-        return not {"matroska", "webm", "ogg"} & set(self.container.format.name.split(","))
+        """Matroska, Ogg and NUT store times of display alone; those of decoding are guessed, and do not rise."""
+        return not {"matroska", "webm", "ogg", "nut"} & set(self.container.format.name.split(","))
 
     @property
     def ends_with_film(self) -> bool:
         """Whether next to nothing lies behind the last packet: no index, as MP4 and AVI have it. Joined MP4s do not."""
         if self.is_indexed:
-            return _has_two_films(self._path)
+            with suppress(OSError):  # it may be gone by now
+                return _has_two_films(self._path)
+            return False
         return self.container.format.name in ("mpegts", "mpeg", "ogg", "flv", "asf", "matroska,webm")
 
     @property
