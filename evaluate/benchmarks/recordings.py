@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from evaluate.benchmarks.benchmark import Benchmark, Recording
 from shards.errors import UserError
 from shards.files import sha256_of
-from shards.media.file import UnreadableMedia
+from shards.media.rejects import UnreadableMedia
 from shards.media.wave import read_header
 from shards.media.waveform import RESAMPLER, read_waveform
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from evaluate.inference.posteriors import posteriors_of
 from evaluate.model import EvaluatedModel, device_of
-from shards.media.file import UnreadableMedia
+from shards.media.rejects import UnreadableMedia
 from train.device.threads import side_by_side
 from train.model.layers import StudentSpec
 from train.model.student import Student, Trunk, scaled

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from evaluate.model import EvaluatedModel, device_of
-from shards.media.file import UnreadableMedia
+from shards.media.rejects import UnreadableMedia
 from train.device.threads import side_by_side
 from train.model.student import Student, scaled
 

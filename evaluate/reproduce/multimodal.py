@@ -26,7 +26,7 @@ from pipeline.teachers.teacher import Teacher
 from pipeline.teachers.words import with_text
 from shards.errors import UserError
 from shards.files import replacing
-from shards.media.file import UnreadableMedia
+from shards.media.rejects import UnreadableMedia
 
 FRAMES = 4  # of a video, placed evenly
 TRAINING_SHARE = 0.6

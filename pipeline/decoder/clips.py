@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.decoder.sampler import SampledFrame
 from shards.format.clip import ClipSpec
 from shards.media.demux import Demuxer
-from shards.media.file import UnreadableMedia
+from shards.media.rejects import UnreadableMedia
 from shards.media.waveform import AudioTrack
 
 SLACK_SECONDS = 0.05  # an audio frame more or less: a window that lacks no more is whole, with silence at its end

@@ -15,7 +15,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from pipeline.decoder.colour import is_beyond_sdr, source_matrix, to_srgb
-from shards.media.file import UnreadableMedia
+from shards.media.rejects import UnreadableMedia
 
 Interpolation = Literal["bicubic", "bilinear"]
 

@@ -23,7 +23,7 @@ from shards.format.clip import ClipSpec
 from shards.format.example import MediaAccount
 from shards.media.clock import AnyPacket
 from shards.media.demux import Demuxer
-from shards.media.file import Reason, UnreadableMedia, require_readable
+from shards.media.rejects import Reason, UnreadableMedia, require_readable
 from shards.media.waveform import AudioTrack, TrackChoice, audible_track
 
 UNDECODED = ("damaged", "no_frames")

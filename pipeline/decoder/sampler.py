@@ -12,7 +12,7 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from pipeline.decoder.crop import FrameResizer
-from shards.media.file import UnreadableMedia
+from shards.media.rejects import UnreadableMedia
 
 
 @dataclass(frozen=True)

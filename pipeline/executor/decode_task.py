@@ -25,7 +25,7 @@ from pipeline.videos.fetch import at_hand
 from shards.files import own_folder
 from shards.format.clip import ClipSpec
 from shards.format.codec import encode_sound
-from shards.media.file import UnreadableMedia
+from shards.media.rejects import UnreadableMedia
 from shards.storage import address
 
 JPEG_QUALITY = 80

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.videos.keys import segment_text
 from shards.format.example import MediaAccount, SoundFacts
 from shards.format.sidefile import SideFile
-from shards.media.file import TRANSIENT
+from shards.media.rejects import TRANSIENT
 
 Posteriors = dict[str, NDArray[np.float16]]  # by head, (windows, classes)
 Place = TypeVar("Place")

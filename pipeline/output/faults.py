@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.executor.job import VideoJob
 from shards.errors import UserError
-from shards.media.file import TRANSIENT
+from shards.media.rejects import TRANSIENT
 
 IN_A_ROW = 8
 

@@ -19,7 +19,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from shards.errors import UserError
 from shards.files import ATTEMPTS, BLOCK_BYTES, patiently, sha256_of
-from shards.media.file import MEDIA_SUFFIXES, UnreadableMedia, unreadable
+from shards.media.file import MEDIA_SUFFIXES
+from shards.media.rejects import UnreadableMedia, unreadable
 from shards.storage import file_system, is_missing, is_remote, network_errors, open_place
 
 

@@ -225,7 +225,7 @@ def _unstarted(line: str) -> str:
 
 def _run_job(run: Callable[[Settings], None], values: Settings, more: str = "") -> int:
     """The exit code: 0, or another and the line that says why is printed; the other jobs of a sweep go on."""
-    from shards.media.file import UnreadableMedia
+    from shards.media.rejects import UnreadableMedia
 
     try:
         with ending_quietly():

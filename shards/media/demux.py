@@ -15,7 +15,8 @@ from av.packet import Packet
 from av.stream import Discard, Stream
 
 from shards.media.clock import AnyPacket, Clock
-from shards.media.file import MAX_PIXELS, MediaFile, UnreadableMedia, refuse_disk_fault, refuse_out_of_memory
+from shards.media.file import MAX_PIXELS, MediaFile, refuse_disk_fault
+from shards.media.rejects import UnreadableMedia, refuse_out_of_memory
 
 LEAD_SECONDS = 60.0  # of one stream before the other in the file, from which on each is read from its own opening
 VORBIS_LATE = (8192 - 64) // 4  # samples: of its longest block and its shortest

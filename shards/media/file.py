@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import re
-import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Literal, NoReturn, Self, TypeVar
+from typing import Self, TypeVar
 
 import av
 from av.audio.stream import AudioStream
@@ -21,6 +20,12 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from shards.media.clock import AnyPacket
+from shards.media.rejects import (
+    UnreadableMedia,
+    refuse_out_of_memory,
+    require_readable,
+    require_regular_file,
+)
 
 MEDIA_SUFFIXES = (
     *(".3g2", ".3gp", ".3gp2", ".3gpp", ".3gpp2", ".asf", ".avi", ".dif", ".divx", ".dv", ".dvr-ms", ".evo", ".f4v"),
@@ -32,35 +37,8 @@ MEDIA_SUFFIXES = (
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aif", ".aiff", ".au", ".wma")
 RECORDING_SUFFIXES = frozenset({*SOUND_SUFFIXES, *MEDIA_SUFFIXES})  # where the sound is what matters
 
-Reason = Literal[
-    "not_found",  # no such file, or a link that leads nowhere
-    "not_a_file",  # a directory, FIFO, socket or device; opening one can hang
-    "no_permission",
-    "out_of_memory",
-    "io_error",  # of a disk, a file system or a limit of the machine: EIO, ESTALE, too many open files
-    "changed",  # while it was read, so that its hash is not that of what was read
-    "unreachable",  # behind a URL that gave errors, several times
-    "empty",  # zero bytes
-    "not_media",  # FFmpeg knows no container in it: HTML, an mp4 without its index
-    "unknown_codec",  # a stream is there, but its parameters are broken or no decoder fits
-    "no_video",  # cover art does not count
-    "no_audio",
-    "too_large",  # more pixels a frame than reading.max_pixels, more bytes behind a URL than reading.max_gigabytes
-    "too_short",  # sound and picture have less than reading.min_seconds in common
-    "silent",  # every sample of every sound track is zero
-    "no_frames",  # no clip whose frames could all be decoded near enough to the times asked for
-    "encrypted",  # it is marked so, and there is no key
-    "damaged",  # the same, and the decoder complained
-]
-
-# What may be the fault of the machine or of the network as well as the file's: tried once more before it is recorded.
-# The last two befall a decode process: it ended, or made no progress.
-TRANSIENT = frozenset({"out_of_memory", "io_error", "unreachable", "crashed", "stalled"})
-
 MAX_PIXELS = 8192 * 4320
 LIMITS = (errno.EMFILE, errno.ENFILE, errno.EAGAIN)  # of open files and of processes
-
-BLOCK_BYTES = 2**20
 
 AnyStream = TypeVar("AnyStream", AudioStream, VideoStream)
 
@@ -73,18 +51,6 @@ FORMATS = (
     "mxf,nistsphere,nsv,nut,nuv,obu,ogg,oma,pva,pvf,qcp,r3d,rm,roq,rpl,shn,smk,sox,swf,tak,truehd,tta,ty,vc1,"
     "vivo,voc,vvc,w64,wav,wc3movie,webm,wsd,wtv,wv,xwma,yuv4mpegpipe"
 )
-
-
-class UnreadableMedia(Exception):
-    """This file gives no example: `reason` is a short stable name to count by, `detail` says what was found."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
-
-    def __str__(self) -> str:
-        return f"{self.reason}: {self.detail}"
 
 
 class MediaFile:
@@ -252,43 +218,6 @@ def _has_two_films(path: Path) -> bool:
     return indices > 1
 
 
-def unreadable(error: OSError) -> UnreadableMedia:
-    """What an error of opening or reading a file says of it."""
-    reason: Reason = "io_error"
-    if isinstance(error, PermissionError):
-        reason = "no_permission"
-    elif error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
-        reason = "not_found"
-    elif error.errno in (errno.EISDIR, errno.ENXIO, errno.ENODEV):
-        reason = "not_a_file"
-    elif error.errno == errno.ENOMEM:
-        reason = "out_of_memory"
-    return UnreadableMedia(reason, str(error.strerror or error))
-
-
-def require_regular_file(path: Path) -> None:
-    try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadableMedia("not_a_file", "it is no regular file")
-        if not status.st_size:
-            raise UnreadableMedia("empty", "it has zero bytes")
-        with open(path, "rb") as stream:
-            stream.read(1)
-    except OSError as error:
-        raise unreadable(error) from error
-
-
-def require_readable(path: Path, progress: Callable[[], None]) -> None:
-    """Read the file through; `progress` is called on the way. Raises UnreadableMedia where the disk gives an error."""
-    try:
-        with open(path, "rb") as stream:
-            while stream.read(BLOCK_BYTES):
-                progress()
-    except OSError as error:
-        raise unreadable(error) from error
-
-
 def refuse_disk_fault(path: Path, error: Exception, progress: Callable[[], None]) -> None:
     """Raise UnreadableMedia where an error of FFmpeg's is the disk's: EIO is its word for a file cut short too.
 
@@ -302,13 +231,6 @@ def refuse_disk_fault(path: Path, error: Exception, progress: Callable[[], None]
             for _ in again.demux():
                 progress()
         raise UnreadableMedia("io_error", f"{os.strerror(errno.EIO)}, for a moment") from error
-
-
-def refuse_out_of_memory(error: MemoryError) -> NoReturn:
-    """FFmpeg found no memory, mostly for a size that the file lies about; Python's own lack of it passes through."""
-    if isinstance(error, FFmpegError):
-        raise UnreadableMedia("out_of_memory", "FFmpeg asks for more memory than it may have") from error
-    raise error
 
 
 def _is_aside(track: AudioStream) -> bool:

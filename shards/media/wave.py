@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from shards.media.file import UnreadableMedia, require_regular_file
+from shards.media.rejects import UnreadableMedia, require_regular_file
 
 UNKNOWN = 0x7EFF_0000  # sizes of 2 GB and more in a smaller file: written to a pipe, before it was known
 UNKNOWN_64 = 2**62  # the same of 64 bits, whose files may be longer

@@ -14,8 +14,9 @@ from av.error import ArgumentError
 from numpy.typing import NDArray
 
 from shards.media.demux import Demuxer
-from shards.media.file import MediaFile, UnreadableMedia
+from shards.media.file import MediaFile
 from shards.media.placement import JUMP_SECONDS, SPLIT_SECONDS, STEADY_SECONDS, FramePlacer, PlacedFrame
+from shards.media.rejects import UnreadableMedia
 from shards.media.resample import RATES, RESAMPLER, ChannelStats, ImpossibleFrame, Resampler
 from shards.media.wave import Shortfall, read_header
 

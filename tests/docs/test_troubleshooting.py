@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from shards.media.file import Reason
+from shards.media.rejects import Reason
 
 ELSEWHERE = {"CUDA out of memory"}  # PyTorch's own line
 

@@ -17,7 +17,7 @@ from pipeline.decoder.crop import ResizeCrop
 from pipeline.decoder.reader import VideoReader
 from pipeline.decoder.settings import DecodeSettings
 from shards.format.clip import ClipSpec
-from shards.media.file import UnreadableMedia
+from shards.media.rejects import UnreadableMedia
 
 MEMORY_BYTES = 2 * 10**9  # what a decode worker may have, by default
 CPU_SECONDS = 300  # for all mutations of a video

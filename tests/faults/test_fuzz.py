@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from shards.media.file import Reason
+from shards.media.rejects import Reason
 from tests.faults.commands import python
 from tests.media import Track, film, tone
 

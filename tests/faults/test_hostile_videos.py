@@ -20,7 +20,7 @@ from pipeline.decoder.crop import ResizeCrop
 from pipeline.decoder.reader import VideoReader
 from pipeline.decoder.settings import DecodeSettings
 from shards.format.clip import ClipSpec
-from shards.media.file import UnreadableMedia
+from shards.media.rejects import UnreadableMedia
 from shards.media.waveform import read_waveform
 used = int(Path('/proc/self/statm').read_text().split()[5]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_DATA, (used + 10**9, used + 10**9))

@@ -18,7 +18,7 @@ from evaluate.bench.video import readers
 from evaluate.bench.video.films import render_film
 from evaluate.bench.video.readers import Reader
 from shards.cli.pipes import ending_quietly
-from shards.media.file import UnreadableMedia
+from shards.media.rejects import UnreadableMedia
 
 Measured = dict[Path, list[dict[Reader, float]]]  # CPU seconds of each reader that reads it, by file and round
 EXTENSIONS = {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm"}

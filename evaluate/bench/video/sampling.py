@@ -26,7 +26,7 @@ from pipeline.teachers.cards import cards
 from pipeline.teachers.teacher import Teacher
 from shards.cli.pipes import ending_quietly
 from shards.format.clip import ClipSpec
-from shards.media.file import UnreadableMedia
+from shards.media.rejects import UnreadableMedia
 
 Labels: TypeAlias = NDArray[np.float64]  # posteriors (frames, classes) of a film, equally many frames for each window
 FRAMES = 20  # of a window: together they are what it shows

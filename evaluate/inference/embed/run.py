@@ -12,7 +12,7 @@ from evaluate.inference.inputs import find_sounds, log, progress, stream_sound
 from evaluate.model import EvaluatedModel
 from shards.cli.words import amount
 from shards.errors import UserError
-from shards.media.file import UnreadableMedia
+from shards.media.rejects import UnreadableMedia
 from shards.media.waveform import RESAMPLER
 from train.device.device import available_device
 from train.device.threads import side_by_side

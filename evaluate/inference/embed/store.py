@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from evaluate.inference.embed.arrays import GrowingArray, join
 from shards.errors import UserError, require_same
 from shards.files import locked, write_whole
-from shards.media.file import UnreadableMedia
+from shards.media.rejects import UnreadableMedia
 
 FACTS = "embed.json"
 

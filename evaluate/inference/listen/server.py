@@ -26,7 +26,7 @@ import numpy as np
 from evaluate.inference.listen.listener import Answer, Listener
 from shards.cli.commands import as_called
 from shards.errors import UserError
-from shards.media.file import UnreadableMedia
+from shards.media.rejects import UnreadableMedia
 from shards.media.resample import RATES
 
 FILES = {

@@ -21,7 +21,7 @@ from evaluate.model import EvaluatedModel
 from shards.cli.words import amount
 from shards.errors import UserError
 from shards.files import write_whole
-from shards.media.file import UnreadableMedia
+from shards.media.rejects import UnreadableMedia
 from shards.media.resample import RATES
 from train.device.device import available_device
 from train.device.threads import available_threads, side_by_side

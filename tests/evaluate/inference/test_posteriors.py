@@ -19,7 +19,7 @@ from evaluate.inference.posteriors import (
     posteriors_of_each,
 )
 from evaluate.model import EvaluatedModel
-from shards.media.file import UnreadableMedia
+from shards.media.rejects import UnreadableMedia
 
 RATE = 8000
 

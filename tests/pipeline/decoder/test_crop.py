@@ -14,7 +14,8 @@ from av.video.reformatter import Interpolation
 from PIL import Image
 
 from pipeline.decoder.crop import FrameResizer, ResizeCrop
-from shards.media.file import MAX_PIXELS, UnreadableMedia
+from shards.media.file import MAX_PIXELS
+from shards.media.rejects import UnreadableMedia
 from tests.media import film
 
 

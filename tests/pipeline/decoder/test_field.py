@@ -16,7 +16,7 @@ from pipeline.decoder.crop import ResizeCrop
 from pipeline.decoder.reader import VideoReader, frames_at
 from pipeline.decoder.settings import DecodeSettings
 from shards.format.clip import ClipSpec
-from shards.media.file import UnreadableMedia
+from shards.media.rejects import UnreadableMedia
 from tests.media import Track, chirp, damaged, film, numbered, picture_time, remuxed, sound_file, sound_time, tone
 
 SPEC = ClipSpec(seconds=4.0, windows=4)

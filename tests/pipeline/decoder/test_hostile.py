@@ -24,7 +24,8 @@ from pipeline.decoder.reader import VideoReader, frames_at
 from pipeline.decoder.settings import DecodeSettings
 from pipeline.videos.fetch import at_hand
 from shards.format.clip import ClipSpec
-from shards.media.file import MediaFile, UnreadableMedia, _opened, unreadable
+from shards.media.file import MediaFile, _opened
+from shards.media.rejects import UnreadableMedia, unreadable
 from tests.media import (
     Track,
     chirp,

@@ -15,7 +15,7 @@ from pipeline.decoder.reader import LEAD_SECONDS, VideoReader, frames_at
 from pipeline.decoder.settings import DecodeSettings
 from shards.format.clip import ClipSpec
 from shards.media.demux import Demuxer
-from shards.media.file import UnreadableMedia
+from shards.media.rejects import UnreadableMedia
 from tests.media import Track, chirp, film, numbered, picture_time, sound_time
 
 SPEC = ClipSpec(seconds=4.0, windows=4)

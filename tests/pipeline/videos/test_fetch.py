@@ -12,7 +12,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.videos.fetch import at_hand, within_reach
 from shards.files import sha256_of
-from shards.media.file import UnreadableMedia
+from shards.media.rejects import UnreadableMedia
 from shards.storage import address
 
 DATA = bytes(range(256)) * 10_000

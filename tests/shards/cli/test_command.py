@@ -16,7 +16,7 @@ from shards.cli.preemption import Preempted
 from shards.cli.settings import SettingsError
 from shards.errors import UserError
 from shards.format.clip import ClipSpec
-from shards.media.file import UnreadableMedia
+from shards.media.rejects import UnreadableMedia
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from evaluate.benchmarks.recordings import require_whole
-from shards.media.file import UnreadableMedia
+from shards.media.rejects import UnreadableMedia
 from shards.media.wave import read_header
 from shards.media.waveform import read_waveform
 

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import soxr
 
-from shards.media.file import UnreadableMedia
+from shards.media.rejects import UnreadableMedia
 from shards.media.waveform import JUMP_SECONDS, AudioTrack, read_waveform, stream_waveform
 from tests.media import RATE, Track, clicks, cover_art, damaged, film, sound_file, tone
 

@@ -19,7 +19,7 @@ from evaluate.inference.listen.listener import Listener
 from evaluate.inference.listen.spectrogram import BANDS
 from evaluate.inference.tag.run import TagSettings, run
 from shards.errors import UserError
-from shards.media.file import UnreadableMedia
+from shards.media.rejects import UnreadableMedia
 from tests.evaluate.conftest import RATE
 from tests.evaluate.inference.listen.conftest import int16
 
