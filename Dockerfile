@@ -1,6 +1,7 @@
 # The demo from start to end, in an image that holds nothing else:
 #   docker build -t soundnet . && docker run --rm -v "$PWD/outputs:/soundnet/outputs" soundnet
 # Another target instead of the demo: docker run --rm soundnet make test
+# It takes 7 GB, as much again while it is built, and has no C++ compiler: it trains without torch.compile, and says so.
 FROM debian:13-slim
 
 RUN apt-get update \
