@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from dataclasses import dataclass
 from typing import cast
@@ -19,6 +18,7 @@ BATCH = 2**16  # samples at most that are looked at and resampled at once; a sec
 MEASURED_SECONDS = 20.0  # of sound, after which it is settled whether channels cancel: as long as a clip
 CANCELS = 0.01  # of the channels' mean energy that is left in their mean, 20 dB below
 QUIET = 328  # of an int16 sample, 40 dB below full scale
+TOO_LOUD = 2.0  # times full scale, of float samples: lossy codecs overshoot by less
 DTYPES = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "s64": np.int64, "flt": np.float32, "dbl": np.float64}
 
 FLOATS = ("flt", "dbl")
@@ -34,6 +34,7 @@ class ChannelStats:
 
     samples: int = 0  # in all channels
     non_finite: int = 0
+    too_loud: int = 0  # beyond TOO_LOUD; they are clipped at full scale as all others
     channels: int = 0
     seconds: float = 0.0  # of several channels that were measured, from the first sample on that is not zero
     energy: float = 0.0  # sum of the squares of all their samples
@@ -68,12 +69,12 @@ class ChannelStats:
             self.lost_seconds += frame.samples / frame.sample_rate
 
     def _repair(self, samples: NDArray[np.float64]) -> None:
-        with np.errstate(over="ignore", invalid="ignore"):
-            if math.isfinite(samples.sum()):  # one pass, and no array
-                return
+        if max(samples.max(), -samples.min()) <= TOO_LOUD:  # no array; untrue of what is no number
+            return
         bad = ~np.isfinite(samples)
         self.non_finite += int(bad.sum())
         samples[bad] = 0
+        self.too_loud += int((np.abs(samples) > TOO_LOUD).sum())
 
     def _measure(self, frame: av.AudioFrame, kind: str) -> None:
         planes = np.stack(_planes(frame, kind)).astype(np.float64) - (128 if kind == "u8" else 0)

@@ -17,7 +17,7 @@ from shards.media.demux import Demuxer
 from shards.media.file import MediaFile
 from shards.media.placement import JUMP_SECONDS, SPLIT_SECONDS, STEADY_SECONDS, FramePlacer, PlacedFrame
 from shards.media.rejects import UnreadableMedia
-from shards.media.resample import RATES, RESAMPLER, ChannelStats, ImpossibleFrame, Resampler
+from shards.media.resample import RATES, RESAMPLER, TOO_LOUD, ChannelStats, ImpossibleFrame, Resampler
 from shards.media.wave import Shortfall, read_header
 
 __all__ = [
@@ -84,12 +84,14 @@ class AudioTrack:
     @property
     def repairs(self) -> list[str]:
         """What was mended so far, in words."""
+        loud = self.stats.too_loud
         found = {
-            f"{self.gaps} gaps of {self.gap_seconds:.2f} s in all filled with silence": self.gaps,
+            f"gaps filled with silence: {self.gaps}, of {self.gap_seconds:.2f} s in all": self.gaps,
             f"{self.hole_seconds:.0f} s without sound left out": self.hole_seconds,
             f"{self.overlap_seconds:.2f} s of overlapping sound cut": self.overlap_seconds,
-            f"{self.smoothed} time stamps that were slightly off corrected": self.smoothed,
-            f"{self.non_finite} samples that are no numbers made silent": self.non_finite,
+            f"time stamps that were slightly off, corrected: {self.smoothed}": self.smoothed,
+            f"samples that are no numbers, made silent: {self.non_finite}": self.non_finite,
+            f"samples beyond {TOO_LOUD:g} times full scale, clipped: {loud}": loud,
             self.mono: self.mono,
             f"{self.stats.lost_seconds:.0f} s nearly silent: the channels cancel": self.stats.lost_seconds,
         }

@@ -310,7 +310,7 @@ def test_a_page_that_is_missing_in_vorbis_is_silence_in_its_place(tmp_path):
     (tmp_path / "b.ogg").write_bytes(b"".join(pages[: len(pages) // 2] + pages[len(pages) // 2 + 1 :]))
     said: list[str] = []
     read = read_waveform(tmp_path / "b.ogg", RATE, said.append) / 32768
-    assert len(read) == 12 * RATE and len(said) == 1 and said[0].startswith("1 gaps of ")
+    assert len(read) == 12 * RATE and len(said) == 1 and said[0].startswith("gaps filled with silence: 1, of ")
     alike = [here @ there for here, there in zip(np.split(read, 24), np.split(noise, 24), strict=True)]
     missing = np.flatnonzero(np.array(alike) < 50)
     assert missing.tolist() == list(range(missing[0], missing[-1] + 1))
@@ -396,7 +396,17 @@ def test_what_is_no_number_is_silence(kind, channels, tmp_path):
     lines: list[str] = []
     ours = read_waveform(write_float(tmp_path / "a.wav", sound), TARGET, lines.append)
     assert np.array_equal(ours, read_waveform(write_float(tmp_path / "b.wav", zeros), TARGET))
-    assert lines == [f"{(~np.isfinite(sound)).sum()} samples that are no numbers made silent"]
+    assert lines == [f"samples that are no numbers, made silent: {(~np.isfinite(sound)).sum()}"]
+
+
+@pytest.mark.parametrize(("peak", "loud"), [(1.99, 0), (2.01, 1), (20_000.0, 3 * TARGET)])
+def test_samples_far_beyond_full_scale_are_said_to_be_clipped(peak, loud, tmp_path):
+    """Lossy codecs overshoot a little; what is beyond that is mostly a sound in the range of int16, as floats."""
+    sound = np.full((3 * TARGET, 1), 3.0 if loud > 1 else 0.5, np.float32)
+    sound[TARGET] = -peak
+    lines: list[str] = []
+    read_waveform(write_float(tmp_path / "a.wav", sound), TARGET, lines.append)
+    assert lines == [f"samples beyond 2 times full scale, clipped: {loud}"] * bool(loud)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

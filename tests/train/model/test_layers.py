@@ -114,7 +114,7 @@ def test_unknown_layer_names_the_known_ones() -> None:
 
 
 def test_impossible_tables_are_refused() -> None:
-    with pytest.raises(ValueError, match="positive kernel"):
+    with pytest.raises(ValueError, match="stride=0"):
         Layer("conv1", 8, 0)
     conv = Layer("conv1", 8, 2, 0, 4)
     with pytest.raises(ValueError, match="same name"):
