@@ -69,6 +69,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.faults  # slow: all of the page
 def test_the_python_runs(root: Path, page: str, folder: Path) -> None:
     sources = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     wanted = [
@@ -100,6 +101,7 @@ def test_the_settings_are_there(page: str) -> None:
     assert seen == set(SETTINGS)
 
 
+@pytest.mark.faults  # slow: all of the page
 def test_the_notebook_runs_and_shows_what_it_printed(root: Path, folder: Path, tmp_path: Path) -> None:
     """With other weights and a sound that it makes itself. Each cell that prints has its output in the file."""
     cells = [cell for cell in json.loads((root / "docs" / "using.ipynb").read_text())["cells"] if "outputs" in cell]

@@ -15,6 +15,7 @@ from shards.cli.command import compose
 from tests.forked import FORKSERVER
 
 
+@pytest.mark.faults  # slow: stage one
 def test_a_run_is_counted_and_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executor, "get_context", lambda _: FORKSERVER)
     assert compose(ExecutorBench, "bench_executor", []) == ExecutorBench()

