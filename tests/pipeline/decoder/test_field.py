@@ -353,6 +353,7 @@ def test_two_stills_and_minutes_of_sound(suffix, tmp_path):
     assert all(picture_time(clip.pictures[0][0]) == (80.0 if clip.start > 79 else 0.0) for clip in clips)
 
 
+@pytest.mark.faults  # slow: films of minutes
 @pytest.mark.parametrize("suffix", [".mkv", ".ts", ".mp4", ".avi"])
 @pytest.mark.parametrize("lag", [90.0, -90.0])
 def test_streams_far_apart_in_the_file_are_read_in_step(suffix, lag, tmp_path):
