@@ -1,4 +1,4 @@
-"""Samples decoded frames: for each time asked for, the pictures of the frame that stands for it."""
+"""Which frame stands for a time, and its pictures, from decoded frames."""
 
 from __future__ import annotations
 
@@ -12,7 +12,30 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from pipeline.decoder.crop import FrameResizer
+from pipeline.decoder.gop import Gop, TimedPacket
+from pipeline.decoder.settings import DecodeSettings
 from shards.media.rejects import UnreadableMedia
+
+ROUNDING = 1e-6  # seconds; asked times are sums of floats
+
+
+def cheapest(gop: Gop, time: float, settings: DecodeSettings) -> TimedPacket | None:
+    """The frame of least work that sampling allows for a time; None where that is the one displayed then.
+
+    It is the nearest key frame, or of the frames within the tolerance the one that the decoder comes to first.
+    Rising times choose rising frames: where two lie within both tolerances, the same one is first for both.
+    """
+    if settings.sampling == "exact":
+        return None
+    key = min([gop.key, *gop.after[:1]], key=lambda key: abs(key.begin - time))
+    if settings.sampling == "keyframe":
+        return key
+    within = (
+        timed
+        for timed in [key, *gop.packets, *gop.after[1:]]
+        if not timed.hidden and abs(timed.begin - time) <= settings.tolerance + ROUNDING
+    )
+    return next(within, None)
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,12 @@ from av.video.stream import VideoStream
 
 from pipeline.decoder.crop import FrameResizer, ResizeCrop
 from pipeline.decoder.gop import Gop, GopSplitter, TimedPacket
-from pipeline.decoder.sampler import FrameRequest, FrameSampler, SampledFrame
+from pipeline.decoder.sampler import ROUNDING, FrameRequest, FrameSampler, SampledFrame, cheapest
 from pipeline.decoder.settings import DecodeSettings
 from shards.media.clock import AnyPacket
 from shards.media.demux import Demuxer
 
 MOST_SECONDS = 86_400.0  # that a frame may stay on the screen; a time stamp further ahead ends the stream
-ROUNDING = 1e-6  # seconds; asked times are sums of floats
 SPARSE_SECONDS = 1.0  # between two frames, from which on a stream shows slides, or frames when something changes
 REORDERED = 16  # frames at most that a codec decodes before they are shown
 
@@ -209,7 +208,7 @@ class VideoTrack:
         stay = self._media.is_indexed or not self._media.errors
         lasts = [*begins[1:], gop.until] if stay else [timed.end for timed in shown]
         while self._upcoming + ROUNDING < until:
-            choice = self._cheapest(gop, self._upcoming)
+            choice = cheapest(gop, self._upcoming, self._settings)
             if choice is None:
                 place = max(bisect_right(begins, self._upcoming + ROUNDING) - 1, 0)
                 requests.append(FrameRequest(self._upcoming, begins[place], lasts[place]))
@@ -218,24 +217,6 @@ class VideoTrack:
                 answered_by.append(FrameRequest(self._upcoming, choice.begin, math.inf))
             self._upcoming = next(self._times, math.inf)
         return requests
-
-    def _cheapest(self, gop: Gop, time: float) -> TimedPacket | None:
-        """The frame of least work that sampling allows for a time; None where that is the one displayed then.
-
-        It is the nearest key frame, or of the frames within the tolerance the one that the decoder comes to first.
-        Rising times choose rising frames: where two lie within both tolerances, the same one is first for both.
-        """
-        if self._settings.sampling == "exact":
-            return None
-        key = min([gop.key, *gop.after[:1]], key=lambda key: abs(key.begin - time))
-        if self._settings.sampling == "keyframe":
-            return key
-        within = (
-            timed
-            for timed in [key, *gop.packets, *gop.after[1:]]
-            if not timed.hidden and abs(timed.begin - time) <= self._settings.tolerance + ROUNDING
-        )
-        return next(within, None)
 
     def _decode(self, gop: Gop, targets: set[float]) -> Iterator[SampledFrame]:
         """Decodes up to the last target, and of the frames that no other refers to only the targets."""

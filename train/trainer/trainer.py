@@ -30,9 +30,10 @@ from train.model.frontend import Frontend, network_input
 from train.runfolder import RunFolder
 from train.settings import TrainSettings
 from train.trainer.journal import Cost, Journal
-from train.trainer.loop import NEVER, Every, learning_rate, train
+from train.trainer.loop import NEVER, Every, train
 from train.trainer.losses import LOSSES
 from train.trainer.meter import Meter, Reading
+from train.trainer.schedule import learning_rate
 from train.trainer.state import TrainState
 from train.trainer.trace import traced
 from train.trainer.validation import (

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from train.trainer.loop import Every, learning_rate, train
+from train.trainer.loop import Every, train
 from train.trainer.meter import Diverged, Meter, Reading
 
 CPU = torch.device("cpu")
@@ -142,26 +142,6 @@ def test_a_step_in_parts_with_a_short_gradient_and_a_rate_of_its_own_is_the_one_
         assert norm > 0.5 or step
         weight, bias = weight - rate * slope, bias - rate * rise
     torch.testing.assert_close(network.weight.detach()[0].double(), weight, rtol=1e-4, atol=1e-5)
-
-
-def test_the_learning_rates_are_those_of_torchs_own_schedules() -> None:
-    def torchs(cosine: bool) -> list[float]:
-        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
-        last: torch.optim.lr_scheduler.LRScheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-        if cosine:
-            last = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=16)
-        warmup = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.25, total_iters=3)
-        schedule = torch.optim.lr_scheduler.SequentialLR(optimizer, [warmup, last], milestones=[4])
-        found = []
-        for _ in range(20):
-            found.append(optimizer.param_groups[0]["lr"])
-            optimizer.step()
-            schedule.step()
-        return found
-
-    for cosine in (False, True):
-        ours = [learning_rate(step, lr=0.3, steps=20, warmup=4, cosine=cosine) for step in range(20)]
-        assert ours == pytest.approx(torchs(cosine), abs=1e-9)
 
 
 def test_stopping_saves_and_ends() -> None:
