@@ -63,8 +63,7 @@ class Sweep:
             remedy = "Leave out run=..., and each job has a folder of its own."
             require_same(wanted, earlier, f"an earlier job in {folder.path}", remedy, this="this job")
         if folder.path.exists():
-            with folder.exclusive():
-                folder.require_open(wanted, settings.resume)
+            folder.require_open(wanted, settings.resume)
         if folder.last.exists() or settings.init is not None:
             begin(settings, corpus, folder, Ranks(), torch.device("cpu"))
 

@@ -266,7 +266,7 @@ def _compose(config: str, overrides: Sequence[str], conf: Path) -> tuple[dict[st
 def _one_line(error: BaseException) -> str:
     """Hydra's several lines as one, or ours where that says more; the cause, where Hydra wraps it without a word."""
     from hydra.errors import MissingConfigException
-    from omegaconf import OmegaConf
+    from omegaconf import DictConfig
     from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
     while not str(error) and error.__cause__ is not None:
@@ -274,9 +274,10 @@ def _one_line(error: BaseException) -> str:
     cause = error.__cause__
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.parent_node is not None:
         key = str(cause.full_key)
-        names = map(str, OmegaConf.to_container(cause.parent_node) or ())
-        beside = [f"{key.rpartition('.')[0]}.{name}" for name in names]
-        return f"{unknown(key, beside)} (+{key}=... adds it)"
+        group = key.rpartition(".")[0]
+        if group and isinstance(cause.parent_node, DictConfig):
+            beside = [f"{group}.{name}" for name in map(str, cause.parent_node)]
+            return f"{unknown(key, beside)} (+{key}=... adds it)"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         return f"{group}={unknown(choice, error.options)}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import sys
 import types
 from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -151,7 +152,9 @@ def _is_number(value: Any, *, whole: bool) -> bool:
     """1e5 is a whole number too; true, nan and inf are none."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
-    return isinstance(value, int) or value.is_integer() if whole else math.isfinite(value)
+    if isinstance(value, int):
+        return abs(value) <= sys.float_info.max
+    return value.is_integer() if whole else math.isfinite(value)
 
 
 def _refuse(kind: Any, value: Any, key: str) -> NoReturn:

@@ -46,7 +46,7 @@ class _Stream:
 
     @property
     def lowest(self) -> float:
-        """The next packet's time if it goes on from those so far."""
+        """The least time of a next packet that goes on from those so far."""
         if self.rises:
             return self.begin - BACK_SECONDS
         return self.end - max(LEAP_SECONDS, REORDERED * self.longest)

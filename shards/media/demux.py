@@ -54,7 +54,7 @@ class Demuxer(MediaFile):
         size = self.container.size
         behind = size - self._last_byte
         whole = behind < max(LEFT_SHARE * size, LEFT_BYTES)
-        if whole or self.ended_early or not self._last_byte or not self.ends_with_film:
+        if whole or self.ended_early or not self._last_byte or not self.goes_on_behind(self._last_byte):
             return promised
         return max(promised, read_until + (read_until - begin) * behind / self._last_byte)
 
@@ -103,6 +103,7 @@ class Demuxer(MediaFile):
                     self.ended_early = True
                     break
             self.errors += other.errors
+            self._last_byte = max(self._last_byte, other._last_byte)
 
     def _demuxed(self, streams: Sequence[Stream]) -> Iterator[AnyPacket]:
         wanted = {stream.index for stream in streams}

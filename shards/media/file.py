@@ -21,6 +21,7 @@ from av.video.stream import VideoStream
 
 from shards.media.clock import AnyPacket
 from shards.media.rejects import (
+    BLOCK_BYTES,
     UnreadableMedia,
     refuse_out_of_memory,
     require_readable,
@@ -38,6 +39,8 @@ SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aa
 RECORDING_SUFFIXES = frozenset({*SOUND_SUFFIXES, *MEDIA_SUFFIXES})  # where the sound is what matters
 
 MAX_PIXELS = 8192 * 4320
+MOST_BOXES = 200_000  # of an MP4: a gigabyte of empty ones would be boxes without end
+EBML = b"\x1a\x45\xdf\xa3"
 LIMITS = (errno.EMFILE, errno.ENFILE, errno.EAGAIN)  # of open files and of processes
 
 AnyStream = TypeVar("AnyStream", AudioStream, VideoStream)
@@ -118,19 +121,23 @@ class MediaFile:
         """Matroska, Ogg and NUT store times of display alone; those of decoding are guessed, and do not rise."""
         return not {"matroska", "webm", "ogg", "nut"} & set(self.container.format.name.split(","))
 
-    @property
-    def ends_with_film(self) -> bool:
-        """Whether next to nothing lies behind the last packet: no index, as MP4 and AVI have it. Joined MP4s do not."""
-        if self.is_indexed:
-            with suppress(OSError):  # it may be gone by now
-                return _has_two_films(self._path)
-            return False
-        return self.container.format.name in ("mpegts", "mpeg", "ogg", "flv", "asf", "matroska,webm")
+    def goes_on_behind(self, byte: int) -> bool:
+        """Whether what lies behind this byte is film: in MP4 and Matroska where another film begins there.
 
-    @property
-    def states_length(self) -> bool:
-        """Of sound alone: elsewhere FFmpeg takes it from the file's size, or it was seen to by wave.py."""
-        return self.is_indexed or self.container.format.name in ("flac", "tta", "wv", "matroska,webm")
+        Else it is an index, or what is attached. Other formats have nothing there but film.
+        """
+        with suppress(OSError):  # it may be gone by now
+            if self.is_indexed:
+                return _has_two_films(self._path)
+            if "matroska" in self.container.format.name:
+                return _has_ebml(self._path, byte, self._progress)
+        return self.container.format.name in ("mpegts", "mpeg", "ogg", "flv", "asf")
+
+    def stated_seconds(self, stream: AudioStream) -> float:
+        """How long a file of sound says that a track is; 0 where it does not say so, or wave.py has seen to it."""
+        if self.is_indexed:
+            return (stream.duration or 0) * float(stream.time_base or 1)
+        return (self.container.duration or 0) / av.time_base * (self.container.format.name in ("flac", "tta", "wv"))
 
     @property
     def is_indexed(self) -> bool:
@@ -209,13 +216,28 @@ def _has_two_films(path: Path) -> bool:
     """Whether an MP4 has a second index (ISO 14496-12, 4.2), of which players and FFmpeg read one."""
     indices, begin, size = 0, 0, os.path.getsize(path)
     with open(path, "rb") as stream:
-        while begin < size and indices < 2:
+        for _ in range(MOST_BOXES):
+            if begin >= size or indices > 1:
+                break
             stream.seek(begin)
             head = stream.read(16)
             length = int.from_bytes(head[8:] if head[:4] == b"\0\0\0\1" else head[:4], "big")
             indices += head[4:8] == b"moov"
             begin += length if length >= 8 else size
     return indices > 1
+
+
+def _has_ebml(path: Path, begin: int, progress: Callable[[], None]) -> bool:
+    """Whether a Matroska file begins behind `begin`: the head of EBML (RFC 8794, 8.1) stands once in a file."""
+    with open(path, "rb") as stream:
+        stream.seek(begin)
+        before = b""
+        while block := stream.read(BLOCK_BYTES):
+            progress()
+            if EBML in before + block:
+                return True
+            before = block[-len(EBML) :]
+    return False
 
 
 def refuse_disk_fault(path: Path, error: Exception, progress: Callable[[], None]) -> None:

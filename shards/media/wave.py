@@ -94,9 +94,7 @@ def _riff(stream: BinaryIO, size: int, magic: bytes) -> WaveHeader | None:
                 known = 0 < claimed < UNKNOWN
             found = size - begin
             if any(other == b"data" for other, _, _ in chunks):
-                raise UnreadableMedia(
-                    "damaged", "its sound lies in several data chunks, of which FFmpeg reads the last"
-                )
+                raise UnreadableMedia("damaged", "it has several data chunks, of which FFmpeg reads one")
             return WaveHeader(magic, rate, begin, found, claimed if known or 0 < claimed <= found else None)
     return None
 

@@ -253,9 +253,8 @@ def _pieces(
             yield from audio.take_ready()
         audio.push(media.decoded(stream.codec_context.decode, None))
         audio.finish()
-        if audio.end_seconds is not None and media.states_length and not pictures:
-            begin = audio.begin_seconds or 0.0
-            shortfall = Shortfall(media.promised_end(begin) - begin, audio.end_seconds - begin)
+        if audio.end_seconds is not None and not pictures:
+            shortfall = Shortfall(media.stated_seconds(stream), audio.end_seconds - (audio.begin_seconds or 0.0))
             if shortfall.promised - shortfall.found > LACKING_SECONDS:
                 log(str(shortfall))
     yield from audio.take_ready()

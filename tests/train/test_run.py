@@ -277,6 +277,18 @@ def test_a_best_whose_file_a_kill_prevented_is_none(settings: TrainSettings, tmp
     assert state(settings.run) == state(tmp_path / "undisturbed") and (settings.run / "best.pt").exists()
 
 
+def test_a_finished_run_stays_finished_and_its_best_is_kept(settings: TrainSettings) -> None:
+    """Also where another part of the held-out clips would be measured from now on, or fewer steps are asked for."""
+    run(replace(settings, validate_every=5))
+    assert settings.run is not None
+    before = {path.name: path.read_bytes() for path in settings.run.glob("*") if path.suffix in (".pt", ".jsonl")}
+    for changed in ({"validate_clips": 1}, {"steps": 15}):
+        run(replace(settings, **{"validate_every": 5} | changed))
+    assert {
+        path.name: path.read_bytes() for path in settings.run.glob("*") if path.suffix in (".pt", ".jsonl")
+    } == before
+
+
 def test_what_a_try_that_saved_nothing_measured_is_not_noted_twice(
     settings: TrainSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

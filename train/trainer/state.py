@@ -29,7 +29,8 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     step: int = 0
     consumed: int = 0  # clips of the training stream, all ranks together
-    best: float = math.inf  # the lowest validation loss so far
+    best: float = math.inf  # the lowest validation loss so far, on the clips that are measured each time
+    is_measured: bool = False  # by an earlier run: held-out clips after this step, and the best network is kept
     held_out: dict[str, Any] | None = None  # the latest validation, as a checkpoint keeps it
 
     @classmethod
@@ -56,21 +57,17 @@ class TrainState:
             self.network.load_state_dict(checkpoint.network)
             self.optimizer.load_state_dict(checkpoint.optimizer)
             self.step, self.consumed = checkpoint.position["step"], checkpoint.position["consumed"]
-            has_best = has_best and checkpoint.config["validate_clips"] == settings.validate_clips
+            same_clips = checkpoint.config["validate_clips"] == settings.validate_clips
+            self.is_measured = has_best and (checkpoint.held_out or {}).get("step") == self.step
         except MALFORMED as error:
             reason = str(error).splitlines()[-1].strip()
             raise UserError(
                 f"{path} is of another run than {folder.record.name} beside it: {reason}. Put the right one back, or "
                 "say run=another/folder"
             ) from None
-        if checkpoint.best is not None and has_best:
+        if checkpoint.best is not None and has_best and same_clips:
             self.best = checkpoint.best
         self.held_out = checkpoint.held_out
-
-    @property
-    def is_measured(self) -> bool:
-        """Whether held-out clips were measured after the latest step, and which network did best is known."""
-        return self.held_out is not None and self.held_out["step"] == self.step and not math.isinf(self.best)
 
     def begin_from(self, path: Path, catalog: Catalog, ranks: Ranks) -> list[str]:
         """Take the layers of a checkpoint, and the heads that fit; returns the names of those. Rank 0 alone reads it.

@@ -147,7 +147,7 @@ class Trainer:
         try:
             found = self._measured(catalog)
         except BrokenOff:
-            while not self.stop():  # until every rank knows
+            while not self.stop():  # each call is one exchange, in which all ranks take part until all know
                 pass
             return True
         if self.settings.streaming.validation_urls is not None and len(found.keys) < catalog.clips:

@@ -174,6 +174,29 @@ def test_recordings_joined_whose_streams_are_others_are_accounted_for(tmp_path):
     assert reader.account.left_out["unread"] == pytest.approx(6, abs=0.5)
 
 
+def test_what_is_attached_behind_the_film_is_not_unread(tmp_path):
+    """Fonts and cover art in Matroska; here an element of zeros (RFC 8794, 11.3.2), as large as the film."""
+    path = speaking(tmp_path / "a.mkv")
+    size = path.stat().st_size
+    with path.open("ab") as stream:
+        stream.write(b"\xec\x01" + size.to_bytes(7, "big") + bytes(size))
+    reader = VideoReader(path, SPEC, [CROP], DecodeSettings())
+    assert sum(clip.seconds for clip in reader.clips()) == 12
+    assert reader.account.left_out.get("unread", 0.0) < 0.1
+
+
+def test_a_stream_behind_the_other_in_the_file_is_not_unread(tmp_path):
+    """All packets of the picture, and then all of the sound."""
+    tracks = [Track(chirp(80), codec="mp2")]
+    path = film(tmp_path / "a.ts", 80.0, fps=5, size=(64, 64), picture=numbered, tracks=tracks)
+    data = path.read_bytes()
+    packets = [data[at : at + 188] for at in range(0, len(data), 188)]
+    path.write_bytes(b"".join(sorted(packets, key=lambda packet: packet[1] & 31 == 1 and packet[2] == 1)))  # its PID
+    reader = VideoReader(path, LONG, [CROP], DecodeSettings())
+    assert sum(clip.seconds for clip in reader.clips()) == 80
+    assert reader.account.left_out.get("unread", 0.0) < 0.1 and reader.account.seconds == pytest.approx(80, abs=0.5)
+
+
 def test_of_mp4s_joined_the_rest_is_unread(tmp_path):
     """As `cat` writes them: players show the first one alone."""
     parts = [part(tmp_path / f"{begin}.mov", begin, begin + 6.0, 0.0, "pcm_s16le") for begin in (0.0, 6.0)]

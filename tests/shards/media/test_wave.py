@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -98,11 +99,23 @@ def test_a_compressed_file_that_is_cut_short_says_so_too(tmp_path):
 
 
 def test_two_data_chunks_are_refused(tmp_path):
-    """FFmpeg reads the last one alone."""
+    """FFmpeg reads one of them alone."""
     path = wav(tmp_path / "a.wav")
     path.write_bytes(path.read_bytes() + b"data" + struct.pack("<I", SIZE) + SOUND.tobytes())
-    with pytest.raises(UnreadableMedia, match="damaged: its sound lies in several data chunks"):
+    with pytest.raises(UnreadableMedia, match="damaged: it has several data chunks"):
         read_waveform(path, RATE)
+
+
+def test_a_shorter_track_beside_a_longer_one_is_not_cut_short(tmp_path):
+    with av.open(str(tmp_path / "a.m4a"), "w", format="mp4") as container:
+        streams = [container.add_stream("aac", RATE, layout="mono") for _ in range(2)]
+        for stream, seconds in zip(streams, (3, 9), strict=True):
+            frame = av.AudioFrame.from_ndarray(np.tile(SOUND[:RATE], seconds)[None] // 8, "s16", "mono")
+            frame.sample_rate, frame.pts = RATE, 0
+            container.mux([*stream.encode(frame), *stream.encode(None)])
+    lines: list[str] = []
+    assert len(read_waveform(tmp_path / "a.m4a", RATE, lines.append)) == pytest.approx(3 * RATE, abs=2048)
+    assert not lines
 
 
 def test_a_big_endian_file_is_refused(tmp_path):
