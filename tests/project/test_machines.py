@@ -15,6 +15,7 @@ def test_the_rooms_are_there(root: Path) -> None:
     assert [room for room in COMPUTING if not (root / "tests" / room).exists()] == []
 
 
+@pytest.mark.faults  # slow: torch in processes of its own
 @pytest.mark.parametrize("name", ["a CPU with AVX2", "a CPU with bfloat16"])
 def test_torch_and_the_teachers_believe_it(root: Path, tmp_path: Path, name: str) -> None:
     told, bfloat16 = MACHINES[name]

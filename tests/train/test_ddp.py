@@ -80,6 +80,7 @@ def test_two_ranks_are_one_process_with_two_half_batches(shards: Path, tmp_path:
     assert videos["clips"] == 5 and videos["mean"]["objects/kl"] > 0
 
 
+@pytest.mark.faults  # slow: two ranks four times
 def test_ranks_with_parts_of_a_batch_and_short_gradients_are_one_process_with_as_many_parts(
     shards: Path, tmp_path: Path
 ) -> None:
@@ -122,6 +123,7 @@ def test_one_held_out_clip_is_measured_though_the_second_rank_has_none(tmp_path:
     assert best.held_out["clips"] == 1 and best.best > 0
 
 
+@pytest.mark.faults
 def test_a_rank_whose_folder_holds_no_run_goes_on_where_rank_0_is(shards: Path, tmp_path: Path) -> None:
     """As on machines that share no file system."""
     whole, run, elsewhere = tmp_path / "whole", tmp_path / "run", tmp_path / "elsewhere"
@@ -195,6 +197,7 @@ runpy.run_module("train", run_name="__main__", alter_sys=True)
 """
 
 
+@pytest.mark.faults
 def test_a_signal_to_one_rank_breaks_a_validation_off_on_both_and_it_is_made_up_for(
     shards: Path, tmp_path: Path
 ) -> None:

@@ -111,7 +111,7 @@ def test_a_compiled_training_step_takes_it_and_is_the_plain_step(
 
 
 @pytest.mark.parametrize("student", ["soundnet8", "soundnet5", "resnet1d"])
-@pytest.mark.parametrize("seconds", [9.5, 11.11])
+@pytest.mark.parametrize("seconds", [11.11])
 def test_networks_give_the_same_features_and_logits(student: str, seconds: float) -> None:
     spec = compose(StudentSpec, f"student/{student}")
     narrow = [replace(layer, filters=layer.filters and layer.filters // 8) for layer in spec.layers]

@@ -164,6 +164,7 @@ def test_an_unknown_layer_is_refused_before_anything_is_made(checkpoint: Path, s
     assert not (tmp_path / "features.npz.parts").exists()
 
 
+@pytest.mark.faults
 def test_a_killed_run_goes_on(checkpoint: Path, sounds: Path, tmp_path: Path, computed: list[str]) -> None:
     for index in range(100):
         os.link(sounds / "1.wav", sounds / f"copy{index:02}.wav")

@@ -98,6 +98,7 @@ def test_what_cannot_be_measured_is_refused_in_one_line(
         run(replace(settings, shards=few))
 
 
+@pytest.mark.faults  # slow: networks of the full size
 def test_the_command(checkpoint: Path, tmp_path: Path) -> None:
     words = [f"shards={videos(write_tones, tmp_path / 'tones', train=12)}", f"checkpoint={checkpoint}", "layer=pool1"]
     done = python("-m", "evaluate.probe.evidence", *words, "shuffles=19", "seeds=0", f"out={tmp_path / 'out'}")
