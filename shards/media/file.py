@@ -19,9 +19,9 @@ from av.error import FFmpegError
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
+from shards.files import BLOCK_BYTES
 from shards.media.clock import AnyPacket
 from shards.media.rejects import (
-    BLOCK_BYTES,
     UnreadableMedia,
     refuse_out_of_memory,
     require_readable,

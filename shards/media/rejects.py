@@ -11,6 +11,8 @@ from typing import Literal, NoReturn
 
 from av.error import FFmpegError
 
+from shards.files import BLOCK_BYTES
+
 Reason = Literal[
     "not_found",  # no such file, or a link that leads nowhere
     "not_a_file",  # a directory, FIFO, socket or device; opening one can hang
@@ -35,8 +37,6 @@ Reason = Literal[
 # What may be the fault of the machine or of the network as well as the file's: tried once more before it is recorded.
 # The last two befall a decode process: it ended, or made no progress.
 TRANSIENT = frozenset({"out_of_memory", "io_error", "unreachable", "crashed", "stalled"})
-
-BLOCK_BYTES = 2**20
 
 
 class UnreadableMedia(Exception):
