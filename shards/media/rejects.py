@@ -30,8 +30,8 @@ Reason = Literal[
     "too_short",  # sound and picture have less than reading.min_seconds in common
     "silent",  # every sample of every sound track is zero
     "no_frames",  # no clip whose frames could all be decoded near enough to the times asked for
-    "encrypted",  # it is marked so, and there is no key
     "damaged",  # the same, and the decoder complained
+    "encrypted",  # it is marked so, and there is no key
 ]
 
 # What may be the fault of the machine or of the network as well as the file's: tried once more before it is recorded.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from tests.shards.conftest import CLIP, Content, MakeShards, Random, write_shards
 from train.model.layers import Layer, StudentSpec
+from train.settings import TrainSettings
 
 
 @pytest.fixture
@@ -21,6 +23,35 @@ def spec() -> StudentSpec:
     """2000 samples / 250 / 62 / 15 / 4 steps."""
     layers = [Layer("conv1", 16, 8, 4, 4), Layer("pool1", 4, 4), Layer("conv2", 8, 4, 4, 12)]
     return StudentSpec("tiny", layers, Layer("conv3", 6, 3))
+
+
+CLIPS = {"train-000000": 20, "train-000001": 15, "validation-000000": 7}
+
+
+@pytest.fixture
+def shards(tmp_path: Path, make_shards: MakeShards) -> Path:
+    return make_shards(tmp_path / "shards", CLIPS)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, spec: StudentSpec, shards: Path) -> TrainSettings:
+    return TrainSettings(
+        shards=str(shards),
+        student=spec,
+        run=tmp_path / "run",
+        device="cpu",
+        compile=False,
+        batch=8,
+        steps=20,
+        log_every=5,
+        validate_every=20,
+        save_every=8,
+    )
+
+
+def rows(run_folder: Path | None) -> list[dict[str, Any]]:
+    assert run_folder is not None
+    return [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture
