@@ -32,6 +32,7 @@ def test_the_memory_counted_is_what_was_allocated() -> None:
     assert 250e6 < much.own_bytes - nothing.own_bytes < 400e6
 
 
+@pytest.mark.faults
 def test_a_list_is_planned_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cost.multiprocessing, "get_context", lambda _: FORKSERVER)
     console = Console(record=True, width=200)

@@ -43,6 +43,7 @@ def made(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.faults
 def test_a_scene_is_recognised(made: Path, tmp_path: Path, checkpoint: Path, tiny: StudentSpec) -> None:
     settings = EvaluateSettings(
         SPEC, made, tiny, checkpoint, layer="conv3", C=0.01, baselines=["mfcc"], cache=tmp_path / "cache"

@@ -120,6 +120,7 @@ def served(folder: Path) -> Iterator[tuple[str, list[str]]]:
     server.shutdown()
 
 
+@pytest.mark.faults
 def test_a_name_is_fetched_and_nothing_else_of_its_folder(
     served: tuple[str, list[str]], tmp_path: Path, folder: Path
 ) -> None:
@@ -155,6 +156,7 @@ def test_a_revision_is_a_branch_a_tag_or_a_commit(served: tuple[str, list[str]],
     )
 
 
+@pytest.mark.faults
 def test_export_takes_a_name_and_asks_where_to(served: tuple[str, list[str]], tmp_path: Path, folder: Path) -> None:
     place = {"HF_HOME": str(tmp_path / "cache"), "HF_ENDPOINT": served[0], "HF_HUB_DISABLE_XET": "1"}
     words = ["-m", "train.checkpoint.export", "checkpoint=anybody/net@v1.0", "format=safetensors"]

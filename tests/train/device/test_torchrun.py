@@ -55,6 +55,7 @@ time.sleep(600)
     assert code == 1 and line.startswith("error: rank 0 has lost another of the 2 ranks")
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("then", "code", "host"), [("", 0, "127.0.0.1"), ("raise SystemExit(75)", 75, "127.0.0.1"), ("", 0, "::1")]
 )

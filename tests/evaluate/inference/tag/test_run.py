@@ -145,6 +145,7 @@ def test_the_format_follows_the_name_of_the_file() -> None:
         TagSettings([Path("a")], Path("b"), top=0)
 
 
+@pytest.mark.faults
 def test_a_drawing_library_is_imported_for_a_picture_alone(
     checkpoint: Path, sounds: list[Path], tmp_path: Path
 ) -> None:
