@@ -22,10 +22,10 @@ ROOT = CONF.parent
 def commands() -> dict[str, tuple[str, str]]:
     """{config: (module, name of its settings)} of each `command(Settings, "config", run)` in the rooms."""
     found = {}
-    for path in sorted(
-        path for room in ("shards", "pipeline", "train", "evaluate") for path in (ROOT / room).rglob("*.py")
-    ):
-        for node in ast.walk(ast.parse(path.read_text())):
+    rooms = ("shards", "pipeline", "train", "evaluate")
+    sources = {path: path.read_text() for room in rooms for path in sorted((ROOT / room).rglob("*.py"))}
+    for path in (path for path, source in sources.items() if "command(" in source):
+        for node in ast.walk(ast.parse(sources[path])):
             match node:
                 case ast.Call(func=ast.Name("command"), args=[ast.Name(settings), ast.Constant(str(config)), *_]):
                     module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
