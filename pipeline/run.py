@@ -13,8 +13,8 @@ from pipeline.output.account import REJECTS, account_of, write_rejects
 from pipeline.output.agreement import make_plan, unfinished
 from pipeline.output.destination import Output
 from pipeline.output.faults import FaultLimit
+from pipeline.output.folder_lock import FolderLease
 from pipeline.output.progress import Progress
-from pipeline.output.ranks import FolderLease
 from pipeline.output.writing import write_shard
 from pipeline.report import write_report
 from pipeline.settings import PipelineSettings

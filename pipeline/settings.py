@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.decoder.settings import DecodeSettings
 from pipeline.executor.resources import Resources
 from pipeline.output.destination import Output
-from pipeline.output.ranks import Rank
+from pipeline.output.folder_lock import Rank
 from pipeline.teachers.spec import TeacherSet
 from pipeline.videos.plan import ShardPolicy, Size
 from shards.errors import UserError

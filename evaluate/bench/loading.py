@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from shards.cli.pipes import ending_quietly
 from shards.format.clip import ClipSpec
-from shards.format.codec import WAV_HEADER_BYTES
 from shards.format.example import ClipMeta, Example, clip_key
 from shards.format.manifest import Manifest, TeacherCard
+from shards.format.members import WAV_HEADER_BYTES
 from shards.format.sidefile import shard_name
 from shards.format.writer import ShardWriter
 from shards.loader.batch import Batch, allocate

@@ -16,7 +16,7 @@ from pipeline.executor.resources import heads_of
 from pipeline.executor.teacher_worker import TeacherConfig
 from pipeline.output.account import account_of
 from pipeline.output.agreement import make_plan, unfinished
-from pipeline.output.ranks import FolderLease
+from pipeline.output.folder_lock import FolderLease
 from pipeline.run import run
 from pipeline.settings import PipelineSettings
 from pipeline.teachers.cards import cards

@@ -24,8 +24,8 @@ from pipeline.report.sample import SampledShard, evenly, sampled, teacher_heads
 from pipeline.report.sound import playable, spectrogram
 from shards.cli.words import amount
 from shards.errors import UserError
-from shards.format.codec import DamagedExample
 from shards.format.manifest import Manifest
+from shards.format.members import DamagedExample
 from shards.format.sidefile import finished
 
 CLIPS = 12  # clips of Figure 2

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.decoder.sampler import SampledFrame
+from pipeline.decoder.frame_sampler import SampledFrame
 from shards.format.clip import ClipSpec
 from shards.media.demux import Demuxer
 from shards.media.rejects import UnreadableMedia

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from pipeline.decoder.account import account_of_reading
 from pipeline.decoder.clips import SLACK_SECONDS, ClipAssembler, ClipLacksFrame, DecodedClip, clip_of
 from pipeline.decoder.crop import ResizeCrop
+from pipeline.decoder.frame_sampler import SampledFrame
 from pipeline.decoder.gop import MAX_HELD_BYTES, MAX_HELD_PACKETS
-from pipeline.decoder.sampler import SampledFrame
 from pipeline.decoder.settings import DecodeSettings
 from pipeline.decoder.video import VideoTrack
 from shards.format.clip import ClipSpec

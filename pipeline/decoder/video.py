@@ -15,8 +15,8 @@ from typing import Literal
 from av.video.stream import VideoStream
 
 from pipeline.decoder.crop import FrameResizer, ResizeCrop
+from pipeline.decoder.frame_sampler import ROUNDING, FrameRequest, FrameSampler, SampledFrame, cheapest
 from pipeline.decoder.gop import Gop, GopSplitter, TimedPacket
-from pipeline.decoder.sampler import ROUNDING, FrameRequest, FrameSampler, SampledFrame, cheapest
 from pipeline.decoder.settings import DecodeSettings
 from shards.media.clock import AnyPacket
 from shards.media.demux import Demuxer

@@ -24,7 +24,7 @@ from pipeline.executor.job import ClipMembers, ClipRecord, DecodeResult, DecodeT
 from pipeline.videos.fetch import at_hand
 from shards.files import own_folder
 from shards.format.clip import ClipSpec
-from shards.format.codec import encode_sound
+from shards.format.members import encode_sound
 from shards.media.rejects import UnreadableMedia
 from shards.storage import address
 

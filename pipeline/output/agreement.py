@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.decoder.settings import DecodeSettings
 from pipeline.output.account import account_of
 from pipeline.output.destination import Output
-from pipeline.output.ranks import FolderLease
+from pipeline.output.folder_lock import FolderLease
 from pipeline.videos.listing import Listing
 from pipeline.videos.plan import NAME as PLAN
 from pipeline.videos.plan import Plan, ShardPlan, ShardPolicy

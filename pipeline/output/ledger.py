@@ -17,7 +17,7 @@ from secrets import token_hex
 from typing import Any
 
 from pipeline.output.destination import Output
-from pipeline.output.ranks import Rank
+from pipeline.output.folder_lock import Rank
 from shards.errors import UserError
 from shards.format.sidefile import SideFile
 

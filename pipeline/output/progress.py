@@ -12,8 +12,8 @@ from rich.progress import Progress as Bar
 
 from pipeline.executor.job import DecodeResult
 from pipeline.output.destination import Output
+from pipeline.output.folder_lock import Rank
 from pipeline.output.ledger import Ledger
-from pipeline.output.ranks import Rank
 from shards.cli.words import amount
 from shards.format.sidefile import SideFile
 

@@ -15,8 +15,8 @@ from pipeline.executor.job import DecodeTask
 from pipeline.executor.resources import Resources, heads_of
 from pipeline.output.destination import Output
 from pipeline.output.faults import FaultLimit
+from pipeline.output.folder_lock import FolderLease, Rank
 from pipeline.output.progress import Progress
-from pipeline.output.ranks import FolderLease, Rank
 from pipeline.output.writing import write_labels
 from pipeline.report import write_report
 from pipeline.run import RejectLimit

@@ -13,8 +13,8 @@ from PIL import Image
 from pipeline.report.sample import SampledShard, TeacherHead
 from pipeline.report.sound import outline, playable, spectrogram
 from shards.format.clip import ClipSpec
-from shards.format.codec import DamagedExample
 from shards.format.example import ClipMeta
+from shards.format.members import DamagedExample
 from shards.format.sidefile import split_of_shard
 
 TOP = 5

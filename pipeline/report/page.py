@@ -13,8 +13,8 @@ from pipeline.report.teachers import teacher_stats
 from pipeline.videos.listing import counted
 from shards.errors import UserError
 from shards.files import write_whole
-from shards.format.codec import DamagedExample
 from shards.format.manifest import Manifest
+from shards.format.members import DamagedExample
 
 STYLE = Path(__file__).parent  # templates and style of the project's pages
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.format.codec import DamagedExample, decode_array
 from shards.format.example import Example
 from shards.format.manifest import NAME as MANIFEST
 from shards.format.manifest import Manifest, TeacherCard
+from shards.format.members import DamagedExample, decode_array
 from shards.format.shard import read_example, read_members
 from shards.format.sidefile import SideFile
 from shards.storage import under

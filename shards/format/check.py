@@ -15,9 +15,9 @@ from PIL import Image
 
 from shards.errors import ContractError
 from shards.files import sha256_of
-from shards.format.codec import DamagedExample, checksum
 from shards.format.example import Example, video_of
 from shards.format.manifest import Manifest
+from shards.format.members import DamagedExample, checksum
 from shards.format.shard import examples
 from shards.format.sidefile import SIDE_FILES, SideFile, finished, index_members
 from shards.media.levels import levels

@@ -137,7 +137,7 @@ class SoundFacts:
     """What a shard says of a clip's sound, beside the member that holds it."""
 
     samples: int
-    checksum: int  # of the samples, as `codec.checksum` has it
+    checksum: int  # of the samples, as `members.checksum` has it
     peak_db: float  # dBFS, as `levels` has it
     rms_db: float
 

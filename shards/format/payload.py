@@ -1,7 +1,7 @@
-"""The payload of one member, read from an open tar straight into a row of a batch: `codec.decode` without the copies.
+"""The payload of one member, read from an open tar straight into a row of a batch: `members.decode` without the copies.
 
-Headers are compared byte for byte with the only ones that codec writes, so a wrong rate, length or class count cannot
-pass. All functions raise DamagedExample, with the member's fault but without its name, which the reader knows.
+Headers are compared byte for byte with the only ones that `members` writes, so a wrong rate, length or class count
+cannot pass. All functions raise DamagedExample, with the member's fault but without its name, which the reader knows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from shards.format.codec import WAV_HEADER_BYTES, DamagedExample, decode_array
+from shards.format.members import WAV_HEADER_BYTES, DamagedExample, decode_array
 
 
 def read_wav(descriptor: int, place: tuple[int, int], row: NDArray[np.int16], sample_rate: int) -> None:

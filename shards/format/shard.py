@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from shards.errors import ContractError
-from shards.format.codec import DamagedExample, checksum, decode
 from shards.format.example import ClipMeta, Example
+from shards.format.members import DamagedExample, checksum, decode
 from shards.format.sidefile import SideFile
 from shards.storage import address, file_system, is_remote, reaching
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from shards.errors import UserError
 from shards.files import partial_of, put_in_place
-from shards.format.codec import checksum, encode_labels, members_of, with_encoded_sound
 from shards.format.example import ClipMeta, EncodedExample, Example, MediaAccount
+from shards.format.members import checksum, encode_labels, members_of, with_encoded_sound
 from shards.format.sidefile import Reject, SideFile
 
 # The libraries whose versions decide the bytes of a shard.

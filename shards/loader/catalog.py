@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from shards.errors import ContractError, UserError, require_same
 from shards.format.clip import ClipSpec
-from shards.format.codec import DamagedExample, checksum, decode_array
 from shards.format.manifest import Manifest, TeacherCard
+from shards.format.members import DamagedExample, checksum, decode_array
 from shards.format.shard import REMEDY_OR_SKIP, DamagedShard, read_places
 from shards.loader.index import EVERY_CLIP, Checksums, Counts, Keys, Places, ShardIndex, load_index, metadata
 from shards.loader.keep import Keep

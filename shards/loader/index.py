@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import UserError
-from shards.format.codec import WAV_HEADER_BYTES
 from shards.format.manifest import NAME, Manifest
+from shards.format.members import WAV_HEADER_BYTES
 from shards.format.shard import REMEDY
 from shards.format.sidefile import SideFile, split_of_shard
 from shards.loader.keep import Keep

@@ -16,7 +16,7 @@ from contextlib import suppress
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.format.codec import DamagedExample, checksum
+from shards.format.members import DamagedExample, checksum
 from shards.format.payload import READ_SOUND, read_posterior
 from shards.format.shard import REMEDY_OR_SKIP, DamagedShard
 from shards.loader.batch import Batch, PrefetchRing, Skip

@@ -16,7 +16,7 @@ import webdataset
 from webdataset.shardlists import expand_urls
 
 from shards.errors import UserError
-from shards.format.codec import DamagedExample, decode
+from shards.format.members import DamagedExample, decode
 from shards.format.shard import DamagedShard
 from shards.loader.batch import Batch, PrefetchRing
 from shards.loader.catalog import Catalog

@@ -23,8 +23,8 @@ from safetensors.numpy import save_file
 
 from shards.errors import UserError
 from shards.format.check import check
-from shards.format.codec import DamagedExample, decode, decode_array
 from shards.format.manifest import Manifest
+from shards.format.members import DamagedExample, decode, decode_array
 from train.checkpoint.checkpoint import load
 
 

@@ -13,7 +13,7 @@ import torch
 
 from pipeline.decoder.settings import DecodeSettings
 from pipeline.executor.teacher_worker import TeacherWorker
-from pipeline.output.ranks import FolderLease, Rank
+from pipeline.output.folder_lock import FolderLease, Rank
 from pipeline.relabel.run import run as relabel
 from pipeline.run import run
 from pipeline.teachers.cards import cards

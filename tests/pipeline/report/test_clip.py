@@ -8,7 +8,7 @@ from PIL import Image
 
 from pipeline.report.clip import clip_view, cut_frames
 from pipeline.report.sample import SampledShard, teacher_heads
-from shards.format.codec import DamagedExample
+from shards.format.members import DamagedExample
 from tests.pipeline.conftest import strip
 
 

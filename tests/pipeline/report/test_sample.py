@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.report.sample import SampledShard, evenly, sampled, teacher_heads
-from shards.format.codec import DamagedExample
+from shards.format.members import DamagedExample
 
 
 @given(st.lists(st.integers(0, 40), max_size=8), st.integers(1, 30))

@@ -139,7 +139,7 @@ def test_each_fault_is_named(folder, message):
 
 
 def test_levels_that_are_not_those_of_the_sound_are_found(folder, monkeypatch):
-    monkeypatch.setattr("shards.format.codec.levels", lambda waveform: (-3.0, -20.0))
+    monkeypatch.setattr("shards.format.members.levels", lambda waveform: (-3.0, -20.0))
     write(folder, "train-000001", [make_example("c", 0)])
     with pytest.raises(UserError, match=r"c-00000: its json says peak_db -3\.0, its sound has -50\.4"):
         check(folder)

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from shards.format.codec import DamagedExample
+from shards.format.members import DamagedExample
 from shards.format.payload import READ_SOUND, npy_header, read_posterior, wav_header
 
 SOUND = np.random.default_rng(0).integers(-(2**15), 2**15, 300, dtype=np.int16)

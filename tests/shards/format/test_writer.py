@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from webdataset.writer import TarWriter
 
-from shards.format.codec import encode, encode_sound, with_encoded_sound
 from shards.format.example import ClipMeta, Example
+from shards.format.members import encode, encode_sound, with_encoded_sound
 from shards.format.writer import HashedTar, ShardWriter
 
 RATE = 8_000

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from shards.format.codec import checksum
+from shards.format.members import checksum
 from shards.format.shard import DamagedShard
 from shards.loader import reader as reader_module
 from shards.loader.batch import Batch, allocate

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from shards.format.codec import BLOCK_BYTES, DamagedExample, checksum, decode, encode
 from shards.format.example import ClipMeta, Example
+from shards.format.members import BLOCK_BYTES, DamagedExample, checksum, decode, encode
 
 RATE = 22_050
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.output.ranks import FolderLease, Rank
+from pipeline.output.folder_lock import FolderLease, Rank
 from shards.errors import ContractError, UserError
 
 ROOT = Path(__file__).resolve().parents[3]
 HOLD = """
 import json, sys
 from pathlib import Path
-from pipeline.output.ranks import Rank, FolderLease
+from pipeline.output.folder_lock import Rank, FolderLease
 with FolderLease(Path(sys.argv[1]), Rank(**json.loads(sys.argv[2]))) as lease:
     with lease.turn():
         lease.agree(json.loads(sys.argv[3]))
@@ -27,7 +27,7 @@ with FolderLease(Path(sys.argv[1]), Rank(**json.loads(sys.argv[2]))) as lease:
 COUNT = """
 import sys
 from pathlib import Path
-from pipeline.output.ranks import Rank, FolderLease
+from pipeline.output.folder_lock import Rank, FolderLease
 counter = Path(sys.argv[1]) / "counter"
 with FolderLease(Path(sys.argv[1]), Rank(int(sys.argv[2]), 4)) as lease:
     for _ in range(50):
