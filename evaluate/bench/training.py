@@ -29,7 +29,7 @@ from train.data.batches import DeviceBatch, DeviceBatches, pinned_ring
 from train.device.device import Compile, Precision, arithmetic, compiler, require_device
 from train.model.frontend import Frontend
 from train.model.layers import StudentSpec
-from train.trainer.loop import train
+from train.trainer.loop import GradientDescent, train
 from train.trainer.losses import kl
 from train.trainer.meter import Meter
 from train.trainer.trainer import predictor
@@ -117,15 +117,13 @@ class Bench:
 
     def _train(self, batches: DeviceBatches, steps: int) -> None:
         network, loss = self.fast
-        train(
+        descent = GradientDescent(
             network,
-            batches,
             lambda logits, batch: loss(logits, batch.posteriors),
             self._optimizer,
-            Meter(self.device),
-            steps=steps,
             autocast=self.autocast,
         )
+        train(descent, batches, Meter(self.device), steps=steps)
 
     def seconds_a_step(self, work: Callable[..., None]) -> float:
         synchronize(self.device)

@@ -36,7 +36,7 @@ from train.device.device import Compile, arithmetic, compiler, require_device
 from train.model.frontend import Frontend
 from train.model.layers import Layer, StudentSpec
 from train.model.student import Student, Trunk
-from train.trainer.loop import train
+from train.trainer.loop import GradientDescent, train
 from train.trainer.meter import Meter, Reading
 
 HEAD = "classes"
@@ -134,17 +134,14 @@ def train_fold(settings: SupervisedSettings, recordings: Recordings, split: Spli
         return F.cross_entropy(logits.mean(dim=2).float(), batch.labels)
 
     fast = compiler(settings.compile, device)(Frontend(network))
-    train(
+    descent = GradientDescent(
         lambda batch: fast(batch.waveforms)[HEAD],
-        excerpts(settings, recordings, split, device),
         error,
         torch.optim.Adam(network.parameters(), lr=settings.lr),
-        Meter(device),
-        steps=settings.steps,
         autocast=arithmetic(device, "auto"),
-        report=report,
-        report_every=settings.log_every,
     )
+    coming = excerpts(settings, recordings, split, device)
+    train(descent, coming, Meter(device), steps=settings.steps, report=report, report_every=settings.log_every)
     return checkpoint_of(settings, recordings, split, network)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 import sys
 import types
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 REQUIRED = "???"  # what YAML writes, and `leaves` gives, for a value that only the user can give
+
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 class SettingsError(Exception):
@@ -41,6 +44,8 @@ def build(kind: Any, value: Any, key: str = "") -> Any:
         return origin(build(parts[0], item, f"{key}[{index}]") for index, item in enumerate(value))
     if is_paths(kind) and isinstance(value, str):
         return [build(Path, value, key)]
+    if kind is Path and isinstance(value, str) and URL.match(value):  # else a folder called `s3:` would be made
+        raise SettingsError(f"{key}={value} is a URL, and {key} a path on this machine")
     if kind is Path and isinstance(value, str) and value:
         return Path(value).expanduser() if value.startswith("~/") else Path(value)
     if kind is str and key.endswith("]") and type(value) is int:
@@ -60,7 +65,9 @@ def kind_of(kind: Any, key: str) -> Any:
         if is_dataclass(kind):
             known = get_type_hints(kind)
             if name not in known:
-                raise SettingsError(unknown(key, [_join(before, other) for other in known]))
+                below = " or ".join(_named(kind, name, before))
+                meant = f"{key} is unknown: did you mean {below}?"
+                raise SettingsError(meant if below else unknown(key, [_join(before, other) for other in known]))
             kind = known[name]
         elif get_origin(kind) in (dict, list, tuple):
             kind = _items(kind)
@@ -176,6 +183,18 @@ def _default(item: Field[Any]) -> Any:
 def _without_none(kind: Any) -> Any:
     rest = [part for part in get_args(kind) if part is not type(None)]
     return rest[0] if get_origin(kind) in (Union, types.UnionType) and len(rest) == 1 else kind
+
+
+def _named(kind: Any, name: str, before: str) -> Iterator[str]:
+    """Dotted keys below a dataclass that end in `name`; <name> stands for that of an entry of a mapping."""
+    for field, annotation in get_type_hints(kind).items():
+        inner, key = _without_none(annotation), _join(before, field)
+        if field == name:
+            yield key
+        if get_origin(inner) is dict:
+            inner, key = _items(inner), f"{key}.<name>"
+        if is_dataclass(inner):
+            yield from _named(inner, name, key)
 
 
 def _items(kind: Any) -> Any:

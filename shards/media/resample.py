@@ -179,6 +179,7 @@ class _Chain:
 
     def __init__(self, source: dict[str, str], filters: list[tuple[str, str]], size: int) -> None:
         graph = self._graph = Graph()  # its filters do not keep it alive
+        graph.threads = 1  # FFmpeg begins one for each core, up to 16, and sound has no slices for them
         self._source, self._sink = graph.add("abuffer", **source), graph.add("abuffersink")
         graph.link_nodes(self._source, *(graph.add(name, given) for name, given in filters), self._sink).configure()
         graph.set_audio_frame_size(size)

@@ -34,7 +34,8 @@ def side_by_side(
 ) -> Iterator[Result]:
     """function(item) of each, in order, in `threads` (None: `available_threads`) of one torch thread each.
 
-    A list is worked through as threads come free; of an iterator, AHEAD items a thread are taken. Inside such a
+    A list is worked through as threads come free; of an iterator, AHEAD items a thread are taken, by the caller, who
+    has one torch thread as well until the end: several would spin beside those that compute. Inside such a
     thread, or with one alone, items are worked through one by one. What one raises is raised in its place, and ends
     the others at their next item.
     """
@@ -46,6 +47,7 @@ def side_by_side(
         return
     stopping, before, waiting, rest = threading.Event(), torch.get_num_threads(), deque[Future[Result]](), iter(items)
     pool = ThreadPoolExecutor(threads, "side by side", _begin, (stopping,))
+    torch.set_num_threads(1)
     try:
         for item in islice(rest, None if isinstance(items, Sequence) else AHEAD * threads):
             waiting.append(pool.submit(function, item))

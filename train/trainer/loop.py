@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -34,39 +34,69 @@ class Every:
         return self.every > 0 and (last or step % self.every == 0)
 
 
+@dataclass(frozen=True)
+class GradientDescent(Generic[B, P]):
+    """How a step is taken: forward, loss, backward, step.
+
+    Its gradient is the mean of those of `accumulate` batches, and of all ranks by `share`, made no longer than
+    `clip_norm`; `rate` says its learning rate, by the number of steps before it.
+    """
+
+    network: Callable[[B], P]
+    objective: Callable[[P, B], Tensor]
+    optimizer: torch.optim.Optimizer
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext
+    rate: Callable[[int], float] | None = None
+    share: Callable[[list[nn.Parameter]], None] = lambda parameters: None
+    clip_norm: float = math.inf
+    accumulate: int = 1
+
+    def take(self, step: int, batches: Iterator[B], meter: Meter) -> None:
+        """The step behind the first `step` ones."""
+        losses = []
+        for _ in range(self.accumulate):
+            batch = meter.wait(batches)
+            with self.autocast():
+                loss = self.objective(self.network(batch), batch) / self.accumulate
+            loss.backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
+        groups = self.optimizer.param_groups
+        parameters = [parameter for group in groups for parameter in group["params"]]
+        self.share(parameters)
+        norm = gradient_norm(parameters)
+        meter.add(step + 1, torch.stack(losses).sum(), norm)
+        if self.clip_norm < math.inf:
+            nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
+        if self.rate is not None:
+            for group in groups:
+                group["lr"] = self.rate(step)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+
 NEVER = Every(0, lambda step: None)
 EARLY_REPORTS = (1, 5, 20)  # steps after which something is said, that one need not wait for the first `report_every`
 
 
 def train(
-    network: Callable[[B], P],
+    descent: GradientDescent[B, P],
     batches: Iterator[B],
-    objective: Callable[[P, B], Tensor],
-    optimizer: torch.optim.Optimizer,
     meter: Meter,
     *,
     steps: int,
     first_step: int = 0,
-    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     report: Callable[[int, Reading], None] = lambda step, reading: None,
     report_every: int = 50,
     validate: Every = NEVER,
     save: Every = NEVER,
     keep: Every = NEVER,
-    rate: Callable[[int], float] | None = None,
-    share: Callable[[list[nn.Parameter]], None] = lambda parameters: None,
-    clip_norm: float = math.inf,
-    accumulate: int = 1,
     stopping: Callable[[], bool] = lambda: False,
 ) -> int:
     """Train until `steps` steps are taken in all, `first_step` of them before; returns how many were.
 
-    That is fewer where `stopping` returned true, after saving. A step's gradient is the mean of those of `accumulate`
-    batches, and of all ranks by `share`, made no longer than `clip_norm`; `rate` says its learning rate, by the number
-    of steps before it. Raises Diverged at the report, and before anything is measured or written, after a step that was
-    not finite.
+    That is fewer where `stopping` returned true, after saving. Raises Diverged at the report, and before anything is
+    measured or written, after a step that was not finite.
     """
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for step in itertools.count(first_step):
         last, stop, moved = step >= steps, stopping(), step > first_step
         if moved and (last or stop or step % report_every == 0 or step - first_step in EARLY_REPORTS):
@@ -85,22 +115,5 @@ def train(
             save.act(step)
         if last or stop:
             return step
-
-        losses = []
-        for _ in range(accumulate):
-            batch = meter.wait(batches)
-            with autocast():
-                loss = objective(network(batch), batch) / accumulate
-            loss.backward()  # type: ignore[no-untyped-call]
-            losses.append(loss.detach())
-        share(parameters)
-        norm = gradient_norm(parameters)
-        meter.add(step + 1, torch.stack(losses).sum(), norm)
-        if clip_norm < math.inf:
-            nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
-        if rate is not None:
-            for group in optimizer.param_groups:
-                group["lr"] = rate(step)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        descent.take(step, batches, meter)
     raise AssertionError("unreachable: itertools.count does not end")

@@ -30,7 +30,7 @@ from train.model.frontend import Frontend, network_input
 from train.runfolder import RunFolder
 from train.settings import TrainSettings
 from train.trainer.journal import Cost, Journal
-from train.trainer.loop import NEVER, Every, train
+from train.trainer.loop import NEVER, Every, GradientDescent, train
 from train.trainer.losses import LOSSES
 from train.trainer.meter import Meter, Reading
 from train.trainer.schedule import learning_rate
@@ -100,14 +100,11 @@ class Trainer:
             traced(trace) as step_done,
         ):
             return train(
-                predictor(self.frontend, self.compiled),
+                self._descent(),
                 self._noting_skips(self.batches, self.corpus.training),
-                self._objective(),
-                self.state.optimizer,
                 Meter(self.device, self.ranks.average),
                 steps=settings.steps,
                 first_step=self.state.step,
-                autocast=self.autocast,
                 report=self.report,
                 report_every=settings.log_every,
                 validate=Every(settings.validate_every, self.validate, first=not self.state.is_measured)
@@ -115,18 +112,27 @@ class Trainer:
                 else NEVER,
                 save=Every(settings.save_every, self.save),
                 keep=Every(settings.keep_every, self.keep),
-                rate=partial(
-                    learning_rate,
-                    lr=settings.lr,
-                    steps=settings.steps,
-                    warmup=settings.warmup,
-                    cosine=settings.schedule == "cosine",
-                ),
-                share=self.ranks.average_gradients,
-                clip_norm=math.inf if settings.clip_norm is None else settings.clip_norm,
-                accumulate=settings.accumulate,
                 stopping=stopping,
             )
+
+    def _descent(self) -> GradientDescent[DeviceBatch, Any]:
+        settings = self.settings
+        return GradientDescent(
+            predictor(self.frontend, self.compiled),
+            self._objective(),
+            self.state.optimizer,
+            autocast=self.autocast,
+            rate=partial(
+                learning_rate,
+                lr=settings.lr,
+                steps=settings.steps,
+                warmup=settings.warmup,
+                cosine=settings.schedule == "cosine",
+            ),
+            share=self.ranks.average_gradients,
+            clip_norm=math.inf if settings.clip_norm is None else settings.clip_norm,
+            accumulate=settings.accumulate,
+        )
 
     def report(self, step: int, reading: Reading) -> None:
         skipped = 0

@@ -1,11 +1,14 @@
 """`make gpu-check`: what a first GPU is needed for, as one page and a JSON, within minutes. A CPU runs it too, small.
 
-A part that fails is a line of the page, and the others go on; one that the time is up for is said to be not run.
+A part that fails is a line of the page, and the others go on; one that the time is up for is said to be not run. The
+page is written after each part, so that what ends the check costs no more than the part it ends.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -63,6 +66,7 @@ class Check:
     folder: Path  # of the shards that were made
     catalog: Catalog
     bench: Bench
+    deadline: float  # by time.monotonic()
     found: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     forwards: dict[str, Callable[..., Any]] = field(default_factory=dict)  # compiled, by the names of `step`
 
@@ -80,8 +84,7 @@ def machine(check: Check) -> Mapping[str, Any]:
 
 def tests(check: Check) -> Mapping[str, Any]:
     """The tests that need a GPU."""
-    words = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = finished(check, "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider")
     lines = done.stdout.splitlines()
     return {"exit code": done.returncode, "pytest": lines[-1] if lines else done.stderr[-200:]} | {
         line.split(" - ")[0]: "failed" for line in lines if line.startswith("FAILED")
@@ -172,13 +175,14 @@ def folded_kernels(check: Check) -> Mapping[str, Any]:
 
 
 def longest(check: Check, forward: Callable[..., Any]) -> Mapping[str, float]:
-    from torch.profiler import profile
+    from torch.profiler import ProfilerActivity, profile
 
     take = partial(check.bench.take_steps, forward, check.bench.fast[1])
     take(steps=1)
-    with profile() as profiler:
-        check.bench.seconds_a_step(lambda steps: take(steps=PROFILED))
     on_gpu = check.bench.device.type == "cuda"
+    # Asked for a card's on a machine without one, the profiler prints an error of its own.
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as profiler:
+        check.bench.seconds_a_step(lambda steps: take(steps=PROFILED))
     rows = [
         (row.self_device_time_total if on_gpu else row.self_cpu_time_total, row.key) for row in profiler.key_averages()
     ]
@@ -226,7 +230,7 @@ def ranks(check: Check) -> Mapping[str, Any]:
     """Two ranks under torchrun, where there are two cards (or on the CPU)."""
     if check.bench.device.type == "cuda" and torch.cuda.device_count() < 2:
         return {"not run": "there is one card"}
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "train"]
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "train"]
     words = {
         "shards": check.folder,
         "run": check.folder / "run",
@@ -235,9 +239,22 @@ def ranks(check: Check) -> Mapping[str, Any]:
         "steps": 3,
     }
     words |= {"compile": "false", "validate_every": 0}
-    command = [sys.executable, *torchrun, *(f"{name}={value}" for name, value in words.items())]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = finished(check, *torchrun, *(f"{name}={value}" for name, value in words.items()))
     return {"exit code": done.returncode, "last line": (done.stderr.strip().splitlines() or [""])[-1]}
+
+
+def finished(check: Check, *words: str) -> subprocess.CompletedProcess[str]:
+    """A Python module's run to its end; at the deadline it is killed with all that it has started (ranks that wait for
+    each other end by nothing else). Raises subprocess.TimeoutExpired."""
+    command = [sys.executable, "-m", *words]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
+        try:
+            output, errors = process.communicate(timeout=max(check.deadline - time.monotonic(), 0))
+        except BaseException:  # Ctrl-C does not reach another session
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
 PARTS: tuple[Part, ...] = (machine, tests, arithmetic, step, share, kernels, folded_kernels, wall, teachers, ranks)
@@ -247,27 +264,30 @@ def run(settings: GpuCheckSettings) -> None:
     """Run every part, and write check.json and check.md. Raises UserError where there is no such device."""
     begun = time.monotonic()
     require_device(settings.device)
+    settings.out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as folder:
         make_shards(Path(folder), clips=settings.clips, shards=min(16, settings.clips))
         catalog = load_catalog(folder, "train")
         bench = Bench(settings, catalog)
-        check = Check(settings, Path(folder), catalog, bench)
+        check = Check(settings, Path(folder), catalog, bench, begun + 60 * settings.minutes)
         for part in PARTS:
-            check.found[part.__name__] = outcome(part, check, time.monotonic() - begun)
+            check.found[part.__name__] = outcome(part, check)
             synchronize(bench.device)
             print(page({part.__name__: check.found[part.__name__]}), flush=True)
-    settings.out.mkdir(parents=True, exist_ok=True)
-    write_whole(settings.out / "check.json", json.dumps(check.found, indent=1).encode())
-    write_whole(settings.out / "check.md", page(check.found).encode())
+            write_whole(settings.out / "check.json", json.dumps(check.found, indent=1).encode())
+            write_whole(settings.out / "check.md", page(check.found).encode())
     print(f"{settings.out / 'check.md'} and check.json, {time.monotonic() - begun:.0f} s")
 
 
-def outcome(part: Part, check: Check, seconds: float) -> Mapping[str, Any]:
+def outcome(part: Part, check: Check) -> Mapping[str, Any]:
     """What a part found, or why it did not."""
-    if seconds > 60 * check.settings.minutes:
-        return {"not run": f"{check.settings.minutes:g} minutes were up"}
+    late = f"{check.settings.minutes:g} minutes were up"
+    if time.monotonic() > check.deadline:
+        return {"not run": late}
     try:
         return dict(part(check))
+    except subprocess.TimeoutExpired:
+        return {"failed": f"not at its end when {late}"}
     except (RuntimeError, UserError, OSError, KeyError, ValueError, TypeError) as error:
         return {"failed": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
 

@@ -56,6 +56,7 @@ def test_a_value_that_fits(kind: Any, value: Any, expected: Any) -> None:
     ("kind", "value", "line"),
     [
         (int, True, "key=true does not fit: key is a whole number"),
+        (Path | None, "s3://lake/spool", "key=s3://lake/spool is a URL, and key a path on this machine"),
         (int, float("inf"), "key=Infinity does not fit"),
         (int, float("nan"), "key=NaN does not fit"),
         (float, "1", "key=1 does not fit: key is a number"),
@@ -104,6 +105,8 @@ def test_a_key_leads_to_its_annotation() -> None:
     assert is_text(kind_of(Outer, "path"))
     with pytest.raises(SettingsError, match=r"inner\.siz is unknown: did you mean inner\.size\?"):
         kind_of(Outer, "inner.siz")
+    with pytest.raises(SettingsError, match=r"names is unknown: did you mean inner\.names or inners\.<name>\.names\?"):
+        kind_of(Outer, "names")
 
 
 def test_leaves_are_the_values_below() -> None:

@@ -140,6 +140,12 @@ def pushed(given: list[av.AudioFrame]) -> AudioTrack:
     return track
 
 
+def test_sound_begins_no_threads():
+    track, before = AudioTrack(TARGET), set(Path("/proc/self/task").iterdir())
+    track.push(frames(noise(10 * TARGET), 0))
+    assert set(Path("/proc/self/task").iterdir()) <= before and track.written
+
+
 def test_samples_stand_at_their_times():
     samples = noise(50_000)
     track = pushed(frames(samples, 1_234))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from train.trainer.loop import Every, train
+from train.trainer.loop import Every, GradientDescent, train
 from train.trainer.meter import Diverged, Meter, Reading
 
 CPU = torch.device("cpu")
@@ -46,9 +46,11 @@ def mean_squares(prediction: Tensor, batch: Labelled) -> Tensor:
 
 
 def fit(network: nn.Linear, loss: Objective = mean_squares, bad_step: int | None = None, **how: Any) -> int:
-    """Steps of gradient descent by `train`, which takes the rest of the arguments."""
+    """Steps of gradient descent by `train`; both take what is theirs of the rest of the arguments."""
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    return train(lambda batch: network(batch.values), batches(bad_step), loss, optimizer, Meter(CPU), **how)
+    of_a_step = {each.name: how.pop(each.name) for each in fields(GradientDescent) if each.name in how}
+    descent = GradientDescent(lambda batch: network(batch.values), loss, optimizer, **of_a_step)
+    return train(descent, batches(bad_step), Meter(CPU), **how)
 
 
 def test_the_loop_is_gradient_descent_by_hand() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +15,15 @@ from evaluate.bench.gpu import check as gpu_check
 from evaluate.bench.gpu.check import GpuCheckSettings, outcome, run
 from shards.cli.command import compose
 from shards.errors import UserError
+
+HANG = """
+import os, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+with open(sys.argv[1] + ".partial", "w") as stream:
+    stream.write(str(child.pid))
+os.rename(stream.name, sys.argv[1])
+time.sleep(600)
+"""
 
 
 def broken(check: object) -> dict[str, object]:
@@ -40,9 +52,30 @@ def test_the_parts_are_on_the_page_and_one_that_breaks_costs_no_other(
     )
 
 
+def check_until(seconds: float) -> Any:
+    """What `outcome` and `finished` look at, `seconds` before the time is up."""
+    settings = compose(GpuCheckSettings, "gpu_check", ["minutes=1"])
+    return SimpleNamespace(settings=settings, deadline=time.monotonic() + seconds)
+
+
 def test_a_part_that_the_time_is_up_for_is_said_to_be_not_run() -> None:
-    check: Any = type("Late", (), {"settings": compose(GpuCheckSettings, "gpu_check", ["minutes=1"])})
-    assert outcome(broken, check, 61.0) == {"not run": "1 minutes were up"}
+    assert outcome(broken, check_until(-1)) == {"not run": "1 minutes were up"}
+
+
+def test_a_program_that_hangs_ends_with_all_that_it_started_when_the_time_is_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hang.py").write_text(HANG)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    pid = tmp_path / "pid"
+    for seconds in (2, 8, 32, 128):  # until there was time to begin
+        found = outcome(lambda check: vars(gpu_check.finished(check, "hang", str(pid))), check_until(seconds))
+        assert found == {"failed": "not at its end when 1 minutes were up"}
+        if pid.exists():
+            break
+    with suppress(FileNotFoundError, ProcessLookupError):
+        while "State:\tZ" not in Path("/proc", pid.read_text(), "status").read_text():
+            time.sleep(0.01)  # a process takes a moment to go
 
 
 def test_without_a_gpu_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
