@@ -62,6 +62,8 @@ def kind_of(kind: Any, key: str) -> Any:
             if name not in known:
                 raise SettingsError(unknown(key, [_join(before, other) for other in known]))
             kind = known[name]
+        elif get_origin(kind) in (list, tuple) and not name.isdecimal():
+            raise SettingsError(f"{key} is unknown: {before} is {describe(kind)}, as {before}=[...]")
         elif get_origin(kind) in (dict, list, tuple):
             kind = _items(kind)
         else:
