@@ -8,11 +8,11 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
-from tempfile import mkdtemp
+from tempfile import TemporaryFile, mkdtemp
 from typing import IO, TypeVar
 
 from shards.errors import UserError
@@ -42,6 +42,7 @@ def replacing(path: Path, *, unique: bool = False) -> Iterator[Path]:
     An OSError that names no file, as that of a full disk, is raised again with the name of this one.
     """
     partial = partial_of(path, unique=unique)
+    _require_replaceable(path)
     try:
         yield partial
         put_in_place(partial, path)
@@ -57,6 +58,35 @@ def write_whole(path: Path, data: bytes) -> None:
     """Replace a file by `data`, or leave what was there."""
     with replacing(path) as partial:
         partial.write_bytes(data)
+
+
+def writable_folder(folder: Path) -> Path:
+    """A folder for results, made if need be, before the work that fills it. Raises OSError where none can be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        error.filename = str(folder)
+        raise
+    return folder
+
+
+def writable_file(path: Path, inputs: Iterable[Path] = ()) -> Path:
+    """The same for one file. Raises UserError too where it would replace one of `inputs`, or what is no file."""
+    _require_replaceable(path)
+    if any(each.exists() and path.samefile(each) for each in inputs if path.exists()):
+        raise UserError(f"{path} would be replaced, and is to be read: give another path to write to")
+    writable_folder(path.parent)
+    return path
+
+
+def _require_replaceable(path: Path) -> None:
+    """Raise OSError for a folder, UserError for a device or a pipe, which a rename would replace by a file."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    is_link_to_stream = path.is_symlink() and os.readlink(path).startswith("/proc/")  # /dev/stdout
+    if is_link_to_stream or (path.exists() and not path.is_file()):
+        raise UserError(f"{path} is a device or a pipe, and a file is needed: give another path")
 
 
 def append_line(path: Path, line: str) -> None:

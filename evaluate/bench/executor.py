@@ -6,7 +6,7 @@ import os
 import shutil
 import statistics
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from evaluate.bench.labelling import Labelled, label, write_network
 from evaluate.bench.video.decoding import films, machine
 from evaluate.bench.workloads import write_copies
 from shards.cli.command import command
+from shards.files import own_folder
 
 TARGET_MS, TARGET_SHARE = 0.3, 0.05
 
@@ -35,7 +36,7 @@ class ExecutorBench:
     short_seconds: int = 10  # length of a short film
     height: int = 96  # height of all films, in pixels
     decoders: int = 0  # decode processes; 0: one for each core
-    out: Path = Path("outputs/bench/executor")  # folder for what is made; removed at the end
+    out: Path = Path("outputs/bench/executor")  # what is made lies in a folder of its own in it, removed at the end
 
 
 def labelled(*arguments: Any) -> Labelled:
@@ -47,22 +48,24 @@ def labelled(*arguments: Any) -> Labelled:
 def run(settings: ExecutorBench) -> None:
     console = Console(soft_wrap=True)
     console.print(machine())
-    shutil.rmtree(settings.out, ignore_errors=True)
+    with own_folder(settings.out, "bench") as folder:
+        measure(replace(settings, out=folder), console)
+
+
+def measure(settings: ExecutorBench, console: Console) -> None:
+    """The films, then both measurements, in settings.out."""
     network = settings.out / "network"
     write_network(network)
     decoders = settings.decoders or len(os.sched_getaffinity(0))
     seconds = (20, settings.short_seconds, settings.long_seconds)
     clip, short, long = (films(Path("outputs/bench"), [settings.height], each, console)[0] for each in seconds)
-    try:
-        write_copies(clip, settings.out / "clips", settings.clips)
-        write_copies(long, settings.out / "films", decoders)
-        write_copies(short, settings.out / "short", settings.short_videos)
-        write_copies(short, settings.out / "behind", settings.short_videos)
-        os.link(long, settings.out / "behind" / "0-long.mp4")
-        measure_parent(settings, network, decoders, console)
-        measure_waiting(settings, network, decoders, console)
-    finally:
-        shutil.rmtree(settings.out, ignore_errors=True)
+    write_copies(clip, settings.out / "clips", settings.clips)
+    write_copies(long, settings.out / "films", decoders)
+    write_copies(short, settings.out / "short", settings.short_videos)
+    write_copies(short, settings.out / "behind", settings.short_videos)
+    os.link(long, settings.out / "behind" / "0-long.mp4")
+    measure_parent(settings, network, decoders, console)
+    measure_waiting(settings, network, decoders, console)
 
 
 def measure_parent(settings: ExecutorBench, network: Path, decoders: int, console: Console) -> None:

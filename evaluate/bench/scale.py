@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -19,6 +18,7 @@ from evaluate.bench.video.readers import decode_all
 from evaluate.bench.workloads import FrameCost
 from pipeline.teachers.precision import fastest_precision
 from shards.cli.command import command
+from shards.files import own_folder
 from shards.format.clip import ClipSpec
 
 HOUR = 3600.0
@@ -155,9 +155,8 @@ def _workers() -> list[int]:
 
 def run(settings: Scale) -> None:
     console = Console(soft_wrap=True)
-    shutil.rmtree(settings.out, ignore_errors=True)
-    settings.out.mkdir(parents=True)
-    try:
+    with own_folder(settings.out, "bench") as folder:
+        settings = replace(settings, out=folder)
         measure_planning(settings, console)
         measure_memory(settings, console)
         film = settings.out / "film.mp4"
@@ -170,8 +169,6 @@ def run(settings: Scale) -> None:
         frames = int(settings.corpus.seconds / ClipSpec().window_seconds) * ClipSpec().frames_per_window
         rates = {way: Rates(*measure_stage(settings, film, way), frames, teacher, gpu) for way in SAMPLINGS}
         show_estimate(settings, rates, console)
-    finally:
-        shutil.rmtree(settings.out, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -215,7 +212,7 @@ class Scale:
     rounds: int = 3  # rounds in which the teachers are timed
     corpus: Corpus = field(default_factory=Corpus)
     prices: Prices = field(default_factory=Prices)
-    out: Path = Path("outputs/bench/scale")  # folder for what is made; removed at the end
+    out: Path = Path("outputs/bench/scale")  # what is made lies in a folder of its own in it, removed at the end
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from evaluate.probe.steps import checkpoints_of, points_of, write_steps
 from evaluate.probe.untrained import RandomInit, untrained_source
 from shards.cli.words import amount
 from shards.errors import UserError
+from shards.files import writable_folder
 from shards.format.clip import ClipSpec
 from train.checkpoint.checkpoint import load
 from train.device.device import available_device
@@ -77,6 +78,8 @@ class EvaluateSettings:
 def run(settings: EvaluateSettings) -> None:
     """Print every number as it comes and write scores.json; of several checkpoints one each, and their curve."""
     paths = [] if settings.checkpoint is None else checkpoints_of(settings.checkpoint)
+    for folder in (settings.out or OUT, settings.cache):
+        writable_folder(folder)
     if paths:
         run_steps(settings, paths)
         return

@@ -16,7 +16,7 @@ from evaluate.reproduce.paper import TABLES
 from evaluate.reproduce.settings import ReproduceSettings
 from pipeline.report.page import STYLE, template
 from shards.cli.words import amount
-from shards.files import write_whole
+from shards.files import writable_folder, write_whole
 from shards.format.manifest import Manifest
 from train.device.device import available_device
 
@@ -49,11 +49,14 @@ def run(settings: ReproduceSettings, experiments: Experiments) -> None:
 
 
 def require_given(settings: ReproduceSettings) -> None:
-    """Raise UserError for shards, or labelled videos, that were named and are not there, before hours of tables."""
+    """Raise UserError for shards, or labelled videos, that were named and are not there, and OSError for folders that
+    cannot be written, before hours of tables."""
     if settings.shards is not None:
         Manifest.load(settings.shards)
     if settings.videos is not None:
         labelled_videos(settings.videos)
+    for folder in (settings.out, settings.cache):
+        writable_folder(folder)
 
 
 def write_page(
@@ -61,7 +64,6 @@ def write_page(
 ) -> tuple[Path, Path]:
     """index.html and reproduce.json in `folder`."""
     page = template(TEMPLATE, Path(__file__).parent, STYLE).render(tables=tables, pictures=pictures, settings=settings)
-    folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "index.html", page.encode())
     write_whole(folder / "reproduce.json", json.dumps(as_json(tables, pictures), indent=1).encode())
     return folder / "index.html", folder / "reproduce.json"

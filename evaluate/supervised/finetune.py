@@ -24,6 +24,7 @@ from evaluate.supervised.run import (
 from shards.cli.command import command
 from shards.cli.words import amount
 from shards.errors import UserError
+from shards.files import writable_folder
 from train.checkpoint.checkpoint import load, load_student, save
 from train.checkpoint.hub import checkpoint_file
 from train.checkpoint.modelcard import write_card
@@ -89,8 +90,7 @@ def run(settings: FinetuneSettings) -> None:
     benchmark = hold_out(load_benchmark(training.benchmark, training.root), settings.hold_out)
     recordings = Recordings(benchmark, load(settings.checkpoint).clip.sample_rate)
     (split,) = benchmark.splits()
-    path = training.folder / NAME
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = writable_folder(training.folder) / NAME
     if not path.is_file():
         save(path, train_fold(training, recordings, split, device))
     scores = evaluate_supervised(training, recordings, lambda split: path)

@@ -26,7 +26,7 @@ from evaluate.probe.features.windows import Windows, join
 from evaluate.probe.scores import Scores
 from shards.cli.words import amount
 from shards.errors import require_same
-from shards.files import sha256_of
+from shards.files import sha256_of, writable_folder
 from shards.format.clip import ClipSpec
 from shards.format.manifest import TeacherCard
 from train.checkpoint.checkpoint import Checkpoint, load, load_student, save
@@ -107,7 +107,7 @@ def run(settings: SupervisedSettings) -> None:
     recordings = Recordings(
         benchmark, (ClipSpec() if settings.start is None else load(settings.start).clip).sample_rate
     )
-    settings.folder.mkdir(parents=True, exist_ok=True)
+    writable_folder(settings.folder)
     for split in benchmark.splits():
         if not path_of(settings, split).is_file():
             save(path_of(settings, split), train_fold(settings, recordings, split, device))

@@ -274,14 +274,26 @@ def _one_line(error: BaseException) -> str:
     cause = error.__cause__
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.parent_node is not None:
         key = str(cause.full_key)
-        group = key.rpartition(".")[0]
+        group, _, name = key.rpartition(".")
+        if group and name.isdecimal():
+            return _no_entry(group, name)
         if group and isinstance(cause.parent_node, DictConfig):
             beside = [f"{group}.{name}" for name in map(str, cause.parent_node)]
             return f"{unknown(key, beside)} (+{key}=... adds it)"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         return f"{group}={unknown(choice, error.options)}"
-    return " ".join(str(error).split())
+    line = " ".join(str(error).split())
+    if entry := re.match(r"(?:Could not override '|Error merging override )(?P<group>[^=]+?)\.(?P<index>\d+)\b", line):
+        return _no_entry(entry["group"], entry["index"])
+    if delete := re.match("Could not delete from config. '(?P<key>.+)' does not exist", line):
+        return f"~{delete['key']} takes nothing away: nothing but its default stands there, which key=... changes"
+    return line
+
+
+def _no_entry(group: str, index: str) -> str:
+    """The line for an entry of a list that the YAML files do not give."""
+    return f"{group} has no entry {index} to change: give {group}=[...] as a whole"
 
 
 def _print_error(line: str, code: int) -> int:

@@ -69,6 +69,8 @@ def kind_of(kind: Any, key: str) -> Any:
                 meant = f"{key} is unknown: did you mean {below}?"
                 raise SettingsError(meant if below else unknown(key, [_join(before, other) for other in known]))
             kind = known[name]
+        elif get_origin(kind) in (list, tuple) and not name.isdecimal():
+            raise SettingsError(f"{key} is unknown: {before} is {describe(kind)}, as {before}=[...]")
         elif get_origin(kind) in (dict, list, tuple):
             kind = _items(kind)
         else:

@@ -6,6 +6,8 @@ import errno
 import hashlib
 import io
 import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +15,18 @@ from pathlib import Path
 import pytest
 
 from shards.errors import UserError
-from shards.files import append_line, locked, own_folder, patiently, replacing, sha256_of, write_whole
+from shards.files import (
+    append_line,
+    locked,
+    own_folder,
+    patiently,
+    replacing,
+    sha256_of,
+    writable_file,
+    writable_folder,
+    write_whole,
+)
+from tests.faults.commands import obey_permissions
 
 
 def test_a_file_is_replaced_whole_or_stays_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
@@ -26,6 +39,44 @@ def test_a_file_is_replaced_whole_or_stays_and_nothing_is_left_beside_it(tmp_pat
     assert [path.read_bytes()] == [each.read_bytes() for each in tmp_path.iterdir()] == [b"before"]
     write_whole(path, b"after")
     assert [each.read_bytes() for each in tmp_path.iterdir()] == [b"after"]
+
+
+def test_a_place_for_results_is_there_or_refused_before_the_work(tmp_path: Path) -> None:
+    assert writable_file(tmp_path / "new" / "folder" / "a.csv").parent.is_dir()
+    assert writable_file(tmp_path / "new" / "folder" / "a.csv", [tmp_path / "b"]).parent.is_dir()
+    (tmp_path / "sound.wav").write_bytes(b"sound")
+    (tmp_path / "link.wav").hardlink_to(tmp_path / "sound.wav")
+    assert writable_file(tmp_path / "sound.wav", [tmp_path / "gone.wav"]) == tmp_path / "sound.wav"
+    with pytest.raises(UserError, match=r"link\.wav would be replaced, and is to be read"):
+        writable_file(tmp_path / "link.wav", [tmp_path / "gone.wav", tmp_path / "sound.wav"])
+    with pytest.raises(IsADirectoryError, match="new"):
+        writable_file(tmp_path / "new")
+    for path in (tmp_path / "sound.wav" / "a", tmp_path / "sound.wav" / "b" / "a"):
+        with pytest.raises(OSError, match="sound"):
+            writable_file(path)
+    with pytest.raises(FileExistsError, match="sound"):
+        writable_folder(tmp_path / "sound.wav")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".wav"]
+
+
+def test_a_folder_that_may_not_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir(mode=0o555)
+    program = "import sys; from pathlib import Path; from shards.files import writable_file\n"
+    program += "try: writable_file(Path(sys.argv[1]))\nexcept PermissionError as error: print(error.filename)"
+    command = [sys.executable, "-c", program, tmp_path / "a" / "a.csv"]
+    done = subprocess.run(command, preexec_fn=obey_permissions, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{tmp_path / 'a'}\n"
+
+
+@pytest.mark.parametrize("name", ["pipe", "stream"])
+def test_no_file_takes_the_place_of_a_device_or_a_pipe(tmp_path: Path, name: str) -> None:
+    """As root, `out=/dev/null` would otherwise make a file of it."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "stream").symlink_to("/proc/self/fd/1")
+    for write in (lambda path: write_whole(path, b"1"), writable_file):
+        with pytest.raises(UserError, match="is a device or a pipe"):
+            write(tmp_path / name)
+    assert (tmp_path / "pipe").is_fifo() and (tmp_path / "stream").is_symlink()
 
 
 def test_a_line_that_a_full_disk_does_not_take_is_said_with_its_file(tmp_path: Path) -> None:

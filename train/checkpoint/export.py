@@ -10,7 +10,7 @@ import torch
 
 from shards.cli.command import command
 from shards.errors import ContractError, UserError
-from shards.files import replacing, sha256_of
+from shards.files import replacing, sha256_of, writable_file
 from train.checkpoint import hub, onnx_file
 from train.checkpoint.checkpoint import Checkpoint, load, load_network, save
 from train.checkpoint.modelcard import write_card
@@ -43,10 +43,10 @@ def run(settings: ExportSettings) -> None:
         raise UserError(f"checkpoint={settings.checkpoint} is on Hugging Face: say where its file goes here, out=...")
     if settings.format != "hub" and path.suffix != SUFFIXES[settings.format]:
         raise UserError(f"out={path}: a file of format={settings.format} is called ...{SUFFIXES[settings.format]}")
-    if path in (settings.checkpoint, source):
-        raise UserError(f"out={path} is the checkpoint itself: say another out=...")
+    card = path.with_name(f"{path.name}.md")
+    for written in (path / hub.WEIGHTS,) if settings.format == "hub" else (path, card):
+        writable_file(written, [source])
     network, checkpoint = load_network(source)
-    path.parent.mkdir(parents=True, exist_ok=True)
     origin = sha256_of(source)
     if settings.format == "hub":
         hub.write_folder(path, checkpoint, [("of", f"a checkpoint with sha256 {origin}")])
@@ -56,7 +56,6 @@ def run(settings: ExportSettings) -> None:
         rows = export_onnx(path, network, checkpoint, settings.outputs, origin)
     else:
         rows = export_tensors(path, checkpoint)
-    card = path.with_name(f"{path.name}.md")
     hashes = [("this file", f"sha256 {sha256_of(path)}"), ("of", f"a checkpoint with sha256 {origin}")]
     write_card(card, checkpoint, path.name, [*rows, *hashes])
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; its model card is {card}")

@@ -14,7 +14,7 @@ from typing import Any
 
 from shards.cli.commands import install
 from shards.errors import ContractError, UserError, require_same
-from shards.files import write_whole
+from shards.files import writable_folder, write_whole
 from train.checkpoint.checkpoint import Checkpoint, load, save
 from train.checkpoint.modelcard import RECORDED, card_of
 from train.checkpoint.safetensors_file import SUFFIX, read_header
@@ -46,9 +46,7 @@ tags:
 
 def write_folder(folder: Path, checkpoint: Checkpoint, rows: list[tuple[str, str]]) -> None:
     """Raises UserError where the folder cannot be, ContractError where the tensors do not come back as they were."""
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"out={folder}: format=hub makes a folder, and this is a file")
-    folder.mkdir(parents=True, exist_ok=True)
+    writable_folder(folder)
     known = {name: value for name, value in checkpoint.config.items() if name in PUBLIC}
     save(folder / WEIGHTS, replace(checkpoint, config=known))
     write_whole(folder / CONFIG, (json.dumps({**KIND, **read_header(folder / WEIGHTS)}, indent=1) + "\n").encode())

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from shards.cli.command import CONF, command, compose
 from shards.errors import ContractError, UserError
+from shards.files import writable_file
 from shards.format.clip import ClipSpec
 from shards.format.manifest import TeacherCard
 from train.checkpoint.checkpoint import Checkpoint, save
@@ -81,6 +82,7 @@ class PublishedSettings:
 
 
 def run(settings: PublishedSettings) -> None:
+    writable_file(settings.out, [] if settings.source is None else [settings.source])
     source = settings.source or fetch()
     array_file, source_code = read_source(source, settings.names)
     found = hashlib.sha256(array_file).hexdigest()
@@ -90,7 +92,6 @@ def run(settings: PublishedSettings) -> None:
             "Fetch it again with `make published`, or say any_file=true if you know where it comes from"
         )
     checkpoint = with_base(convert(read_arrays(array_file), class_names(source_code), found))
-    settings.out.parent.mkdir(parents=True, exist_ok=True)
     save(settings.out, checkpoint)
     print(f"{settings.out}: SoundNet8, the published weights")
 

@@ -12,6 +12,7 @@ from evaluate.inference.inputs import find_sounds, log, progress, stream_sound
 from evaluate.model import EvaluatedModel
 from shards.cli.words import amount
 from shards.errors import UserError
+from shards.files import writable_file
 from shards.media.rejects import UnreadableMedia
 from shards.media.waveform import RESAMPLER
 from train.device.device import available_device
@@ -48,6 +49,8 @@ def run(settings: EmbedSettings) -> None:
     Raises UserError, at the end where some files could not be read.
     """
     paths = find_sounds(settings.files)
+    if settings.is_joined:
+        writable_file(settings.out, [*paths, settings.checkpoint])
     model = EvaluatedModel.load(settings.checkpoint, available_device(settings.device))
     model.network.min_samples(settings.layer)  # refuses a layer that is not there
     facts = {

@@ -114,7 +114,6 @@ class FeatureStore:
         if over_time:
             long["times"] = [self._place(path, ".times.npy") for path in paths]
             short["file"] = np.repeat(np.arange(len(paths)), counts)
-        out.parent.mkdir(parents=True, exist_ok=True)
         join(out, long, short)
 
     def _note(self, path: Path, record: Record) -> None:

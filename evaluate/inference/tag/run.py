@@ -20,7 +20,7 @@ from evaluate.inference.tag.tags import TagReport, tags_of
 from evaluate.model import EvaluatedModel
 from shards.cli.words import amount
 from shards.errors import UserError
-from shards.files import write_whole
+from shards.files import writable_file, write_whole
 from shards.media.rejects import UnreadableMedia
 from shards.media.resample import RATES
 from train.device.device import available_device
@@ -102,6 +102,11 @@ def run(settings: TagSettings) -> None:
         if len(paths) > 1:
             raise UserError(f"timeline={settings.timeline} shows one sound, {len(paths)} are given: give one")
         import matplotlib  # noqa: F401 - an extra: missed here, and not after the work
+    written = [path for path in (settings.out, settings.timeline, settings.save_base) if path is not None]
+    for number, path in enumerate(written):
+        if path in written[:number]:
+            raise UserError(f"{path} is given twice to write to: out=, timeline= and save_base= are different files")
+        writable_file(path, [*paths, settings.checkpoint])
     model = EvaluatedModel.load(settings.checkpoint, available_device(settings.device), heads=True)
     sounds = dict(_posteriors(model, paths))
     if sounds:
@@ -173,13 +178,11 @@ def _write(settings: TagSettings, model: EvaluatedModel, sounds: dict[Path, Soun
         sys.stdout.buffer.write(text)  # bytes, since a file's name need not be text
         sys.stdout.flush()
     else:
-        settings.out.parent.mkdir(parents=True, exist_ok=True)
         write_whole(settings.out, text)
     if settings.timeline is not None:
         from evaluate.inference.tag.timeline import timeline  # matplotlib takes 0.3 s to import
 
         ((path, sound),) = sounds.items()
-        settings.timeline.parent.mkdir(parents=True, exist_ok=True)
         write_whole(settings.timeline, timeline(path, sound, base, classes))
 
 

@@ -23,7 +23,7 @@ from evaluate.probe.evidence.tilt import Part
 from evaluate.probe.untrained import STATISTICS_RECORDINGS, RandomInit, estimated
 from shards.cli.words import amount
 from shards.errors import ContractError, UserError
-from shards.files import write_whole
+from shards.files import writable_folder, write_whole
 from shards.loader.catalog import Catalog, load_catalog
 from shards.loader.keep import Keep
 from shards.loader.order import sample
@@ -66,6 +66,8 @@ def run(settings: EvidenceSettings) -> None:
     catalogs = [open_split(settings, split, model) for split in ("train", "validation")]
     level = level_for(len(catalogs[0].cards), settings.shuffles)
     deal(settings, model, [[*map(str, each.keys)] for each in catalogs])  # refused before any sound is read
+    name = f"{Path(settings.shards).name}-{model.checkpoint.spec.name}-{model.sha256[:8]}-{settings.layer}"
+    out = writable_folder(settings.out or Path("outputs/evidence") / name)
     networks = [model.network, *random_networks(settings, model, catalogs[0])]
     read = [examples_of(networks, settings.layer, each, settings.streaming) for each in catalogs if each.clips]
     sources, splits, how = deal(settings, model, [each.keys for each in read])
@@ -80,7 +82,7 @@ def run(settings: EvidenceSettings) -> None:
         shuffles = settings.shuffles
         findings.append(measure(head, card.classes, posteriors, parts, sources, shuffles=shuffles, level=level))
         print(table(findings[-1], settings.layer), *findings[-1].sentences(settings.layer), sep="\n", flush=True)
-    print(save(settings, model, how, findings))
+    print(save(out, settings, model, how, findings))
 
 
 def open_split(settings: EvidenceSettings, split: str, model: EvaluatedModel) -> Catalog:
@@ -162,11 +164,8 @@ def table(finding: Finding, layer: str) -> str:
     return "\n".join([title, *(f"  {name:22}{mean}" for name, mean in rows)])
 
 
-def save(settings: EvidenceSettings, model: EvaluatedModel, how: str, findings: list[Finding]) -> str:
+def save(out: Path, settings: EvidenceSettings, model: EvaluatedModel, how: str, findings: list[Finding]) -> str:
     """evidence.json and evidence.png; returns where, in a line."""
-    name = f"{Path(settings.shards).name}-{model.checkpoint.spec.name}-{model.sha256[:8]}-{settings.layer}"
-    out = settings.out or Path("outputs/evidence") / name
-    out.mkdir(parents=True, exist_ok=True)
     heads = [
         asdict(each) | {"p": each.p, "verdict": each.verdict, "sentences": each.sentences(settings.layer)}
         for each in findings

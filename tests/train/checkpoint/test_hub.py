@@ -230,7 +230,7 @@ def test_without_the_extra_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_folder_is_not_written_over_a_file(tmp_path: Path, folder: Path) -> None:
-    with pytest.raises(UserError, match="makes a folder, and this is a file"):
+    with pytest.raises(FileExistsError, match=CARD):
         run(ExportSettings(tmp_path / "net.pt", "hub", folder / CARD))
     shutil.copytree(folder, tmp_path / "copy")
     run(ExportSettings(tmp_path / "net.pt", "hub", tmp_path / "copy"))  # the same again
