@@ -31,6 +31,7 @@ def main() -> None:
 
 def _run(name: str = "--help", *words: str) -> None:
     from shards.cli.commands import COMMANDS, PROGRAM, missing
+    from shards.cli.loading import loading
     from shards.cli.settings import unknown
 
     if name in ("--help", "-h", "help"):
@@ -46,7 +47,8 @@ def _run(name: str = "--help", *words: str) -> None:
         os.environ[PROGRAM] = f"soundnet {name}"
         sys.argv[1:] = [*command.words, *words]
         try:
-            runpy.run_module(command.module, run_name="__main__", alter_sys=True)
+            with loading():
+                runpy.run_module(command.module, run_name="__main__", alter_sys=True)
         except ModuleNotFoundError as error:
             if (line := missing(error)) is None:
                 raise

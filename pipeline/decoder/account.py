@@ -53,6 +53,7 @@ def account_of_reading(
         "gap_seconds": round(audio.gap_seconds, 3),
         "overlap_seconds": round(audio.overlap_seconds, 3),
         "non_finite_samples": audio.non_finite,
+        "clipped_samples": audio.stats.too_loud,
         "frames_concealed": media.corrupt_frames,
         "mono_of_left_channel": int(audio.left),
         "cancelled_seconds": round(audio.stats.lost_seconds, 3),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shards.media.clock import AnyPacket
 
@@ -12,6 +12,7 @@ MAX_HELD_PACKETS = 4096
 MAX_HELD_BYTES = 64 * 2**20
 WRONG_SECONDS = 0.5  # by which a stamp is off that is not believed
 REORDERED = 16  # frames at most that a codec decodes before they are shown
+UNEVEN = 1.25  # by which one gap between frames is longer than another, and not by rounding
 REORDER_PACKETS = 64  # no codec shows a frame before one that comes so many packets later
 
 
@@ -31,15 +32,38 @@ class Gop:
     """A key frame and what follows it in decoding order up to the next one; or a part of that, where it is very long.
 
     In an open GOP the pictures that stand directly behind the next key frame are shown before it. They belong to this
-    GOP's time and are decoded after it: `after` holds that key frame and them.
+    GOP's time and are decoded after it: `after` holds that key frame and them; `behind`, the packets that come next.
     """
 
     key: TimedPacket
     packets: list[TimedPacket]
     after: list[TimedPacket]
     until: float  # seconds; what is shown from then on belongs to the next GOP
+    behind: list[TimedPacket] = field(default_factory=list)
     first: bool = True  # nothing of this GOP was given out before
     last: bool = True  # nothing of it is to follow
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether a stamp, mostly that of the next key frame, is wrong by what the others say.
+
+        What is decoded in front of a key frame and behind its leading pictures is shown so too. A frame that stands
+        elsewhere leaves a place empty, and crowds another. Which frame it is only the decoder's order tells.
+        """
+        if not self.first or not self.after:
+            return False
+        key, *leading = (timed.begin for timed in self.after)
+        behind = [timed.begin for timed in self.behind]
+        latest = max(timed.begin for timed in self.packets)
+        if latest > key or any(begin < key for begin in behind):
+            return True
+        if leading and min(leading) - latest > UNEVEN * (min(behind, default=math.inf) - max(leading)):
+            return True
+        shown = [timed.begin for timed in self.shown() or [self.key]]
+        gaps = sorted(after - before for before, after in itertools.pairwise([*shown, key]))
+        usual = gaps[len(gaps) // 2]
+        uneven = [gap for gap in gaps if not usual / UNEVEN < gap < usual * UNEVEN]
+        return 0 < len(uneven) <= 3 and min(uneven) < 0.6 * usual and max(uneven) > 1.5 * usual
 
     def misplaced(self) -> list[TimedPacket]:
         """Those with a stamp that cannot be: before the key frame, behind the next one, or far ahead of what follows.
@@ -63,7 +87,7 @@ class Gop:
 
 
 class GopSplitter:
-    """Splits packets into GOPs. One is complete when the first packet comes that is shown after the next key frame.
+    """Splits packets into GOPs. One is complete a few packets behind those that are shown before the next key frame.
 
     No more than a fixed number of packets and bytes is held: a longer GOP is given out in parts.
     """
@@ -73,6 +97,7 @@ class GopSplitter:
         self._packets: list[TimedPacket] = []
         self._bytes = 0
         self._after: list[TimedPacket] = []
+        self._behind: list[TimedPacket] = []
         self._first = True
 
     def push(self, timed: TimedPacket) -> list[Gop]:
@@ -80,13 +105,15 @@ class GopSplitter:
         complete: list[Gop] = []
         if timed.key and self._key is not None:
             if self._after:
-                complete.append(self._complete())
+                complete.append(self._complete(timed))
             self._after = [timed]
-        elif self._after and timed.begin < self._after[0].begin:
+        elif self._after and not self._behind and timed.begin < self._after[0].begin:
             self._after.append(timed)
-        else:
-            if self._after:
+        elif self._after:
+            self._behind.append(timed)
+            if len(self._behind) == REORDERED:
                 complete.append(self._complete())
+        else:
             self._key = self._key or timed
             self._packets.append(timed)
             self._bytes += timed.packet.size
@@ -103,17 +130,18 @@ class GopSplitter:
 
     def release(self) -> list[TimedPacket]:
         """All packets still held, in decoding order, for a reader that gives up on GOPs."""
-        packets = [*self._packets, *self._after]
-        self._packets, self._after = [], []
+        packets = [*self._packets, *self._after, *self._behind]
+        self._packets, self._after, self._behind = [], [], []
         return packets
 
-    def _complete(self) -> Gop:
+    def _complete(self, *following: TimedPacket) -> Gop:
         """This GOP. The next one goes on without the leading pictures, which nothing behind them refers to."""
         assert self._key is not None
-        gop = Gop(self._key, self._packets, self._after, self._after[0].begin, first=self._first)
+        behind = [*self._behind, *following]
+        gop = Gop(self._key, self._packets, self._after, self._after[0].begin, behind, first=self._first)
         self._key = self._after[0]
-        self._packets, self._after, self._first = [self._key], [], True
-        self._bytes = self._key.packet.size
+        self._packets, self._after, self._behind, self._first = [self._key, *self._behind], [], [], True
+        self._bytes = sum(timed.packet.size for timed in self._packets)
         return gop
 
     def _part(self) -> Gop:

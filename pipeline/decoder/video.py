@@ -9,9 +9,11 @@ from __future__ import annotations
 import heapq
 import math
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from pipeline.decoder.crop import FrameResizer, ResizeCrop
@@ -24,6 +26,7 @@ from shards.media.demux import Demuxer
 MOST_SECONDS = 86_400.0  # that a frame may stay on the screen; a time stamp further ahead ends the stream
 SPARSE_SECONDS = 1.0  # between two frames, from which on a stream shows slides, or frames when something changes
 REORDERED = 16  # frames at most that a codec decodes before they are shown
+FOLLOWING = 2  # frames that follow one whose stamp is wrong, and say so
 
 
 class VideoTrack:
@@ -59,6 +62,7 @@ class VideoTrack:
         self._ended = False  # by a time stamp that cannot be
         self._latest_end = -math.inf  # of the frame decoded last, where every frame is decoded
         self._guessed: list[int] = []  # a heap of time stamps that no frame has taken yet
+        self._decoded = deque[tuple[float, VideoFrame]]()  # where every frame is decoded: the latest, and their begins
         self._fields = self._context.field_order > 1  # interlaced: two packets may make one frame
         self._base, self._shift = media.time_base(stream), shift
         self._context.open(strict=False)  # dav1d would keep the `skip_frame` that it is opened with
@@ -81,12 +85,16 @@ class VideoTrack:
             yield from self._decode_in_order(packet)
             return
         for gop in self._splitter.push(timed):
+            if gop.is_doubtful and not self._media.errors:
+                yield from self._stop_splitting(gop)
+                return
             yield from self._sample(gop, math.inf)
 
     def drain(self) -> Iterator[SampledFrame]:
         """No more packets will come: from here on `end_seconds` is where the stream ends."""
         if self._every_frame:
             yield from self._decode_in_order(None)
+            yield from self._show_in_order(ahead=0)
 
     def hold(self, until: float) -> None:
         """After `drain`: the last frame stays on the screen until `until` seconds, no longer than one before it did.
@@ -142,13 +150,14 @@ class VideoTrack:
             self._longest = max(self._longest, begin - self._previous)
         self._previous = begin
 
-    def _stop_splitting(self) -> Iterator[SampledFrame]:
-        """A packet without a time has come: from here on every frame is decoded."""
+    def _stop_splitting(self, gop: Gop | None = None) -> Iterator[SampledFrame]:
+        """A packet has come without a time, or behind a GOP with a wrong one: from here on every frame is decoded."""
         self._every_frame = True
         self._skip("DEFAULT")
         for request in self._carried:
             self._sampler.request(request)
-        for timed in self._splitter.release():
+        held = self._splitter.release()
+        for timed in [*gop.packets, *gop.after, *held[1:]] if gop else held:
             yield from self._decode_in_order(timed.packet)
 
     def _decode_in_order(self, packet: AnyPacket | None) -> Iterator[SampledFrame]:
@@ -163,15 +172,28 @@ class VideoTrack:
             if self._guessed:  # the frame shown next takes the earliest stamp left
                 shown = heapq.heappop(self._guessed)
             if shown is not None:
-                begin = self._seconds(shown)
-                self._ended |= MOST_SECONDS < begin - self._latest_end < math.inf
-                if self._ended:
-                    return
-                self._request_latest(begin, self._latest_end if self._media.errors else begin)
-                yield from self._sampler.push(begin, frame)
-                own = frame.duration * self._base[0] / self._base[1]
-                self._latest_end = begin + (own or self._frame_seconds)
-                self.end_seconds = max(self.end_seconds, self._latest_end)
+                self._decoded.append((self._seconds(shown), frame))
+                yield from self._show_in_order(ahead=FOLLOWING)
+
+    def _show_in_order(self, ahead: int) -> Iterator[SampledFrame]:
+        """The frames decoded but for the latest `ahead`; the decoder gives them in the order of display.
+
+        One whose stamp is behind those that follow it, or before that of the one shown last, is not shown.
+        """
+        while len(self._decoded) > ahead:
+            begin, frame = self._decoded.popleft()
+            late = len(self._decoded) == FOLLOWING and begin > max(following for following, _ in self._decoded)
+            if late or (self._sampler.latest is not None and begin < self._sampler.latest):
+                self._media.clock.repaired += 1
+                continue
+            self._ended |= MOST_SECONDS < begin - self._latest_end < math.inf
+            if self._ended:
+                return
+            self._request_latest(begin, self._latest_end if self._media.errors else begin)
+            yield from self._sampler.push(begin, frame)
+            own = frame.duration * self._base[0] / self._base[1]
+            self._latest_end = begin + (own or self._frame_seconds)
+            self.end_seconds = max(self.end_seconds, self._latest_end)
 
     def _request_latest(self, until: float, lasts: float) -> None:
         """Requests the latest frame, which is shown until `lasts`, for all times before `until` seconds."""

@@ -16,7 +16,7 @@ from shards.media.levels import SILENCE
 LEFT_OUT = ("before_common_start", "behind_break", "dropped_clip", "no_frame", "no_sound", "tail", "unread")
 REPAIRED = (
     *("broken_stamps", "clock_breaks", "stamps_smoothed", "gaps_filled", "gap_seconds", "overlap_seconds"),
-    *("non_finite_samples", "frames_concealed", "mono_of_left_channel", "cancelled_seconds"),
+    *("non_finite_samples", "clipped_samples", "frames_concealed", "mono_of_left_channel", "cancelled_seconds"),
 )
 
 

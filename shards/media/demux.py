@@ -20,7 +20,6 @@ from shards.media.rejects import UnreadableMedia, refuse_out_of_memory
 
 LEAD_SECONDS = 60.0  # of one stream before the other in the file, from which on each is read from its own opening
 VORBIS_LATE = (8192 - 64) // 4  # samples: of its longest block and its shortest
-LEFT_SHARE, LEFT_BYTES = 0.02, 100_000  # of a file, behind the last packet that was read: more of both is film
 MAX_READ_FAILURES = 16  # in a row: a failing disk would otherwise be asked for ever
 
 Frame = TypeVar("Frame", av.AudioFrame, av.VideoFrame)
@@ -51,12 +50,11 @@ class Demuxer(MediaFile):
         joined. Then the file is as long as its bytes are, at the pace of those that were read.
         """
         promised = self.promised_end(begin)
-        size = self.container.size
-        behind = size - self._last_byte
-        whole = behind < max(LEFT_SHARE * size, LEFT_BYTES)
-        if whole or self.ended_early or not self._last_byte or not self.goes_on_behind(self._last_byte):
+        first = None if self.ended_early or not self._last_byte else self.next_film(self._last_byte)
+        if not first:
             return promised
-        return max(promised, read_until + (read_until - begin) * behind / self._last_byte)
+        length = min(read_until, promised if promised > begin else math.inf) - begin
+        return max(promised, begin + length * self.container.size / first)
 
     def packets(self, *streams: Stream, beside: Sequence[Stream] = ()) -> Iterator[AnyPacket]:
         """Packets of these streams, on one timeline (see clock.py), as they lie in the file.

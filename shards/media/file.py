@@ -40,7 +40,16 @@ RECORDING_SUFFIXES = frozenset({*SOUND_SUFFIXES, *MEDIA_SUFFIXES})  # where the 
 
 MAX_PIXELS = 8192 * 4320
 MOST_BOXES = 200_000  # of an MP4: a gigabyte of empty ones would be boxes without end
-EBML = b"\x1a\x45\xdf\xa3"
+# By FFmpeg's name of the format: what stands once in a file, at its begin.
+HEADS = {
+    "matroska,webm": re.compile(rb"\x1a\x45\xdf\xa3.{1,60}?(matroska|webm)", re.DOTALL),  # RFC 8794, 8.1
+    "flv": re.compile(rb"FLV\x01[\0\x01\x04\x05]\0\0\0\x09\0\0\0\0"),
+    "ogg": re.compile(rb"OggS\0[\x02\x06]"),  # RFC 3533, 6: the first page of a stream
+    "asf": re.compile(rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\0\xaa\0\x62\xce\x6c"),
+}
+HEAD_BYTES = 80
+UNINDEXED = ("mpegts", "mpeg", "ogg", "flv", "asf")  # which end with film
+LEFT_SHARE, LEFT_BYTES = 0.02, 100_000  # of such a file, behind the last packet that was read: more of both is film
 LIMITS = (errno.EMFILE, errno.ENFILE, errno.EAGAIN)  # of open files and of processes
 
 AnyStream = TypeVar("AnyStream", AudioStream, VideoStream)
@@ -121,17 +130,19 @@ class MediaFile:
         """Matroska, Ogg and NUT store times of display alone; those of decoding are guessed, and do not rise."""
         return not {"matroska", "webm", "ogg", "nut"} & set(self.container.format.name.split(","))
 
-    def goes_on_behind(self, byte: int) -> bool:
-        """Whether what lies behind this byte is film: in MP4 and Matroska where another film begins there.
+    def next_film(self, byte: int) -> int | None:
+        """Where film begins that lies behind this byte: there is another one's head, or the rest is long, and no index.
 
-        Else it is an index, or what is attached. Other formats have nothing there but film.
+        MP4, Matroska and AVI may have an index or attachments there.
         """
+        name = self.container.format.name
         with suppress(OSError):  # it may be gone by now
             if self.is_indexed:
-                return _has_two_films(self._path)
-            if "matroska" in self.container.format.name:
-                return _has_ebml(self._path, byte, self._progress)
-        return self.container.format.name in ("mpegts", "mpeg", "ogg", "flv", "asf")
+                return _second_film(self._path, byte)
+            if name in HEADS and (begin := _next_head(self._path, HEADS[name], byte, self._progress)):
+                return begin
+        is_long = self.container.size - byte >= max(LEFT_SHARE * self.container.size, LEFT_BYTES)
+        return byte if is_long and name in UNINDEXED else None
 
     def stated_seconds(self, stream: AudioStream) -> float:
         """How long a file of sound says that a track is; 0 where it does not say so, or wave.py has seen to it."""
@@ -212,32 +223,39 @@ def _opened(path: Path, **options: str) -> InputContainer:
         raise
 
 
-def _has_two_films(path: Path) -> bool:
-    """Whether an MP4 has a second index (ISO 14496-12, 4.2), of which players and FFmpeg read one."""
-    indices, begin, size = 0, 0, os.path.getsize(path)
+def _second_film(path: Path, byte: int) -> int | None:
+    """Where a film begins that has its index (ISO 14496-12, 4.2) behind `byte`, and is not an MP4's first.
+
+    Players and FFmpeg read one. Segments of a stream that each begin with its index are read.
+    """
+    indices, begin, head_begin, size = 0, 0, 0, os.path.getsize(path)
     with open(path, "rb") as stream:
         for _ in range(MOST_BOXES):
-            if begin >= size or indices > 1:
+            if begin >= size:
                 break
             stream.seek(begin)
             head = stream.read(16)
             length = int.from_bytes(head[8:] if head[:4] == b"\0\0\0\1" else head[:4], "big")
-            indices += head[4:8] == b"moov"
+            head_begin = begin if head[4:8] == b"ftyp" else head_begin
+            if head[4:8] == b"moov":
+                indices += 1
+                if indices > 1 and begin > byte:
+                    return head_begin or begin
             begin += length if length >= 8 else size
-    return indices > 1
+    return None
 
 
-def _has_ebml(path: Path, begin: int, progress: Callable[[], None]) -> bool:
-    """Whether a Matroska file begins behind `begin`: the head of EBML (RFC 8794, 8.1) stands once in a file."""
+def _next_head(path: Path, head: re.Pattern[bytes], begin: int, progress: Callable[[], None]) -> int | None:
+    """Where another file begins behind `begin`."""
     with open(path, "rb") as stream:
         stream.seek(begin)
         before = b""
         while block := stream.read(BLOCK_BYTES):
             progress()
-            if EBML in before + block:
-                return True
-            before = block[-len(EBML) :]
-    return False
+            if found := head.search(before + block):
+                return begin - len(before) + found.start()
+            begin, before = begin + len(block), block[-HEAD_BYTES:]
+    return None
 
 
 def refuse_disk_fault(path: Path, error: Exception, progress: Callable[[], None]) -> None:

@@ -1,7 +1,9 @@
 """`python -m evaluate.inference.listen checkpoint=... similar=/my/sounds`: a page that listens, on 127.0.0.1."""
 
-from evaluate.inference.listen.run import ListenSettings, run
-from shards.cli.command import command
+from shards.cli.loading import loading
 
 if __name__ == "__main__":
+    with loading():
+        from evaluate.inference.listen.run import ListenSettings, run
+        from shards.cli.command import command
     command(ListenSettings, "listen", run)
