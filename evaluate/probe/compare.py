@@ -106,6 +106,8 @@ def run(settings: CompareSettings) -> None:
 
 def chosen(path: Path, words: str | None) -> tuple[Scores, Score]:
     """The one score of a file whose line has these words. Raises UserError where there is none, or several."""
+    if path.name != NAME and path.is_file():
+        raise UserError(f"{path} is a file of another name: give the {NAME} of an evaluation, or its folder")
     scores = Scores.load(path.parent if path.name == NAME else path)
     found = [score for score in scores.scores if (words or "") in str(score)]
     if len(found) != 1:

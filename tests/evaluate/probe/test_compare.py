@@ -115,6 +115,12 @@ def test_other_recordings_or_classes_are_refused(tmp_path: Path) -> None:
         run(CompareSettings(tmp_path / "a", tmp_path / "b"))
 
 
+def test_a_file_of_another_name_is_told_what_is_wanted(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text("{}")
+    with pytest.raises(UserError, match=r"mine\.json is a file of another name: give the scores\.json"):
+        run(CompareSettings(tmp_path / "mine.json", tmp_path))
+
+
 def test_the_command(tmp_path: Path) -> None:
     file = scores([[10, 0], [0, 10]], [[3, 7], [2, 8]]).save(tmp_path)
     done = python("-m", "evaluate.probe.compare", f"a={file}", f"b={tmp_path}", "of_a=checkpoint", "of_b=random")
