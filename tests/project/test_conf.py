@@ -38,8 +38,12 @@ CHOICES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in C
 
 
 def settings_of(config: str) -> Any:
+    """The dataclass; a `__main__` imports it within, while its libraries are loaded."""
     module, name = COMMANDS[config]
-    return getattr(import_module(module), name)
+    tree = ast.parse((ROOT / module.replace(".", "/")).with_suffix(".py").read_text())
+    imports = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
+    homes = {alias.name: node.module for node in imports for alias in node.names}
+    return getattr(import_module(homes.get(name) or module), name)
 
 
 def example(config: str) -> tuple[str, list[str]]:
