@@ -1,4 +1,5 @@
-"""How fast clips reach the training loop: our reader, the stock WebDataset pipeline, and the bare reads as the floor.
+"""How fast clips reach the training loop: our reader, the stock WebDataset pipeline, the bare reads as the floor, and
+SPDL's pipeline where it is installed (`pip install spdl-core`).
 
 Run as `python -m evaluate.bench.loading`. Shards are made on the spot and lie in the page cache. The contestants take
 turns and ratios are medians over the rounds, so that what else the machine does weighs on all of them alike. What
@@ -8,6 +9,8 @@ reading takes over the floor is counted in CPU seconds, of all threads.
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -117,7 +120,39 @@ def floor(load: Load) -> Speed:
     return speed
 
 
+def spdl(load: Load) -> Speed:
+    """SPDL's pipeline: shuffled, unverified, as many threads that read a clip each; arrays are joined to batches."""
+    from spdl.pipeline import PipelineBuilder
+
+    catalog = load.catalog
+    descriptors = [os.open(tar.location, os.O_RDONLY) for tar in catalog.sounds]
+    order = Order(catalog.shard_clips, seed=0)
+
+    def clips() -> Iterator[int]:
+        for position in itertools.count(0, load.batch):
+            yield from order.take(position, load.batch).tolist()
+
+    def read(clip: int) -> list[NDArray[Any]]:
+        one = allocate(1, catalog.clip, catalog.classes)
+        _read_bare(descriptors, catalog, one, [clip], range(1))
+        return [one.waveform, *one.posteriors.values()]
+
+    def joined(rows: list[list[NDArray[Any]]]) -> list[NDArray[Any]]:
+        return [np.concatenate(each) for each in zip(*rows, strict=True)]
+
+    steps = PipelineBuilder().add_source(clips()).pipe(read, concurrency=load.workers).aggregate(load.batch)
+    pipeline = steps.pipe(joined).add_sink(2).build(num_threads=load.workers)
+    with pipeline.auto_stop():
+        batches = pipeline.get_iterator()
+        speed = _speed(lambda: next(batches), load)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    return speed
+
+
 CONTESTANTS: dict[str, Callable[[Load], Speed]] = {"ours": ours, "stock WebDataset": stock, "floor": floor}
+if importlib.util.find_spec("spdl"):
+    CONTESTANTS["SPDL"] = spdl
 
 
 def compare(load: Load, rounds: int) -> dict[str, list[Speed]]:

@@ -186,6 +186,8 @@ def _load_checkpoint(path: Path) -> object:
 
 def _line(head: str, file: NeededFile, reason: str) -> str:
     note = f" (the download failed: {reason})" if reason else " (it is downloaded then)" if file.download else ""
+    if reason and file.path is None:  # it has its place in a cache that nobody fills by hand
+        note += f"; or fetch it elsewhere, and say teachers.heads.{head}.weights=<its path>"
     return f"  {head}: {f'{file.path} ' if file.path else ''}{file.remedy}{note}"
 
 

@@ -34,6 +34,10 @@ class Every:
         return self.every > 0 and (last or step % self.every == 0)
 
 
+NEVER = Every(0, lambda step: None)
+EARLY_REPORTS = (1, 5, 20)  # steps after which something is said, that one need not wait for the first `report_every`
+
+
 @dataclass(frozen=True)
 class GradientDescent(Generic[B, P]):
     """How a step is taken: forward, loss, backward, step.
@@ -72,10 +76,6 @@ class GradientDescent(Generic[B, P]):
                 group["lr"] = self.rate(step)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-
-
-NEVER = Every(0, lambda step: None)
-EARLY_REPORTS = (1, 5, 20)  # steps after which something is said, that one need not wait for the first `report_every`
 
 
 def train(
