@@ -45,7 +45,7 @@ class Gop:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether a stamp, mostly that of the next key frame, is wrong by what the others say.
+        """Whether a stamp, mostly that of the next key frame, may be wrong by what the others say.
 
         What is decoded in front of a key frame and behind its leading pictures is shown so too. A frame that stands
         elsewhere leaves a place empty, and crowds another. Which frame it is only the decoder's order tells.

@@ -21,6 +21,7 @@ from shards.format.clip import ClipSpec
 from shards.media.rejects import UnreadableMedia
 from tests.media import (
     Track,
+    cheapest,
     chirp,
     coded,
     damaged,
@@ -178,6 +179,20 @@ def test_one_picture_with_a_wrong_stamp_costs_no_other(matroska, number, off, tm
     times = [time for clip in clips for time in clip.got]
     again = [pictures[0] for _, pictures in frames_at(path, times, [CROP], DecodeSettings())]
     assert np.array_equal(again, np.concatenate([clip.pictures[0] for clip in clips]))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("frames", ["0", "3"])
+def test_uneven_frames_are_no_wrong_stamps(frames, suffix, tmp_path):
+    """As of phones, which now and then are late by half a frame: GOPs are skipped from then on too."""
+    shown = [number / 25 + (0.02 if number % 40 == 13 else 0.0) for number in range(300)]
+    path = speaking(tmp_path / f"a{suffix}", shown=shown, options={"g": "25", "bf": frames, "sc_threshold": "0"})
+    reader = VideoReader(path, SPEC, [CROP], DecodeSettings(sampling="keyframe"))
+    clips = list(reader.clips())
+    frames_of = coded(path)
+    for clip in clips:
+        assert clip.got == pytest.approx([cheapest(frames_of, asked, 1.0) for asked in clip.asked], abs=1e-6)
+    assert sum(clip.seconds for clip in clips) >= 11 and not reader.account.repaired
 
 
 @pytest.mark.parametrize(("codec", "frames"), [("mpeg4", "0"), ("mpeg4", "2"), ("libx264", "0"), ("libx264", "3")])
