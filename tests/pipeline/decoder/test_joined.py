@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
@@ -46,6 +47,17 @@ def test_recordings_joined_whose_clock_falls_back_a_little_stay_together(sound, 
     off = [sound_says - picture for picture, sound_says in spoken(clips) if not -0.025 <= sound_says - picture < 0.065]
     assert sum(clip.seconds for clip in clips) >= 11
     assert len(off) <= 1 and all(abs(seconds) < 0.55 for seconds in off)  # where both overlap
+
+
+def test_recordings_joined_whose_pictures_lie_in_front_of_their_sound_stay_together(tmp_path):
+    """The picture's clock falls back by 0.50 s, and no new one begins; the sound's, by 0.53 s, a second behind it."""
+    cuts, path = (0.0, 5.0, 8.0, 12.0), tmp_path / "joined.mpg"
+    parts = [part(tmp_path / "a.mpg", *ends, ends[0], codec="mpeg2video") for ends in itertools.pairwise(cuts)]
+    path.write_bytes(b"".join(parts))
+    clips = read(path)
+    apart = [heard - picture for picture, heard in spoken(clips) if not -0.025 <= heard - picture < 0.065]
+    assert sum(clip.seconds for clip in clips) >= 11
+    assert len(apart) <= 1 and all(abs(seconds) < 0.55 for seconds in apart)  # where both overlap
 
 
 def test_recordings_joined_whose_streams_are_others_are_accounted_for(tmp_path):
