@@ -45,7 +45,7 @@ class Gop:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether a stamp, mostly that of the next key frame, is wrong by what the others say.
+        """Whether a stamp, mostly that of the next key frame, may be wrong by what the others say.
 
         What is decoded in front of a key frame and behind its leading pictures is shown so too. A frame that stands
         elsewhere leaves a place empty, and crowds another. Which frame it is only the decoder's order tells.
@@ -97,6 +97,7 @@ class GopSplitter:
         self._packets: list[TimedPacket] = []
         self._bytes = 0
         self._after: list[TimedPacket] = []
+        self._leading_bytes = 0  # of `_after`
         self._behind: list[TimedPacket] = []
         self._first = True
 
@@ -106,9 +107,10 @@ class GopSplitter:
         if timed.key and self._key is not None:
             if self._after:
                 complete.append(self._complete(timed))
-            self._after = [timed]
-        elif self._after and not self._behind and timed.begin < self._after[0].begin:
+            self._after, self._leading_bytes = [timed], 0
+        elif self._after and not self._behind and self._is_leading(timed):
             self._after.append(timed)
+            self._leading_bytes += timed.packet.size
         elif self._after:
             self._behind.append(timed)
             if len(self._behind) == REORDERED:
@@ -120,6 +122,11 @@ class GopSplitter:
             if len(self._packets) > MAX_HELD_PACKETS or self._bytes > MAX_HELD_BYTES:
                 complete.append(self._part())
         return complete
+
+    def _is_leading(self, timed: TimedPacket) -> bool:
+        """Whether it is shown before the next key frame. That of one stamped far ahead would be all that follows."""
+        is_full = len(self._after) >= MAX_HELD_PACKETS or self._leading_bytes > MAX_HELD_BYTES
+        return timed.begin < self._after[0].begin and not is_full
 
     def finish(self) -> list[Gop]:
         """The GOPs that are left at the stream's end."""

@@ -7,12 +7,15 @@ without the frames that no other frame refers to. No seeking, no index.
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Literal
 
+from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -27,6 +30,7 @@ MOST_SECONDS = 86_400.0  # that a frame may stay on the screen; a time stamp fur
 SPARSE_SECONDS = 1.0  # between two frames, from which on a stream shows slides, or frames when something changes
 REORDERED = 16  # frames at most that a codec decodes before they are shown
 FOLLOWING = 2  # frames that follow one whose stamp is wrong, and say so
+MOST_DOUBTS = 3  # GOPs that are decoded to no avail, since their frames are uneven: then such is the film
 
 
 class VideoTrack:
@@ -62,6 +66,7 @@ class VideoTrack:
         self._ended = False  # by a time stamp that cannot be
         self._latest_end = -math.inf  # of the frame decoded last, where every frame is decoded
         self._guessed: list[int] = []  # a heap of time stamps that no frame has taken yet
+        self._doubts = 0  # GOPs that were doubted for nothing
         self._decoded = deque[tuple[float, VideoFrame]]()  # where every frame is decoded: the latest, and their begins
         self._fields = self._context.field_order > 1  # interlaced: two packets may make one frame
         self._base, self._shift = media.time_base(stream), shift
@@ -85,7 +90,7 @@ class VideoTrack:
             yield from self._decode_in_order(packet)
             return
         for gop in self._splitter.push(timed):
-            if gop.is_doubtful and not self._media.errors:
+            if self._is_out_of_order(gop):
                 yield from self._stop_splitting(gop)
                 return
             yield from self._sample(gop, math.inf)
@@ -149,6 +154,22 @@ class VideoTrack:
         if begin > self._previous:
             self._longest = max(self._longest, begin - self._previous)
         self._previous = begin
+
+    def _is_out_of_order(self, gop: Gop) -> bool:
+        """Whether the decoder, which knows the order of display, gives a doubtful GOP's frames in another one.
+
+        Frames of a phone or of a screen that is recorded are uneven, and their stamps are right.
+        """
+        if not gop.is_doubtful or self._media.errors or self._doubts == MOST_DOUBTS:
+            return False
+        shown = list[int]()
+        with suppress(FFmpegError, MemoryError):  # said where it is read
+            for packet in (*(timed.packet for timed in [*gop.packets, *gop.after]), None):
+                shown += (frame.pts for frame in self._context.decode(packet) if frame.pts is not None)
+        self._context.flush_buffers()
+        is_wrong = any(after < before for before, after in itertools.pairwise(shown))
+        self._doubts += not is_wrong
+        return is_wrong
 
     def _stop_splitting(self, gop: Gop | None = None) -> Iterator[SampledFrame]:
         """A packet has come without a time, or behind a GOP with a wrong one: from here on every frame is decoded."""

@@ -37,6 +37,7 @@ class _Stream:
     border: float = -math.inf  # in the file's own seconds: what B-frames bring from before a leap still has ...
     before: float = 0.0  # ... this offset
     begin: float = math.nan  # of the packet before
+    fell_to: float = math.inf  # begin of the latest packet that was earlier than the one before it
     end: float = -math.inf  # ... of all packets so far, with their durations
     own: float = 0.0  # seconds that the latest packet lasts whose duration is believed: MP4 stretches it over a leap
     longest: float = 0.0  # between two packets
@@ -164,7 +165,7 @@ class Clock:
                 yield self._accept(stream, packet)
             return
         first = self._time(stream, stream.stamp(held[0]))
-        if first < stream.begin and not self._is_abreast(stream, self._time(stream, stream.stamp(held[-1]))):
+        if first < stream.begin and not self._is_abreast(stream, first, self._time(stream, stream.stamp(held[-1]))):
             self._begin_anew(stream, stream.raw(held[0]))
         elif first - stream.due > self._break_seconds and self._is_alone(stream, first):
             stream.leapt, self._any_leapt = held, True
@@ -174,10 +175,14 @@ class Clock:
         for packet in held[1:]:
             yield from self.push(packet)
 
-    def _is_abreast(self, stream: _Stream, time: float) -> bool:
-        """Whether another stream has come to a time by itself: both have fallen back, and that one by too little."""
+    def _is_abreast(self, stream: _Stream, first: float, last: float) -> bool:
+        """Whether another stream has come to these times by itself: both have fallen back, and that one by too little.
+
+        It has come to the last of a stream that has fallen back; or, where it is ahead in the file, fell to the first.
+        """
         others = [other for other in self._streams.values() if other is not stream and other.epoch == stream.epoch]
-        return any(not other.doubtful and abs(other.begin - time) < BACK_SECONDS for other in others)
+        near = (min(abs(other.begin - last), abs(other.fell_to - first)) for other in others if not other.doubtful)
+        return any(seconds < BACK_SECONDS for seconds in near)
 
     def _begin_anew(self, stream: _Stream, raw: float) -> None:
         """A stream's clock has fallen back: by the step that another stream took before, or it is the first."""
@@ -279,6 +284,8 @@ class Clock:
         stamp = stream.stamp(packet)
         if stamp is not None:
             stream.longest = max(stream.longest, stamp * stream.unit - stream.begin)  # the first is nan
+            if stream.rises and stamp * stream.unit < stream.begin:
+                stream.fell_to = stamp * stream.unit
             stream.begin = stamp * stream.unit
             own = (packet.duration or 0) * stream.unit
             stream.own = own if own <= LEAP_SECONDS or not stream.rises else stream.own

@@ -224,23 +224,25 @@ def _opened(path: Path, **options: str) -> InputContainer:
 
 
 def _second_film(path: Path, byte: int) -> int | None:
-    """Where a film begins that has its index (ISO 14496-12, 4.2) behind `byte`, and is not an MP4's first.
+    """Where a second film begins: its index and media (`moov`, `mdat`; ISO 14496-12, 4.2) are behind `byte`.
 
-    Players and FFmpeg read one. Segments of a stream that each begin with its index are read.
+    Players and FFmpeg read one. Segments of a stream that each begin with its index are read; an index that a camera
+    has written again is that of the same media.
     """
-    indices, begin, head_begin, size = 0, 0, 0, os.path.getsize(path)
+    indices, begin, size = 0, 0, os.path.getsize(path)
+    behind: dict[bytes, int] = {}
     with open(path, "rb") as stream:
         for _ in range(MOST_BOXES):
             if begin >= size:
                 break
             stream.seek(begin)
             head = stream.read(16)
-            length = int.from_bytes(head[8:] if head[:4] == b"\0\0\0\1" else head[:4], "big")
-            head_begin = begin if head[4:8] == b"ftyp" else head_begin
-            if head[4:8] == b"moov":
-                indices += 1
-                if indices > 1 and begin > byte:
-                    return head_begin or begin
+            length, kind = int.from_bytes(head[8:] if head[:4] == b"\0\0\0\1" else head[:4], "big"), head[4:8]
+            if begin > byte:
+                behind.setdefault(kind, begin)
+            indices += kind == b"moov"
+            if indices > 1 and {b"moov", b"mdat"} <= behind.keys():
+                return behind.get(b"ftyp", min(behind[b"moov"], behind[b"mdat"]))
             begin += length if length >= 8 else size
     return None
 

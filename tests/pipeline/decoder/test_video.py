@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from av.packet import Packet
 
 from pipeline.decoder import gop, reader
 from pipeline.decoder.clips import ClipAssembler
@@ -44,9 +45,13 @@ def feed(path: Path, times: list[float], **reading: object) -> tuple[VideoTrack,
         track = VideoTrack(media, stream, [CROP], DecodeSettings(**reading), iter(times), 0.5, 0.0)
         for packet in media.packets(stream):
             got += [frame.got for frame in track.push(packet)]
-            held.append(len(track._splitter._packets) + len(track._splitter._after))
+            held.append(count_held(track._splitter))
         got += [frame.got for frame in (*track.drain(), *track.finish(float("inf")))]
         return track, got, held, media.fed
+
+
+def count_held(splitter: GopSplitter) -> int:
+    return len(splitter._packets) + len(splitter._after) + len(splitter._behind)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +83,7 @@ def test_within_a_tolerance_decoding_stops_at_the_first_frame_in_it(minute):
 
 
 def test_no_more_than_a_gop_is_held(minute):
-    assert max(feed(minute, [5.0])[2]) <= 50 + 4
+    assert max(feed(minute, [5.0])[2]) <= 50 + 4 + gop.REORDERED
 
 
 @pytest.mark.parametrize("sampling", ["exact", "keyframe", "tolerance"])
@@ -102,6 +107,20 @@ def test_a_gop_without_end_is_decoded_as_it_comes(sampling, tmp_path, monkeypatc
     monkeypatch.setattr(gop, "MAX_HELD_PACKETS", 10**6)
     monkeypatch.setattr(gop, "MAX_HELD_BYTES", sum(len(bytes(packet)) for packet in packets(path)) // 5)
     assert feed(path, times, **reading)[1] == whole
+
+
+@pytest.mark.parametrize("what", ["MAX_HELD_PACKETS", "MAX_HELD_BYTES"])
+def test_a_key_frame_stamped_far_ahead_does_not_gather_what_follows(what, minute, monkeypatch):
+    """All of that is shown before it, by what the stamps say."""
+    data = packets(minute)
+    monkeypatch.setattr(gop, what, 100 if what == "MAX_HELD_PACKETS" else sum(map(len, data[51:151])))
+    splitter, given, held = GopSplitter(), [], []
+    for number, content in enumerate(data):
+        begin = number / 25 + (1000 if number == 50 else 0)
+        given += splitter.push(gop.TimedPacket(Packet(content), begin, begin + 0.04, number in (0, 50), hidden=False))
+        held.append(count_held(splitter))
+    assert max(held) <= 50 + 101 + gop.REORDERED
+    assert given[0].is_doubtful and given[0].after[0].begin == 1002
 
 
 def packets(path: Path) -> list[bytes]:
