@@ -18,7 +18,7 @@ BATCH = 2**16  # samples at most that are looked at and resampled at once; a sec
 MEASURED_SECONDS = 20.0  # of sound, after which it is settled whether channels cancel: as long as a clip
 CANCELS = 0.01  # of the channels' mean energy that is left in their mean, 20 dB below
 QUIET = 328  # of an int16 sample, 40 dB below full scale
-TOO_LOUD = 2.0  # times full scale, of float samples: lossy codecs overshoot by less
+TOO_LOUD = 2.0  # times full scale, of float samples: of ordinary sound lossy codecs overshoot by less
 DTYPES = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "s64": np.int64, "flt": np.float32, "dbl": np.float64}
 
 FLOATS = ("flt", "dbl")
