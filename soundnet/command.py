@@ -18,20 +18,18 @@ def main() -> None:
     sys.path.insert(0, str(ROOT))
     before = os.environ.get("PYTHONPATH")
     os.environ |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{before}" if before else str(ROOT)}
-    try:
-        from shards.cli.pipes import ending_quietly
+    from shards.cli.loading import loading
+    from shards.cli.pipes import ending_quietly
 
-        with ending_quietly():
+    try:
+        with ending_quietly(), loading():
             _run(*sys.argv[1:])
-    except KeyboardInterrupt:  # while modules are imported
-        _fail("interrupted", 130)
     except OSError as error:  # as of a full disk that the list of commands goes to
         _fail(error.strerror or str(error), 1)
 
 
 def _run(name: str = "--help", *words: str) -> None:
     from shards.cli.commands import COMMANDS, PROGRAM, missing
-    from shards.cli.loading import loading
     from shards.cli.settings import unknown
 
     if name in ("--help", "-h", "help"):
@@ -47,8 +45,7 @@ def _run(name: str = "--help", *words: str) -> None:
         os.environ[PROGRAM] = f"soundnet {name}"
         sys.argv[1:] = [*command.words, *words]
         try:
-            with loading():
-                runpy.run_module(command.module, run_name="__main__", alter_sys=True)
+            runpy.run_module(command.module, run_name="__main__", alter_sys=True)
         except ModuleNotFoundError as error:
             if (line := missing(error)) is None:
                 raise

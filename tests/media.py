@@ -168,12 +168,7 @@ def film(
         packets = _encode_pictures(stream, picture, times, base)
         if last is not None:
             packets[-1].duration = round(last / base)
-        if garbage:
-            packets = [_noise_like(packet) for packet in packets]
-        for packet in packets:
-            packet.is_keyframe |= all_keys
-            packet.duration = 0 if unsaid else packet.duration
-        packets = [packet for packet in packets if not hole[0] <= _seconds(packet) < hole[1]]
+        packets = _falsified(packets, hole, garbage=garbage, all_keys=all_keys, unsaid=unsaid)
         sounds = [(track, _add_sound(container, track)) for track in tracks]
         art = [_add_art(container)] if cover else []
         for track, sound in sounds:
@@ -181,14 +176,26 @@ def film(
         packets += [packet for stream in art for packet in _encode_art(stream)]
         _wander([packet for packet in packets if packet.stream.type == "audio"], wander)
         for packet in sorted(packets, key=lambda each: each.dts * each.time_base + lag * (each.stream.type == "audio")):
-            packet.pts, packet.dts = (
-                stamp + round((clock + (leap[1] if stamp * packet.time_base >= leap[0] else 0)) / packet.time_base)
-                for stamp in (packet.pts, packet.dts)
-            )
+            packet.pts, packet.dts = (_shifted(stamp, packet, clock, leap) for stamp in (packet.pts, packet.dts))
             container.mux(packet)
     if mirrored:
         _mirror(path)
     return path
+
+
+def _falsified(
+    packets: list[av.Packet], hole: tuple[float, float], *, garbage: bool, all_keys: bool, unsaid: bool
+) -> list[av.Packet]:
+    packets = [_noise_like(packet) for packet in packets] if garbage else packets
+    for packet in packets:
+        packet.is_keyframe |= all_keys
+        packet.duration = 0 if unsaid else packet.duration
+    return [packet for packet in packets if not hole[0] <= _seconds(packet) < hole[1]]
+
+
+def _shifted(stamp: int, packet: av.Packet, clock: float, leap: tuple[float, float]) -> int:
+    after = leap[1] if stamp * packet.time_base >= leap[0] else 0
+    return stamp + round((clock + after) / packet.time_base)
 
 
 def _mirror(path: Path) -> None:
